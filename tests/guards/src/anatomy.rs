@@ -1,0 +1,86 @@
+//! Every domain service is built alike, so that who knows one knows all.
+
+use std::path::Path;
+
+use crate::{
+    source,
+    workspace::{self, Package, domains, expect_none, root, rust_files},
+};
+
+/// `peer` is missing here because not every service has peers.
+const MODULES: [&str; 9] = ["lib", "config", "grpc", "wire", "service", "domain", "store", "error", "event"];
+const README_LINES: usize = 20;
+
+#[test]
+fn services_look_alike() {
+    expect_none(
+        "A service lacks a part that all services have",
+        "add it, as ARCHITECTURE.md describes under \"How to add a service\"",
+        domains().flat_map(missing_parts),
+    );
+}
+
+fn missing_parts(domain: &Package) -> Vec<String> {
+    let here = &domain.directory;
+    let exists = |path: &Path| root().join(path).exists();
+    let mut missing: Vec<_> = MODULES
+        .iter()
+        .filter(|module| {
+            let file = here.join("src").join(module);
+            !exists(&file.with_extension("rs")) && !exists(&file.join("mod.rs"))
+        })
+        .map(|module| format!("src/{module}.rs"))
+        .collect();
+    missing.extend(
+        ["README.md", "tests/it/main.rs"].into_iter().filter(|part| !exists(&here.join(part))).map(str::to_owned),
+    );
+    let has = |directory: &str, fits: fn(&str) -> bool| {
+        workspace::files(here.join(directory)).iter().any(|path| fits(&path.file_name().unwrap().to_string_lossy()))
+    };
+    let folders: [(&str, &str, fn(&str) -> bool); 3] = [
+        ("migrations", "migrations/*.sql", |name| name.ends_with(".sql")),
+        ("tests/it", "tests/it/rpc_*.rs", |name| name.starts_with("rpc_")),
+        ("tests/it", "tests/it/store_*.rs", |name| name.starts_with("store_")),
+    ];
+    missing.extend(folders.into_iter().filter(|(folder, _, fits)| !has(folder, *fits)).map(|(_, part, _)| part.to_owned()));
+    missing.into_iter().map(|part| format!("{}/{part}", here.display())).collect()
+}
+
+#[test]
+fn services_say_in_short_what_they_own() {
+    let long = domains().filter_map(|domain| {
+        let readme = domain.directory.join("README.md");
+        let lines = std::fs::read_to_string(root().join(&readme)).ok()?.lines().count();
+        (lines > README_LINES).then(|| format!("{} has {lines} lines", readme.display()))
+    });
+    expect_none(
+        "A service's README.md has more than 20 lines",
+        "keep to what it owns, its RPCs, tables, events in and out, and peers",
+        long,
+    );
+}
+
+#[test]
+fn services_register_themselves() {
+    let silent = domains().map(|domain| domain.directory.join("src/lib.rs")).filter(|lib| {
+        root().join(lib).exists() && !source::functions(lib).iter().any(|name| name == "register")
+    });
+    expect_none(
+        "A service cannot be added to a server",
+        "give its lib.rs `pub async fn register(config, &Peers, &mut ServerBuilder)`",
+        silent.map(|lib| lib.display().to_string()),
+    );
+}
+
+#[test]
+fn one_test_binary_per_crate() {
+    let stray = workspace::packages().iter().filter(|package| !package.is_test()).flat_map(|package| {
+        let tests = package.directory.join("tests");
+        rust_files(&tests).into_iter().filter(move |path| path.parent() == Some(&*tests))
+    });
+    expect_none(
+        "A crate links more than one test binary, which costs every build",
+        "make it a module of tests/it/main.rs",
+        stray.map(|path| path.display().to_string()),
+    );
+}

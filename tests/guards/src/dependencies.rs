@@ -1,0 +1,56 @@
+//! Who may depend on whom: dependencies point down, and heavy ones stay where they belong.
+
+use crate::workspace::{Package, domains, expect_none, packages};
+
+/// What a crate may use of ours; none when it may use everything.
+fn allowed(package: &Package) -> Option<&'static [&'static str]> {
+    Some(match &*package.name {
+        "omnimesh" | "system" | "bench" => return None,
+        "omnimesh-proto" | "silos" => &[],
+        "guards" | "types" => &["omnimesh-proto"],
+        "mesh" | "storage" => &["types", "omnimesh-proto"],
+        "events" => &["storage", "mesh", "types", "omnimesh-proto"],
+        "edge" => &["mesh", "storage", "types", "omnimesh-proto"],
+        "lake" => &["mesh", "events", "types", "omnimesh-proto"],
+        _ if package.is_domain() => &["events", "storage", "mesh", "types", "omnimesh-proto"],
+        _ => &[],
+    })
+}
+
+#[test]
+fn dependencies_point_down() {
+    let forbidden = packages().iter().filter_map(|package| Some((package, allowed(package)?))).flat_map(
+        |(package, allowed)| {
+            let forbidden = package.internal.iter().filter(|name| !allowed.contains(&&***name));
+            forbidden.map(|name| format!("{} -> {name}", package.name))
+        },
+    );
+    expect_none(
+        "A crate depends on one that it must not know",
+        "reach another domain through its generated client on a mesh channel or through its published events; \
+         a new crate gets its line in tests/guards/src/dependencies.rs and in ARCHITECTURE.md",
+        forbidden,
+    );
+}
+
+/// A heavy dependency in one more crate makes every build of that crate's dependants slow.
+#[test]
+fn heavy_dependencies_have_one_home() {
+    let homes = [("lance", "lake"), ("datafusion", "lake"), ("pingora", "edge")];
+    let strays = packages().iter().flat_map(|package| {
+        let strays = package.external.iter().filter(|dependency| {
+            homes.iter().any(|(family, home)| dependency.starts_with(family) && package.name != *home)
+        });
+        strays.map(|dependency| format!("{} -> {dependency}", package.name))
+    });
+    expect_none(
+        "A crate depends on a library that has its home elsewhere",
+        "use lance and datafusion in lake only, pingora in edge only",
+        strays,
+    );
+}
+
+#[test]
+fn there_are_domains_to_guard() {
+    assert!(domains().count() > 0, "no crate in services/ is a domain: the guards would pass over nothing");
+}
