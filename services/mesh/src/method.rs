@@ -1,0 +1,111 @@
+//! What the contract says of each method: who may call it, and whether it streams. Read from descriptors once
+//! at start, looked up by path for every call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
+
+use crate::error::StartError;
+use crate::semconv;
+
+/// The method option that names the permission.
+const AUTHZ_OPTION: &str = "omnimesh.options.v1.authz";
+
+/// Who may call a method.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anyone: health and reflection.
+    Open,
+    /// Callers that hold the permission.
+    Permission(String),
+    /// Nobody: the contract forgot to say.
+    Undeclared,
+    /// Nobody: there is no such method.
+    Unknown,
+}
+
+/// One method of the contract.
+#[derive(Debug)]
+pub(crate) struct Method {
+    /// `package.Service/Method`.
+    pub(crate) name: String,
+    pub(crate) access: Access,
+    pub(crate) client_streaming: bool,
+    pub(crate) server_streaming: bool,
+}
+
+impl Method {
+    pub(crate) fn is_unary(&self) -> bool {
+        !self.client_streaming && !self.server_streaming
+    }
+}
+
+/// All methods by path.
+#[derive(Debug)]
+pub(crate) struct Methods {
+    by_path: HashMap<String, Arc<Method>>,
+    unknown: Arc<Method>,
+}
+
+impl Methods {
+    /// Reads the contract, and with it the services that every server has.
+    pub(crate) fn of_contract() -> Result<Self, StartError> {
+        let mut methods = Self {
+            by_path: HashMap::new(),
+            unknown: Arc::new(Method {
+                name: semconv::OTHER.to_owned(),
+                access: Access::Unknown,
+                client_streaming: false,
+                server_streaming: false,
+            }),
+        };
+        methods.insert(omnimesh_proto::FILE_DESCRIPTOR_SET, declared_access)?;
+        methods.insert(tonic_health::pb::FILE_DESCRIPTOR_SET, |_| Access::Open)?;
+        methods.insert(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, |_| Access::Open)?;
+        Ok(methods)
+    }
+
+    /// The method at a request's path; a stand-in that nobody may call if there is none.
+    pub(crate) fn get(&self, path: &str) -> Arc<Method> {
+        Arc::clone(self.by_path.get(path).unwrap_or(&self.unknown))
+    }
+
+    fn insert(
+        &mut self,
+        descriptors: &[u8],
+        access: fn(&MethodDescriptor) -> Access,
+    ) -> Result<(), StartError> {
+        let pool = DescriptorPool::decode(descriptors)
+            .map_err(|error| StartError::failed("read the descriptors of the contract", error))?;
+        for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            let name = format!("{}/{}", method.parent_service().full_name(), method.name());
+            let entry = Method {
+                access: access(&method),
+                client_streaming: method.is_client_streaming(),
+                server_streaming: method.is_server_streaming(),
+                name,
+            };
+            self.by_path.insert(format!("/{}", entry.name), Arc::new(entry));
+        }
+        Ok(())
+    }
+}
+
+fn declared_access(method: &MethodDescriptor) -> Access {
+    permission_of(method).map_or(Access::Undeclared, Access::Permission)
+}
+
+fn permission_of(method: &MethodDescriptor) -> Option<String> {
+    let option = method.parent_pool().get_extension_by_name(AUTHZ_OPTION)?;
+    let options: DynamicMessage = method.options();
+    if !options.has_extension(&option) {
+        return None;
+    }
+    let authz = options.get_extension(&option);
+    let permission = authz.as_message()?.get_field_by_name("permission").map(|value| value.into_owned());
+    match permission {
+        Some(Value::String(permission)) if !permission.is_empty() => Some(permission),
+        _ => None,
+    }
+}
