@@ -1,0 +1,106 @@
+//! What the edge is told: where to listen, whom to forward to, and how much to allow.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration of one edge. Unknown keys are errors.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect. Anything but a loopback address needs `tls`.
+    pub listen: SocketAddr,
+    /// The certificate shown to clients; none serves plaintext, on loopback only.
+    #[serde(default)]
+    pub tls: Option<ServerTls>,
+    /// Where operators connect; always a loopback address.
+    pub admin: SocketAddr,
+    /// The backends. A service belongs to exactly one of them.
+    pub upstreams: Vec<Upstream>,
+    #[serde(default)]
+    pub cors: Cors,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// PEM files of the edge's own certificate chain and private key.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// One backend and the full gRPC service names that it serves, such as `omnimesh.order.v1.OrderService`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    pub services: Vec<String>,
+    pub address: Address,
+}
+
+/// How a backend is reached: always gRPC over HTTP/2.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Address {
+    /// A Unix socket, in plaintext: its file mode decides who may connect.
+    Unix(PathBuf),
+    Tcp {
+        addr: SocketAddr,
+        #[serde(default)]
+        tls: Option<ClientTls>,
+    },
+}
+
+/// Mutual TLS to a backend. All files are PEM.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTls {
+    /// The authority that signed the backend's certificate.
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// The DNS name that the backend's certificate must carry.
+    pub server_name: String,
+}
+
+/// Which web pages may call from a browser. A page of the edge's own origin always may.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    /// Origins such as `https://shop.example`; `*` allows every page.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+}
+
+/// Bounds on what one client can make the edge hold.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest message a client may send, in bytes. Default 16 MiB.
+    pub max_message_bytes: u32,
+    /// Calls that one client connection may have open at once. Default 100.
+    pub max_concurrent_streams: u32,
+    /// An HTTP/2 client connection without calls is closed after this many seconds. Default 300.
+    pub idle_timeout_seconds: u64,
+    /// A client that takes no bytes of a reply for this many seconds is cut off. Default 60.
+    pub stalled_client_seconds: u64,
+    /// Reaching a backend, TLS handshake included, takes at most this many milliseconds. Default 5000.
+    pub connect_timeout_ms: u64,
+    /// Threads that serve traffic. Default: one per core.
+    pub threads: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 16 * 1024 * 1024,
+            max_concurrent_streams: 100,
+            idle_timeout_seconds: 300,
+            stalled_client_seconds: 60,
+            connect_timeout_ms: 5_000,
+            threads: None,
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The edge in front of a real gRPC server, called by real clients.
+
+mod admin;
+mod auth;
+mod backend;
+mod failure;
+mod grpc;
+mod grpc_web;
+mod harness;
+mod lifecycle;
+mod tls;

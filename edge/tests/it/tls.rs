@@ -1,0 +1,135 @@
+//! TLS towards clients, mutual TLS towards backends.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use edge::{Address, ClientTls, ServerTls, StartError};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::backend::{Backend, frame};
+use crate::harness::{Edge, config, http2_over, open_keys, upstream};
+
+/// An authority, and the files of certificates that it signed.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).expect("params");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key")).expect("authority"))
+    }
+
+    fn write(&self, directory: &Path, name: &str) -> ServerTls {
+        let key = KeyPair::generate().expect("key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("params");
+        let certificate = params.signed_by(&key, &self.0).expect("certificate");
+        let tls = ServerTls {
+            cert: directory.join(format!("{name}.crt")),
+            key: directory.join(format!("{name}.key")),
+        };
+        std::fs::write(&tls.cert, certificate.pem()).expect("written");
+        std::fs::write(&tls.key, key.serialize_pem()).expect("written");
+        tls
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("root");
+        Arc::new(roots)
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+async fn mutual_tls_backend(authority: &Authority, files: &ServerTls) -> (Backend, SocketAddr) {
+    let chain = CertificateDer::pem_file_iter(&files.cert).expect("file").collect::<Result<_, _>>().expect("chain");
+    let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider()).build();
+    let mut tls = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier.expect("verifier"))
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(&files.key).expect("key"))
+        .expect("certificate");
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let mut backend = Backend::new();
+    let address = backend.serve_tcp(Some(TlsAcceptor::from(Arc::new(tls)))).await;
+    (backend, address)
+}
+
+fn client_tls(directory: &Path, authority: &Authority, identity: ServerTls, server_name: &str) -> ClientTls {
+    let ca = directory.join("ca.crt");
+    std::fs::write(&ca, authority.0.pem()).expect("written");
+    ClientTls { ca, cert: identity.cert, key: identity.key, server_name: server_name.to_owned() }
+}
+
+#[tokio::test]
+async fn tls_to_clients_and_mutual_tls_to_backends() {
+    let directory = TempDir::new().expect("directory");
+    let authority = Authority::new();
+    let (backend, addr) = mutual_tls_backend(&authority, &authority.write(directory.path(), "order.test")).await;
+    let identity = authority.write(directory.path(), "edge.test");
+    let tls = client_tls(directory.path(), &authority, identity.clone(), "order.test");
+    let mut config = config(vec![upstream(Address::Tcp { addr, tls: Some(tls) })]);
+    config.tls = Some(identity);
+    let edge = Edge::start_with(directory, backend, config).await;
+
+    let mut tls = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(authority.roots())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(edge.running.listen()).await.expect("connect");
+    let name = ServerName::try_from("edge.test").expect("name");
+    let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.expect("TLS");
+    let reply = http2_over(stream, edge.grpc("Echo", frame(b"hi"))).await;
+    assert_eq!((reply.grpc_status(), &reply.body[..]), (Some(0), &frame(b"hi")[..]));
+}
+
+#[tokio::test]
+async fn backends_with_another_name_or_authority_are_not_believed() {
+    let directory = TempDir::new().expect("directory");
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let files = authority.write(directory.path(), "order.test");
+    let (backend, addr) = mutual_tls_backend(&authority, &files).await;
+    let identity = authority.write(directory.path(), "edge.test");
+    let wrong_name = client_tls(directory.path(), &authority, identity.clone(), "stock.test");
+    let upstreams = vec![upstream(Address::Tcp { addr, tls: Some(wrong_name) })];
+    let edge = Edge::start_with(directory, backend, config(upstreams)).await;
+    assert_eq!(edge.http2(edge.grpc("Echo", frame(b"hi"))).await.grpc_status(), Some(14));
+
+    let directory = TempDir::new().expect("directory");
+    let identity = authority.write(directory.path(), "edge.test");
+    let wrong_authority = client_tls(directory.path(), &stranger, identity, "order.test");
+    let upstreams = vec![upstream(Address::Tcp { addr, tls: Some(wrong_authority) })];
+    let other = Edge::start_with(directory, Backend::new(), config(upstreams)).await;
+    assert_eq!(other.http2(other.grpc("Echo", frame(b"hi"))).await.grpc_status(), Some(14));
+}
+
+#[tokio::test]
+async fn keys_that_do_not_fit_are_refused_at_the_start() {
+    let directory = TempDir::new().expect("directory");
+    let authority = Authority::new();
+    let (one, other) = (authority.write(directory.path(), "one"), authority.write(directory.path(), "other"));
+    let keys = open_keys(directory.path()).await;
+    for tls in [
+        ServerTls { cert: one.cert.clone(), key: other.key },
+        ServerTls { cert: one.key.clone(), key: one.key.clone() },
+        ServerTls { cert: directory.path().join("missing"), key: one.key },
+    ] {
+        let mut config = config(vec![]);
+        config.tls = Some(tls);
+        let error = edge::start(config, Arc::clone(&keys), Arc::new(String::new)).expect_err("refused");
+        assert!(matches!(error, StartError::Tls { .. }), "{error}");
+    }
+}
