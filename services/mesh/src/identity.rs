@@ -228,3 +228,37 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, StartError> {
         StartError::config(format!("{}: cannot read a private key: {error}", path.display()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_replaces_leaves_before_they_expire() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::fixed(Clock::system().now_micros());
+        let identity = Identity::open(None, directory.path(), clock.clone()).unwrap();
+        identity.ensure("order").unwrap();
+        let expiry = || {
+            let leaf = identity.0.leaf("order").unwrap();
+            let (_, certificate) = X509Certificate::from_der(&leaf.cert[0]).unwrap();
+            certificate.validity().not_after.timestamp()
+        };
+        let first = expiry();
+        clock.advance(RENEWAL);
+        identity.renew().unwrap();
+        assert_eq!(expiry() - first, i64::try_from(RENEWAL.as_secs()).unwrap());
+        assert!(RENEWAL * 2 < Duration::from_secs(24 * 3600), "a failed renewal has time to be tried again");
+    }
+
+    #[test]
+    fn a_certificate_proves_its_role() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = Identity::open(None, directory.path(), Clock::system()).unwrap();
+        identity.ensure("order").unwrap();
+        let leaf = identity.0.leaf("order").unwrap();
+        assert_eq!(role_of(&leaf.cert[0]).as_deref(), Some("order"));
+        let authority = read_chain(&directory.path().join("ca.pem")).unwrap();
+        assert_eq!(role_of(&authority[0]), None);
+    }
+}

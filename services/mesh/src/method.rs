@@ -109,3 +109,27 @@ fn permission_of(method: &MethodDescriptor) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_contract_names_its_permission() {
+        let methods = Methods::of_contract().unwrap();
+        let undeclared: Vec<_> =
+            methods.by_path.values().filter(|method| method.access == Access::Undeclared).collect();
+        assert!(undeclared.is_empty(), "{undeclared:?}");
+    }
+
+    #[test]
+    fn methods_are_found_by_path() {
+        let methods = Methods::of_contract().unwrap();
+        let stream = methods.get("/omnimesh.event.v1.EventService/StreamEvents");
+        assert_eq!(stream.access, Access::Permission("event.read".to_owned()));
+        assert!(stream.server_streaming && !stream.client_streaming);
+        let health = methods.get("/grpc.health.v1.Health/Check");
+        assert!(health.access == Access::Open && health.is_unary());
+        assert_eq!(methods.get("/omnimesh.event.v1.EventService/Nothing").access, Access::Unknown);
+    }
+}

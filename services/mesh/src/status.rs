@@ -214,3 +214,64 @@ impl From<Refusal> for Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Failure {
+        text: &'static str,
+        code: Code,
+        violations: Vec<Violation>,
+    }
+
+    impl ServiceError for Failure {
+        fn code(&self) -> Code {
+            self.code
+        }
+        fn reason(&self) -> &'static str {
+            "STOCK_SHORT"
+        }
+        fn violations(&self) -> &[Violation] {
+            &self.violations
+        }
+        fn retry_after(&self) -> Option<Duration> {
+            Some(Duration::from_secs(3))
+        }
+    }
+
+    fn answer(code: Code, text: &'static str) -> Status {
+        let violations = vec![Violation { field: "quantity".to_owned(), description: "is zero".to_owned() }];
+        from("thing", Failure { text, code, violations })
+    }
+
+    #[test]
+    fn a_clients_error_is_told_with_its_details() {
+        let status = answer(Code::InvalidArgument, "the request is wrong");
+        assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, "the request is wrong"));
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("STOCK_SHORT", "thing.omnimesh"));
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "quantity");
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(3)));
+        assert!(details.precondition_failure().is_none());
+    }
+
+    #[test]
+    fn a_failed_precondition_lists_its_conditions() {
+        let details = answer(Code::FailedPrecondition, "not now").get_error_details();
+        assert_eq!(details.precondition_failure().unwrap().violations[0].subject, "quantity");
+        assert!(details.bad_request().is_none());
+    }
+
+    #[test]
+    fn an_internal_error_tells_its_id_and_nothing_else() {
+        for code in [Code::Internal, Code::Unavailable] {
+            let status = answer(code, "password of the database is wrong");
+            let id = status.get_details_error_info().unwrap().metadata["error_id"].clone();
+            assert!(!status.message().contains("password") && status.message().contains(&id));
+        }
+    }
+}
