@@ -2,7 +2,6 @@
 #![expect(
     clippy::all,
     clippy::pedantic,
-    missing_debug_implementations,
     reason = "generated code; its shape is the generator's"
 )]
 

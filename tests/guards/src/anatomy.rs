@@ -32,17 +32,27 @@ fn missing_parts(domain: &Package) -> Vec<String> {
         .map(|module| format!("src/{module}.rs"))
         .collect();
     missing.extend(
-        ["README.md", "tests/it/main.rs"].into_iter().filter(|part| !exists(&here.join(part))).map(str::to_owned),
+        ["README.md", "tests/it/main.rs"]
+            .into_iter()
+            .filter(|part| !exists(&here.join(part)))
+            .map(str::to_owned),
     );
     let has = |directory: &str, fits: fn(&str) -> bool| {
-        workspace::files(here.join(directory)).iter().any(|path| fits(&path.file_name().unwrap().to_string_lossy()))
+        workspace::files(here.join(directory))
+            .iter()
+            .any(|path| fits(&path.file_name().unwrap().to_string_lossy()))
     };
     let folders: [(&str, &str, fn(&str) -> bool); 3] = [
         ("migrations", "migrations/*.sql", |name| name.ends_with(".sql")),
         ("tests/it", "tests/it/rpc_*.rs", |name| name.starts_with("rpc_")),
         ("tests/it", "tests/it/store_*.rs", |name| name.starts_with("store_")),
     ];
-    missing.extend(folders.into_iter().filter(|(folder, _, fits)| !has(folder, *fits)).map(|(_, part, _)| part.to_owned()));
+    missing.extend(
+        folders
+            .into_iter()
+            .filter(|(folder, _, fits)| !has(folder, *fits))
+            .map(|(_, part, _)| part.to_owned()),
+    );
     missing.into_iter().map(|part| format!("{}/{part}", here.display())).collect()
 }
 

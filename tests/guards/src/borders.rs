@@ -33,7 +33,9 @@ fn sql_lives_in_the_store() {
         !package.is_test() && !["omnimesh-proto", "storage", "events"].contains(&&*package.name)
     });
     // A connector that reads a source's own database speaks that source's SQL, not ours.
-    files.retain(|path| source::role(path) != "store" && !(source::role(path) == "connector" && path.ends_with("sql.rs")));
+    files.retain(|path| {
+        source::role(path) != "store" && !(source::role(path) == "connector" && path.ends_with("sql.rs"))
+    });
     expect_none(
         "SQL outside of the store",
         "move the statement into a method of store.rs, named as the operation that needs it",
@@ -63,11 +65,31 @@ fn wire_types_stop_at_the_border() {
 #[test]
 fn one_module_builds_statuses() {
     const CONSTRUCTORS: [&str; 25] = [
-        "new", "ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists",
-        "permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented",
-        "internal", "unavailable", "data_loss", "unauthenticated", "with_details", "with_metadata",
-        "with_details_and_metadata", "with_error_details", "with_error_details_and_metadata",
-        "with_error_details_vec", "with_error_details_vec_and_metadata",
+        "new",
+        "ok",
+        "cancelled",
+        "unknown",
+        "invalid_argument",
+        "deadline_exceeded",
+        "not_found",
+        "already_exists",
+        "permission_denied",
+        "resource_exhausted",
+        "failed_precondition",
+        "aborted",
+        "out_of_range",
+        "unimplemented",
+        "internal",
+        "unavailable",
+        "data_loss",
+        "unauthenticated",
+        "with_details",
+        "with_metadata",
+        "with_details_and_metadata",
+        "with_error_details",
+        "with_error_details_and_metadata",
+        "with_error_details_vec",
+        "with_error_details_vec_and_metadata",
     ];
     let mut files = sources(|package| !package.is_test());
     files.retain(|path| !(path.starts_with("services/mesh") && source::role(path) == "status"));
@@ -87,8 +109,26 @@ fn one_module_builds_statuses() {
 
 /// `order` is missing here: it is also a sequence, in SQL and in prose. Its plural is not.
 const RETAIL: [&str; 21] = [
-    "basket", "campaign", "cart", "catalog", "catalogue", "coupon", "customer", "household", "inventory", "loyalty",
-    "merchandise", "orders", "price", "product", "promotion", "retailer", "shipment", "shopper", "sku", "stock",
+    "basket",
+    "campaign",
+    "cart",
+    "catalog",
+    "catalogue",
+    "coupon",
+    "customer",
+    "household",
+    "inventory",
+    "loyalty",
+    "merchandise",
+    "orders",
+    "price",
+    "product",
+    "promotion",
+    "retailer",
+    "shipment",
+    "shopper",
+    "sku",
+    "stock",
     "warehouse",
 ];
 
@@ -137,10 +177,15 @@ fn words_are_split_as_identifiers_are() {
 
 #[test]
 fn sql_is_told_from_prose() {
-    let is_sql = |text: &str| {
-        self::is_sql(&Token { text: text.to_owned(), line: 1, is_string: true })
-    };
-    assert!(is_sql("\"SELECT id FROM t\"") && is_sql("r#\"\n  INSERT INTO t VALUES ($1)\"#"));
-    assert!(!is_sql("\"Selected for update\"") && !is_sql("\"update_mask\""));
+    let literal = |text: &str| Token { text: text.to_owned(), line: 1, is_string: true };
+    assert!(is_sql(&literal("\"SELECT id FROM t\"")));
+    assert!(is_sql(&literal("r#\"\n  INSERT INTO t VALUES ($1)\"#")));
+    assert!(!is_sql(&literal("\"Selected for update\"")));
+    assert!(!is_sql(&literal("\"update_mask\"")));
+}
+
+#[test]
+fn a_folder_has_the_role_of_its_file() {
+    assert_eq!(source::role(Path::new("services/order/src/store.rs")), "store");
     assert_eq!(source::role(Path::new("services/order/src/store/line.rs")), "store");
 }

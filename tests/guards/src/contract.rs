@@ -10,7 +10,8 @@ use crate::{
 };
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(omnimesh_proto::FILE_DESCRIPTOR_SET).expect("the contract's descriptors are well formed")
+    DescriptorPool::decode(omnimesh_proto::FILE_DESCRIPTOR_SET)
+        .expect("the contract's descriptors are well formed")
 });
 
 fn methods() -> Vec<MethodDescriptor> {
@@ -76,7 +77,8 @@ fn every_rpc_has_one_name_in_every_layer() {
             let files = rust_files(&source).into_iter().filter(|path| source::role(path) == **layer);
             !files.flat_map(|path| source::functions(&path)).any(|function| function == operation(&method))
         });
-        let absent = absent.map(|layer| format!("{}: no fn {} in {layer}", method.full_name(), operation(&method)));
+        let absent =
+            absent.map(|layer| format!("{}: no fn {} in {layer}", method.full_name(), operation(&method)));
         absent.collect::<Vec<_>>()
     });
     expect_none(

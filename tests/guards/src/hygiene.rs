@@ -24,9 +24,10 @@ fn every_module_says_what_it_is_for() {
 fn there_are_no_grab_bags() {
     const GRAB_BAGS: [&str; 9] =
         ["common", "util", "utils", "helper", "helpers", "misc", "scripts", "shared", "xtask"];
-    let bags = entries("").into_iter().map(|entry| relative(&entry)).filter(|path| {
-        path.file_stem().is_some_and(|stem| GRAB_BAGS.contains(&&*stem.to_string_lossy()))
-    });
+    let bags = entries("")
+        .into_iter()
+        .map(|entry| relative(&entry))
+        .filter(|path| path.file_stem().is_some_and(|stem| GRAB_BAGS.contains(&&*stem.to_string_lossy())));
     expect_none(
         "A grab bag, which only grows",
         "name it after what it does, or move its parts to where they are used; automation is a test or a line in the Makefile",
@@ -38,9 +39,8 @@ fn there_are_no_grab_bags() {
 fn exceptions_carry_a_reason() {
     let silenced = rust_files("").into_iter().flat_map(|path| {
         let tokens = source::tokens(&path);
-        let attributes = tokens.windows(3).filter(|at| ["[", "("].contains(&&*at[0].text) && at[2].text == "(");
-        let lines = attributes.filter(|at| at[1].text == "allow" && at[0].text == "[").map(|at| at[1].line);
-        lines.map(|line| format!("{}:{line}", path.display())).collect::<Vec<_>>()
+        let silenced = tokens.windows(2).filter(|pair| pair[0].text == "[" && pair[1].text == "allow");
+        silenced.map(|pair| format!("{}:{}", path.display(), pair[1].line)).collect::<Vec<_>>()
     });
     expect_none(
         "A lint is silenced without a reason, and stays so when there is nothing left to silence",
@@ -53,12 +53,26 @@ fn exceptions_carry_a_reason() {
 fn every_test_runs() {
     let ignored = rust_files("").into_iter().flat_map(|path| {
         let tokens = source::tokens(&path);
-        let ignored = tokens.windows(3).filter(|at| {
-            at[0].text == "#" && at[1].text == "[" && at[2].text == "ignore"
-        });
-        ignored.map(|at| format!("{}:{}", path.display(), at[0].line)).collect::<Vec<_>>()
+        let ignored = tokens.windows(2).filter(|pair| pair[0].text == "[" && pair[1].text == "ignore");
+        ignored.map(|pair| format!("{}:{}", path.display(), pair[0].line)).collect::<Vec<_>>()
     });
     expect_none("A test that does not run", "mend it or delete it", ignored);
+}
+
+#[test]
+fn tests_wait_on_conditions() {
+    let tests =
+        rust_files("").into_iter().filter(|path| path.components().any(|part| part.as_os_str() == "tests"));
+    let sleeping = tests.flat_map(|path| {
+        let tokens = source::tokens(&path);
+        let calls = tokens.windows(2).filter(|pair| pair[0].text == "sleep" && pair[1].text == "(");
+        calls.map(|pair| format!("{}:{}", path.display(), pair[0].line)).collect::<Vec<_>>()
+    });
+    expect_none(
+        "A test that sleeps is slow on a fast machine and fails on a slow one",
+        "wait until the condition holds, with a deadline",
+        sleeping,
+    );
 }
 
 #[test]

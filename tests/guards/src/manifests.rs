@@ -29,7 +29,8 @@ fn versions_are_the_workspaces() {
         let manifest = manifest(&package.directory);
         let sections = ["dependencies", "dev-dependencies", "build-dependencies"];
         let dependencies = sections.iter().filter_map(|section| manifest.get(*section)?.as_table()).flatten();
-        let own = dependencies.filter(|(_, dependency)| dependency.get("workspace") != Some(&Value::Boolean(true)));
+        let own =
+            dependencies.filter(|(_, dependency)| dependency.get("workspace") != Some(&Value::Boolean(true)));
         own.map(|(name, _)| format!("{}: {name}", package.name)).collect::<Vec<_>>()
     });
     expect_none(
@@ -56,7 +57,8 @@ fn crates_are_called_as_their_directories() {
 fn architecture_names_every_crate() {
     let architecture = std::fs::read_to_string(workspace::root().join("ARCHITECTURE.md"))
         .expect("ARCHITECTURE.md at the project's root");
-    let unnamed = packages().iter().filter(|package| !architecture.contains(&*package.directory.to_string_lossy()));
+    let unnamed =
+        packages().iter().filter(|package| !architecture.contains(&*package.directory.to_string_lossy()));
     expect_none(
         "ARCHITECTURE.md does not say what a crate is for",
         "add a line on it to the code map, under the crate's directory",

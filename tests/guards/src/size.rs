@@ -31,5 +31,8 @@ fn the_median_file_is_short() {
     let mut sizes = sizes();
     sizes.sort();
     let (median, path) = &sizes[sizes.len() / 2];
-    assert!(*median <= MEDIAN, "the median file has {median} lines ({path}), more than {MEDIAN}: split the longest ones");
+    assert!(
+        *median <= MEDIAN,
+        "the median file has {median} lines ({path}), more than {MEDIAN}: split the longest ones"
+    );
 }

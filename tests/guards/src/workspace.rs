@@ -27,7 +27,9 @@ pub(crate) struct Package {
 
 impl Package {
     pub(crate) fn is_domain(&self) -> bool {
-        self.directory.starts_with("services") && !FOUNDATIONS.contains(&&*self.name) && self.name != "omnimesh"
+        self.directory.starts_with("services")
+            && !FOUNDATIONS.contains(&&*self.name)
+            && self.name != "omnimesh"
     }
 
     pub(crate) fn is_test(&self) -> bool {
@@ -85,7 +87,11 @@ pub(crate) fn entries(directory: impl AsRef<Path>) -> Vec<DirEntry> {
 
 /// The files below a directory, relative to the root.
 pub(crate) fn files(directory: impl AsRef<Path>) -> Vec<PathBuf> {
-    entries(directory).into_iter().filter(|entry| entry.file_type().is_file()).map(|entry| relative(&entry)).collect()
+    entries(directory)
+        .into_iter()
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| relative(&entry))
+        .collect()
 }
 
 /// The Rust files below a directory, relative to the root.
@@ -107,6 +113,7 @@ pub(crate) fn text(path: &Path) -> Option<String> {
 /// Fails when a rule is broken, with what to do and every place where it is.
 #[track_caller]
 pub(crate) fn expect_none<T: Display>(rule: &str, remedy: &str, violations: impl IntoIterator<Item = T>) {
-    let violations: Vec<String> = violations.into_iter().map(|violation| format!("  {violation}\n")).collect();
+    let violations: Vec<String> =
+        violations.into_iter().map(|violation| format!("  {violation}\n")).collect();
     assert!(violations.is_empty(), "{rule}.\n{}What to do: {remedy}.", violations.concat());
 }

@@ -1,0 +1,43 @@
+//! What can be configured about the lake. Defaults live here and nowhere else.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::table;
+
+/// Configuration of the lake.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Directory of the lake, made when it is missing. Default: `lake`.
+    pub root: PathBuf,
+    /// Longest time that an event waits for its commit while more keep coming, in milliseconds: longer means fewer and
+    /// larger commits. Default: 5000.
+    pub linger_ms: u64,
+    /// Time without a new event after which those that wait are committed, in milliseconds. Default: 250.
+    pub quiet_ms: u64,
+    /// Events held in memory at most, in MiB, over all tables. Default: 64.
+    pub buffer_mib: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { root: PathBuf::from("lake"), linger_ms: 5_000, quiet_ms: 250, buffer_mib: 64 }
+    }
+}
+
+impl Config {
+    pub(crate) fn linger(&self) -> Duration {
+        Duration::from_millis(self.linger_ms)
+    }
+
+    pub(crate) fn quiet(&self) -> Duration {
+        Duration::from_millis(self.quiet_ms)
+    }
+
+    /// Each table's part of the buffer.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.buffer_mib * 1024 * 1024 / table::ALL.len()
+    }
+}

@@ -1,0 +1,274 @@
+//! A table on disk: the only module that knows Lance.
+//!
+//! A commit is in three steps, each on disk before the next: data files, the manifest that names them, and only then is
+//! anybody told. Lance itself syncs nothing, so a power cut may leave a manifest torn; [`heal`] sets it aside.
+
+mod durable;
+mod heal;
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{array::RecordBatch, datatypes::Schema};
+use events::Cursor;
+use futures::{Stream, TryStreamExt};
+use lance::{
+    Error as LanceError,
+    dataset::{
+        CommitBuilder, Dataset, InsertBuilder, MergeInsertBuilder, WhenMatched, WhenNotMatched,
+        WhenNotMatchedBySource, WriteMode, WriteParams,
+        builder::DatasetBuilder,
+        cleanup::CleanupPolicyBuilder,
+        optimize::{CompactionOptions, compact_files},
+        transaction::{Operation, Transaction},
+    },
+    session::Session,
+};
+use lance_file::version::LanceFileVersion;
+
+use crate::{
+    Error, Layer, TableName,
+    table::{Change, Stale},
+};
+use durable::Durable;
+
+/// What Lance may cache of indices and of metadata, over all tables.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// A table in more pieces than this is put together.
+const FRAGMENTS: usize = 50;
+/// Versions that stay readable behind the newest.
+const VERSIONS: usize = 100;
+const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
+
+/// The lake's directory.
+#[derive(Debug)]
+pub(crate) struct Store {
+    root: PathBuf,
+    session: Arc<Session>,
+}
+
+impl Store {
+    /// The lake in `root`, whose directories are made where they are missing.
+    pub(crate) fn create(root: &Path) -> Result<Self, Error> {
+        for layer in Layer::ALL {
+            let path = root.join(layer.as_str());
+            fs::create_dir_all(&path).map_err(|source| Error::Files { path, source })?;
+        }
+        Ok(Self::existing(root))
+    }
+
+    /// The lake in `root`.
+    pub(crate) fn existing(root: &Path) -> Self {
+        let session = Session::new(CACHE_BYTES, CACHE_BYTES, Arc::default());
+        Self { root: root.to_owned(), session: Arc::new(session) }
+    }
+
+    /// Every table that has a directory.
+    pub(crate) fn names(&self) -> Result<Vec<TableName>, Error> {
+        let mut names = Vec::new();
+        for layer in Layer::ALL {
+            let path = self.root.join(layer.as_str());
+            let entries = match fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(source) => return Err(Error::Files { path, source }),
+            };
+            for entry in entries {
+                let file = entry.map_err(|source| Error::Files { path: path.clone(), source })?.file_name();
+                let name = file.to_str().and_then(|file| file.strip_suffix(".lance"));
+                // Whatever keeps no rule of ours is not our table.
+                names.extend(name.and_then(|name| TableName::new(layer, name).ok()));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Opens a table for writing, healed if it needs to be.
+    pub(crate) async fn open(&self, name: TableName) -> Result<Table, Error> {
+        let path = name.path(&self.root);
+        heal::heal(&path, &self.root.join("_quarantine").join(name.layer().as_str()).join(name.as_str()))?;
+        let dataset = self.load(&name).await?;
+        Ok(Table { name, path, dataset, session: Arc::clone(&self.session), durable: Durable::default() })
+    }
+
+    /// A table's rows in its newest version, with only the columns that `wanted` picks.
+    pub(crate) async fn scan(
+        &self,
+        name: &TableName,
+        wanted: impl Fn(&arrow::datatypes::Field) -> bool,
+    ) -> Result<Option<impl Stream<Item = Result<RecordBatch, Error>>>, Error> {
+        let Some(dataset) = self.load(name).await? else { return Ok(None) };
+        let failed = |error| failed(name, "read", error);
+        let schema = Schema::from(dataset.schema());
+        let columns: Vec<_> = schema.fields().iter().filter(|field| wanted(field)).map(|field| field.name()).collect();
+        let mut scan = dataset.scan();
+        scan.project(&columns).map_err(failed)?;
+        let batches = scan.try_into_stream().await.map_err(failed)?;
+        let name = name.clone();
+        Ok(Some(batches.map_err(move |error| self::failed(&name, "read", error))))
+    }
+
+    async fn load(&self, name: &TableName) -> Result<Option<Dataset>, Error> {
+        let path = name.path(&self.root);
+        let builder = DatasetBuilder::from_uri(path.to_string_lossy()).with_session(Arc::clone(&self.session));
+        match builder.load().await {
+            Ok(dataset) => Ok(Some(dataset)),
+            Err(LanceError::DatasetNotFound { .. } | LanceError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(name, "opened", error)),
+        }
+    }
+}
+
+/// How far a table, and the exporter that wrote it, had come with a commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The table has every event of its own up to here.
+    pub(crate) cursor: Cursor,
+    /// Every table of the exporter has every event up to here.
+    pub(crate) settled: Cursor,
+}
+
+impl Progress {
+    fn properties(self, domain: &str) -> HashMap<String, String> {
+        HashMap::from([
+            (format!("omnimesh.cursor.{domain}"), self.cursor.to_string()),
+            (format!("omnimesh.settled.{domain}"), self.settled.to_string()),
+        ])
+    }
+
+    fn of(transaction: &Transaction, domain: &str) -> Result<Option<Self>, Error> {
+        let Some(properties) = &transaction.transaction_properties else { return Ok(None) };
+        let cursor = |kind| properties.get(&format!("omnimesh.{kind}.{domain}")).map(|text| text.parse()).transpose();
+        let (Some(cursor), Some(settled)) = (cursor("cursor")?, cursor("settled")?) else { return Ok(None) };
+        Ok(Some(Self { cursor, settled }))
+    }
+}
+
+/// A table that is written to. Until its first rows there is nothing on disk.
+#[derive(Debug)]
+pub(crate) struct Table {
+    name: TableName,
+    path: PathBuf,
+    dataset: Option<Dataset>,
+    session: Arc<Session>,
+    durable: Durable,
+}
+
+impl Table {
+    /// What the newest commit of ours says; at the start if there is none.
+    pub(crate) async fn progress(&self, domain: &str) -> Result<Progress, Error> {
+        let Some(dataset) = &self.dataset else { return Ok(Progress::default()) };
+        // Maintenance commits in between carry no cursor of their own.
+        for version in (1..=dataset.version().version).rev() {
+            let transaction = dataset.read_transaction_by_version(version).await;
+            let transaction = transaction.map_err(|error| failed(&self.name, "read", error))?;
+            if let Some(progress) = transaction.map(|found| Progress::of(&found, domain)).transpose()?.flatten() {
+                return Ok(progress);
+            }
+        }
+        Ok(Progress::default())
+    }
+
+    /// Commits a change together with the progress that it makes. All of it is on disk afterwards, or none.
+    pub(crate) async fn commit(&mut self, change: Change, progress: Progress, domain: &str) -> Result<(), Error> {
+        let properties = progress.properties(domain);
+        let transaction = self.write(change).await.map_err(|error| failed(&self.name, "written", error))?;
+        let Some(mut transaction) = transaction else { return Ok(()) };
+        transaction.transaction_properties = Some(Arc::new(properties.clone()));
+        self.durable.sync(&self.path).await?;
+        let dataset = self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
+        let fragments = dataset.count_fragments();
+        self.dataset = Some(dataset);
+        self.durable.sync(&self.path).await?;
+        if fragments > FRAGMENTS
+            && let Err(error) = self.maintain(properties).await
+        {
+            tracing::warn!(table = %self.name, %error, "the table stays in pieces until its next commit");
+        }
+        Ok(())
+    }
+
+    /// Writes data files for a change, if it makes any.
+    async fn write(&self, change: Change) -> Result<Option<Transaction>, LanceError> {
+        match (change, &self.dataset) {
+            (Change::Append(rows), _) if rows.iter().all(|batch| batch.num_rows() == 0) => Ok(None),
+            (Change::Upsert { rows, .. }, None) if rows.num_rows() == 0 => Ok(None),
+            (Change::Append(rows), Some(dataset)) => Some(append(dataset, rows).await).transpose(),
+            (Change::Append(rows), None) => Some(self.create(rows).await).transpose(),
+            (Change::Upsert { rows, .. }, None) => Some(self.create(vec![rows]).await).transpose(),
+            (Change::Upsert { rows, stale }, Some(dataset)) => upsert(dataset, rows, &stale).await,
+        }
+    }
+
+    async fn create(&self, rows: Vec<RecordBatch>) -> Result<Transaction, LanceError> {
+        let params = WriteParams {
+            mode: WriteMode::Create,
+            enable_stable_row_ids: true,
+            data_storage_version: Some(VERSION),
+            session: Some(Arc::clone(&self.session)),
+            ..WriteParams::default()
+        };
+        InsertBuilder::new(&*self.path.to_string_lossy()).with_params(&params).execute_uncommitted(rows).await
+    }
+
+    async fn publish(&self, transaction: Transaction) -> Result<Dataset, LanceError> {
+        let uri = self.path.to_string_lossy();
+        let commit = match &self.dataset {
+            Some(dataset) => CommitBuilder::new(Arc::new(dataset.clone())),
+            None => CommitBuilder::new(&*uri)
+                .with_session(Arc::clone(&self.session))
+                .use_stable_row_ids(true)
+                .with_storage_format(VERSION),
+        };
+        commit.execute(transaction).await
+    }
+
+    /// Puts fragments together and drops versions that nobody reads any more.
+    async fn maintain(&mut self, properties: HashMap<String, String>) -> Result<(), Error> {
+        let Some(dataset) = &mut self.dataset else { return Ok(()) };
+        let failed = |error| failed(&self.name, "compacted", error);
+        let options = CompactionOptions::default().transaction_properties(properties);
+        compact_files(dataset, options, None).await.map_err(failed)?;
+        let policy = CleanupPolicyBuilder::default().error_if_tagged_old_versions(false);
+        let policy = policy.retain_n_versions(dataset, VERSIONS).await.map_err(failed)?.build();
+        dataset.cleanup_with_policy(policy).await.map_err(failed)?;
+        self.durable.sync(&self.path).await
+    }
+}
+
+async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<Transaction, LanceError> {
+    let params =
+        WriteParams { mode: WriteMode::Append, data_storage_version: Some(VERSION), ..WriteParams::default() };
+    InsertBuilder::new(Arc::new(dataset.clone())).with_params(&params).execute_uncommitted(rows).await
+}
+
+/// One merge writes, replaces and deletes, so that no reader sees a half of it.
+async fn upsert(dataset: &Dataset, rows: RecordBatch, stale: &Stale) -> Result<Option<Transaction>, LanceError> {
+    let mut merge = MergeInsertBuilder::try_new(Arc::new(dataset.clone()), Vec::new())?;
+    merge.when_matched(WhenMatched::UpdateAll).when_not_matched(WhenNotMatched::InsertAll);
+    if !stale.values.is_empty() {
+        merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &filter(stale))?);
+    }
+    let merged = merge.try_build()?.execute_uncommitted_batches(vec![rows]).await?;
+    let changes_nothing = matches!(
+        &merged.transaction.operation,
+        Operation::Update { removed_fragment_ids, updated_fragments, new_fragments, .. }
+            if removed_fragment_ids.is_empty() && updated_fragments.is_empty() && new_fragments.is_empty()
+    );
+    Ok((!changes_nothing).then_some(merged.transaction))
+}
+
+fn filter(stale: &Stale) -> String {
+    let values: Vec<_> = stale.values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect();
+    format!("{} IN ({})", stale.column, values.join(", "))
+}
+
+fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {
+    Error::Table { table: table.clone(), action, source: Box::new(error) }
+}

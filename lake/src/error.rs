@@ -1,0 +1,63 @@
+//! What can go wrong with the lake.
+
+use std::path::PathBuf;
+
+use arrow::error::ArrowError;
+
+use crate::TableName;
+
+/// A lake that could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name that the lake's readers could not rely on.
+    #[error("`{name}` is no name for a {layer} table: {rule}")]
+    Name {
+        /// The layer it was meant for.
+        layer: &'static str,
+        /// The name.
+        name: String,
+        /// What it should be like.
+        rule: &'static str,
+    },
+    /// A directory or file of the lake cannot be used.
+    #[error("the lake cannot use {}: {source}; check its permissions and the free space on its disk", path.display())]
+    Files {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Lance refused to read or write a table.
+    #[error("lake table {table} could not be {action}: {source}; it goes on by itself once the cause is gone")]
+    Table {
+        /// The table.
+        table: TableName,
+        /// What was tried, as a participle.
+        action: &'static str,
+        /// What Lance says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An event does not make rows.
+    #[error("event {id} makes no rows: {reason}")]
+    Event {
+        /// The event.
+        id: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Columns of a table do not fit together.
+    #[error("rows do not form a batch: {0}")]
+    Arrow(#[from] ArrowError),
+    /// Events could not be understood.
+    #[error(transparent)]
+    Events(#[from] events::Error),
+    /// The producer of events failed.
+    #[error(transparent)]
+    Peer(#[from] mesh::PeerError),
+    /// The producer ended a stream that has no end.
+    #[error("the domain {0} ended its stream of events")]
+    StreamEnded(&'static str),
+    /// Work on another thread was cut short.
+    #[error("work on a table was cut short: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}

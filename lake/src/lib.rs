@@ -1,0 +1,35 @@
+//! The lake: published events as Lance tables, each event exactly once, however often the process dies.
+//!
+//! In reading order: [`start`] runs one [exporter] for each [table]; a [dataset] is a table on disk; [`summary`] reads
+//! back what is there.
+
+mod columns;
+mod config;
+mod dataset;
+mod error;
+mod exporter;
+mod name;
+mod summary;
+mod table;
+
+use std::sync::Arc;
+
+pub use config::Config;
+pub use error::Error;
+pub use name::{Layer, TableName};
+pub use summary::{TableSummary, summary};
+
+use dataset::Store;
+use exporter::Exporter;
+
+/// Starts to export whatever the tables' domains publish, until `consumers` are stopped.
+pub fn start(config: &Config, peers: &mesh::Peers, consumers: &events::Consumers) -> Result<(), Error> {
+    let store = Arc::new(Store::create(&config.root)?);
+    for &table in table::ALL {
+        let source = table.source();
+        let exporter = Exporter::new(table, config, Arc::clone(&store), peers.channel(source.service));
+        consumers.track(exporter.position());
+        consumers.spawn(exporter.run(consumers.shutdown_token()));
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What the lake holds, read back from disk: to compare with the sources, and one run with another.
+
+use std::{collections::BTreeMap, path::Path};
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    compute::sum,
+    datatypes::{DataType, Int64Type},
+    row::{RowConverter, SortField},
+};
+use futures::TryStreamExt;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, columns::is_volatile, dataset::Store};
+
+/// What one table holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TableSummary {
+    /// The table's layer.
+    pub layer: String,
+    /// The table's name in it.
+    pub table: String,
+    /// Its rows.
+    pub rows: u64,
+    /// A digest of the rows that does not depend on their order, nor on generated ids and recorded times: equal for two
+    /// runs over the same sources.
+    pub digest: String,
+    /// The sum of every column of whole numbers, and the number of items in every column of lists, by path, such as
+    /// `total_minor`, `lines` and `lines.quantity`.
+    pub sums: BTreeMap<String, i64>,
+}
+
+/// Reads back every table of the lake in `root`.
+pub async fn summary(root: &Path) -> Result<Vec<TableSummary>, Error> {
+    let store = Store::existing(root);
+    let mut summaries = Vec::new();
+    for name in store.names()? {
+        let Some(batches) = store.scan(&name, |field| !is_volatile(field)).await? else { continue };
+        let mut batches = std::pin::pin!(batches);
+        let mut total = Total::default();
+        while let Some(batch) = batches.try_next().await? {
+            total = tokio::task::spawn_blocking(move || total.add(&batch)).await??;
+        }
+        summaries.push(TableSummary {
+            layer: name.layer().as_str().to_owned(),
+            table: name.as_str().to_owned(),
+            rows: total.rows,
+            digest: format!("{:032x}", total.digest),
+            sums: total.sums,
+        });
+    }
+    Ok(summaries)
+}
+
+#[derive(Default)]
+struct Total {
+    rows: u64,
+    digest: u128,
+    sums: BTreeMap<String, i64>,
+}
+
+impl Total {
+    fn add(mut self, batch: &RecordBatch) -> Result<Self, Error> {
+        let fields = batch.schema_ref().fields().iter().map(|field| SortField::new(field.data_type().clone()));
+        let rows = RowConverter::new(fields.collect())?.convert_columns(batch.columns())?;
+        for row in &rows {
+            let hash = Sha256::digest(row.as_ref());
+            let half = hash.iter().take(16).fold(0, |half, byte| half << 8 | u128::from(*byte));
+            // A sum, unlike an exclusive or, tells a row that is there twice.
+            self.digest = self.digest.wrapping_add(half);
+        }
+        self.rows += batch.num_rows() as u64;
+        for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            self.sum(field.name(), column);
+        }
+        Ok(self)
+    }
+
+    fn sum(&mut self, path: &str, column: &dyn Array) {
+        match column.data_type() {
+            DataType::Int64 => self.count(path, sum(column.as_primitive::<Int64Type>()).unwrap_or(0)),
+            DataType::Struct(fields) => {
+                for (field, column) in fields.iter().zip(column.as_struct().columns()) {
+                    self.sum(&format!("{path}.{}", field.name()), column);
+                }
+            }
+            DataType::List(_) => {
+                let lists = column.as_list::<i32>();
+                let offsets = lists.value_offsets();
+                let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
+                self.count(path, i64::from(last - first));
+                self.sum(path, &lists.values().slice(first as usize, (last - first) as usize));
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, path: &str, count: i64) {
+        *self.sums.entry(path.to_owned()).or_default() += count;
+    }
+}

@@ -1,0 +1,87 @@
+//! `bronze_<system>__<entity>`: the records of one entity of one source, as they landed.
+
+use std::{io::Cursor, iter::repeat_n};
+
+use arrow::{
+    array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray},
+    compute::cast,
+    datatypes::DataType,
+    ipc::reader::StreamReader,
+};
+use omnimesh_proto::{event::v1::Event, ingest::v1::RecordsLanded};
+use sha2::{Digest, Sha256};
+
+use super::{Change, Source, Table, decode};
+use crate::{
+    Error, Layer, TableName,
+    columns::{Column, batch, text, time},
+};
+
+static SOURCE: Source = Source {
+    consumer: "lake.bronze<-ingest",
+    domain: "ingest",
+    service: "omnimesh.ingest.v1.IngestService",
+    event_type: "omnimesh.ingest.v1.RecordsLanded",
+};
+
+pub(super) struct Bronze;
+
+impl Table for Bronze {
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn owns(&self, name: &TableName) -> bool {
+        name.layer() == Layer::Bronze
+    }
+
+    fn route(&self, event: &Event) -> Result<(TableName, usize), Error> {
+        let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
+        let name = TableName::new(Layer::Bronze, format!("bronze_{}__{}", landed.system, landed.entity))?;
+        Ok((name, usize::try_from(landed.record_count).unwrap_or(0)))
+    }
+
+    fn change(&self, events: &[Event]) -> Result<Change, Error> {
+        let mut rows = Vec::new();
+        for event in events {
+            let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
+            let mut first = 0;
+            for records in StreamReader::try_new(Cursor::new(&landed.records), None)? {
+                let records = records?;
+                rows.push(unaltered(event, &landed, &records, first)?);
+                first += records.num_rows();
+            }
+        }
+        Ok(Change::Append(rows))
+    }
+}
+
+/// Rows for the records of a batch, of which the first is the event's `first`th.
+fn unaltered(event: &Event, landed: &RecordsLanded, records: &RecordBatch, first: usize) -> Result<RecordBatch, Error> {
+    let count = records.num_rows();
+    let position = strings(event, records, "position")?;
+    let payload = strings(event, records, "payload")?;
+    let ids: Vec<_> = (first..first + count).map(|index| format!("{}-{index:06}", event.id)).collect();
+    // An empty run of texts has no first byte to tell the width of a digest by.
+    let digests = payload.iter().map(|payload| payload.map(|text| Sha256::digest(text.as_bytes())));
+    let digests = FixedSizeBinaryArray::try_from_sparse_iter_with_size(digests, 32)?;
+    let same = |name, value| text(name, repeat_n(value, count));
+    Ok(batch(vec![
+        text("_ingest_id", ids.iter().map(String::as_str)).key(1).volatile(),
+        same("_source", &landed.system),
+        same("_entity", &landed.entity),
+        same("_object", &landed.object),
+        Column::new("_position", position),
+        time("_received_at", repeat_n(landed.read_time, count)).volatile(),
+        // Its digest stands for it where tables are compared.
+        Column::new("_payload", payload).volatile(),
+        Column::new("_payload_sha256", digests),
+    ])?)
+}
+
+fn strings(event: &Event, records: &RecordBatch, name: &str) -> Result<StringArray, Error> {
+    let invalid = || Error::Event { id: event.id.clone(), reason: format!("its records lack the text `{name}`") };
+    let column = cast(records.column_by_name(name).ok_or_else(invalid)?, &DataType::Utf8)?;
+    let strings = column.as_any().downcast_ref::<StringArray>().filter(|strings| strings.null_count() == 0);
+    strings.cloned().ok_or_else(invalid)
+}

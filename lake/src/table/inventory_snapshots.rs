@@ -1,0 +1,54 @@
+//! `inventory_snapshots`: the latest state of every stock.
+
+use omnimesh_proto::{
+    event::v1::Event,
+    inventory::v1::{Stock, StockChanged},
+};
+
+use super::{Change, Newest, Source, Stale, Table, missing, newest, silver};
+use crate::{
+    Error, TableName,
+    columns::{batch, integer, text, time},
+};
+
+const NAME: &str = "inventory_snapshots";
+
+static SOURCE: Source = Source {
+    consumer: "lake.inventory_snapshots<-inventory",
+    domain: "inventory",
+    service: "omnimesh.inventory.v1.InventoryService",
+    event_type: "omnimesh.inventory.v1.StockChanged",
+};
+
+pub(super) struct InventorySnapshots;
+
+impl Table for InventorySnapshots {
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn owns(&self, name: &TableName) -> bool {
+        name.as_str() == NAME
+    }
+
+    fn route(&self, _: &Event) -> Result<(TableName, usize), Error> {
+        Ok((silver(NAME)?, 1))
+    }
+
+    fn change(&self, events: &[Event]) -> Result<Change, Error> {
+        let newest = newest(SOURCE.event_type, events)?.into_iter();
+        let stocks = newest.map(|Newest::<StockChanged> { payload, event }| {
+            payload.stock.ok_or_else(|| missing(&event, "stock"))
+        });
+        let stocks: Vec<Stock> = stocks.collect::<Result<_, _>>()?;
+        let rows = batch(vec![
+            text("sku", stocks.iter().map(|stock| stock.sku.as_str())).key(1),
+            text("location_id", stocks.iter().map(|stock| stock.location_id.as_str())).key(2),
+            time("as_of", stocks.iter().map(|stock| stock.update_time)),
+            integer("on_hand", stocks.iter().map(|stock| stock.on_hand)),
+            time("last_count_at", stocks.iter().map(|stock| stock.last_count_time)),
+            integer("ledger_seq", stocks.iter().map(|stock| stock.ledger_sequence)),
+        ])?;
+        Ok(Change::Upsert { rows, stale: Stale::NONE })
+    }
+}

@@ -1,0 +1,159 @@
+//! `orders_unified`: one row for each physical order, whichever systems saw it.
+
+use arrow::array::RecordBatch;
+use omnimesh_proto::{
+    event::v1::Event,
+    order::v1::{Channel, MatchRule, Order, OrderChanged, OrderSource, OrderStatus},
+};
+
+use super::{Change, Source, Stale, Table, missing, newest, silver};
+use crate::{
+    Error, TableName,
+    columns::{Column, batch, integer, list, optional_text, record, text, time},
+};
+
+const NAME: &str = "orders_unified";
+
+static SOURCE: Source = Source {
+    consumer: "lake.orders_unified<-order",
+    domain: "order",
+    service: "omnimesh.order.v1.OrderService",
+    event_type: "omnimesh.order.v1.OrderChanged",
+};
+
+pub(super) struct OrdersUnified;
+
+impl Table for OrdersUnified {
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn owns(&self, name: &TableName) -> bool {
+        name.as_str() == NAME
+    }
+
+    fn route(&self, _: &Event) -> Result<(TableName, usize), Error> {
+        Ok((silver(NAME)?, 1))
+    }
+
+    fn change(&self, events: &[Event]) -> Result<Change, Error> {
+        let mut orders = Vec::new();
+        let mut merged = Vec::new();
+        for newest in newest::<OrderChanged>(SOURCE.event_type, events)? {
+            let order = newest.payload.order.ok_or_else(|| missing(&newest.event, "order"))?;
+            if order.merged_into.is_empty() {
+                orders.push(Row { order: in_order(order), last_event_time: newest.event.event_time });
+            } else {
+                merged.push(order.order_uid);
+            }
+        }
+        Ok(Change::Upsert { rows: rows(&orders)?, stale: Stale { column: "order_uid", values: merged } })
+    }
+}
+
+struct Row {
+    order: Order,
+    last_event_time: Option<prost_types::Timestamp>,
+}
+
+/// Sources come in the order in which they arrived, which two runs over them need not share.
+fn in_order(mut order: Order) -> Order {
+    let name = |source: &OrderSource| source.source.clone().map(|source| (source.system, source.id));
+    order.sources.sort_by_cached_key(name);
+    order
+}
+
+fn rows(rows: &[Row]) -> Result<RecordBatch, Error> {
+    let orders = || rows.iter().map(|row| &row.order);
+    Ok(batch(vec![
+        text("order_uid", orders().map(|order| order.order_uid.as_str())).key(1).volatile(),
+        optional_text("golden_id", orders().map(|order| order.golden_id.as_str())).volatile(),
+        text("channel", orders().map(|order| channel(order.channel()))),
+        time("ordered_at", orders().map(|order| order.order_time)),
+        optional_text("location_id", orders().map(|order| order.location_id.as_str())),
+        optional_text("status", orders().map(|order| status(order.status()))),
+        text("currency", orders().map(|order| order.currency_code.as_str())),
+        integer("total_minor", orders().map(|order| order.total_minor)),
+        integer("discount_minor", orders().map(|order| order.discount_minor)),
+        source_refs(orders()),
+        optional_text("match_rule", orders().map(match_rule)),
+        lines(orders()),
+        payments(orders()),
+        time("first_seen", orders().map(|order| order.create_time)).volatile(),
+        time("last_event_time", rows.iter().map(|row| row.last_event_time)).volatile(),
+    ])?)
+}
+
+fn source_refs<'a>(orders: impl Iterator<Item = &'a Order> + Clone) -> Column {
+    let lengths = orders.clone().map(|order| order.sources.len());
+    let all = orders.flat_map(|order| &order.sources);
+    let records = || all.clone().map(|source| source.source.as_ref());
+    let items = record(
+        "item",
+        vec![
+            text("system", records().map(|source| source.map_or("", |source| source.system.as_str()))),
+            text("id", records().map(|source| source.map_or("", |source| source.id.as_str()))),
+            optional_text("role", all.clone().map(|source| source.role.as_str())),
+        ],
+    );
+    list("source_refs", lengths, items)
+}
+
+fn lines<'a>(orders: impl Iterator<Item = &'a Order> + Clone) -> Column {
+    let lengths = orders.clone().map(|order| order.lines.len());
+    let all = || orders.clone().flat_map(|order| &order.lines);
+    let items = record(
+        "item",
+        vec![
+            text("sku", all().map(|line| line.sku.as_str())),
+            integer("quantity", all().map(|line| line.quantity)),
+            integer("amount_minor", all().map(|line| line.amount_minor)),
+            integer("discount_minor", all().map(|line| line.discount_minor)),
+        ],
+    );
+    list("lines", lengths, items)
+}
+
+fn payments<'a>(orders: impl Iterator<Item = &'a Order> + Clone) -> Column {
+    let lengths = orders.clone().map(|order| order.payments.len());
+    let all = || orders.clone().flat_map(|order| &order.payments);
+    let items = record(
+        "item",
+        vec![
+            optional_text("psp_ref", all().map(|payment| payment.psp_ref.as_str())),
+            optional_text("method", all().map(|payment| payment.method.as_str())),
+            integer("amount_minor", all().map(|payment| payment.amount_minor)),
+        ],
+    );
+    list("payments", lengths, items)
+}
+
+fn channel(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Unspecified => "unknown",
+        Channel::Web => "web",
+        Channel::Marketplace => "marketplace",
+        Channel::Pos => "pos",
+    }
+}
+
+fn status(status: OrderStatus) -> &'static str {
+    match status {
+        OrderStatus::Unspecified => "",
+        OrderStatus::Placed => "placed",
+        OrderStatus::Completed => "completed",
+        OrderStatus::Cancelled => "cancelled",
+    }
+}
+
+/// Why the order's copies belong to it: the rule of the first one that has any.
+fn match_rule(order: &Order) -> &'static str {
+    let rules = order.sources.iter().map(|source| match source.match_rule() {
+        MatchRule::Unspecified => "",
+        MatchRule::Reference => "reference",
+        MatchRule::Payment => "payment",
+        MatchRule::Content => "content",
+        MatchRule::Asserted => "asserted",
+    });
+    rules.into_iter().find(|rule| !rule.is_empty()).unwrap_or("")
+}

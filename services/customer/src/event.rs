@@ -1,0 +1,63 @@
+//! What this service tells, what it does when persons change, and how its own log looks to those who watch.
+
+use events::{Cursor, Event, Handler, Log, NewEvent};
+use futures::Stream;
+use omnimesh_proto::{customer::v1 as pb, identity::v1::IdentityChanged};
+use storage::Tx;
+
+use crate::{
+    Error,
+    domain::{Customer, History},
+    service::Service,
+    wire,
+};
+
+pub(crate) const IDENTITY_CHANGED: &str = "omnimesh.identity.v1.IdentityChanged";
+const CUSTOMER_CHANGED: &str = "omnimesh.customer.v1.CustomerChanged";
+
+/// One step of a watch.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// A customer as it stood when the watch began.
+    Initial(Customer),
+    /// What the log says.
+    Logged(events::Change<pb::CustomerChanged>),
+}
+
+/// The event that tells of a customer's change.
+pub(crate) fn customer_changed(customer: Customer, history: History) -> NewEvent {
+    let (name, time) = (wire::name(customer.golden_id), customer.update_time);
+    let history = history.into_iter().map(|version| wire::version(customer.golden_id, version)).collect();
+    NewEvent::new(CUSTOMER_CHANGED, name, time, &pb::CustomerChanged { customer: Some(customer.into()), history })
+}
+
+/// The log's changes of customers after a position.
+pub(crate) fn watch(
+    log: &Log,
+    after: Cursor,
+) -> impl Stream<Item = Result<events::Change<pb::CustomerChanged>, events::Error>> + Send + use<> {
+    events::watch(log, CUSTOMER_CHANGED, after)
+}
+
+/// Derives customers from persons.
+#[derive(Debug)]
+pub(crate) struct IdentityHandler(Service);
+
+impl IdentityHandler {
+    pub(crate) fn new(service: Service) -> Self {
+        Self(service)
+    }
+}
+
+impl Handler for IdentityHandler {
+    type Error = Error;
+
+    async fn handle(&self, tx: &mut Tx, events: Vec<Event>) -> Result<(), Error> {
+        let mut changes = Vec::with_capacity(events.len());
+        for event in events {
+            let IdentityChanged { identity } = events::decode(IDENTITY_CHANGED, &event)?;
+            changes.push(wire::identity(identity.unwrap_or_default()).map_err(Error::IdentityInvalid)?);
+        }
+        self.0.apply_identities(tx, changes).await
+    }
+}

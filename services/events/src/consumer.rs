@@ -1,0 +1,100 @@
+//! A reader of another domain's log that applies every event exactly once.
+
+use std::{future::Future, time::Duration};
+
+use futures::StreamExt;
+use mesh::{Channel, MAX_MESSAGE_BYTES, PeerError};
+use omnimesh_proto::event::v1::{Event, StreamEventsRequest, event_service_client::EventServiceClient};
+use storage::{Database, Tx};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Cursor, Error, Position, log::store};
+
+/// Between two attempts to reach a producer that does not answer.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What a consumer does with events.
+pub trait Handler: Send + Sync + 'static {
+    /// What can go wrong.
+    type Error: std::error::Error + Send + Sync;
+
+    /// Derives from `events` inside `tx`, which also moves the cursor: all of it happens once or not at all.
+    fn handle(&self, tx: &mut Tx, events: Vec<Event>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// A reader of a domain's log.
+#[derive(Debug)]
+pub struct Consumer {
+    name: &'static str,
+    domain: &'static str,
+    types: Vec<String>,
+    channel: Channel,
+    database: Database,
+    position: watch::Sender<Cursor>,
+}
+
+impl Consumer {
+    /// The consumer `name` of `domain`'s events of `types`, reached by `channel`; its cursor is in `database`.
+    pub async fn open(
+        name: &'static str,
+        domain: &'static str,
+        types: &[&'static str],
+        channel: Channel,
+        database: &Database,
+    ) -> Result<Self, Error> {
+        store::migrate(database).await?;
+        let position = watch::Sender::new(store::cursor(database, name).await?);
+        let types = types.iter().map(|&name| name.to_owned()).collect();
+        Ok(Self { name, domain, types, channel, database: database.clone(), position })
+    }
+
+    /// Follows how far it is.
+    pub fn position(&self) -> Position {
+        Position { consumer: self.name, domain: self.domain, cursor: self.position.subscribe() }
+    }
+
+    /// Consumes until `shutdown`; whatever fails is logged and tried again.
+    pub async fn run(self, handler: impl Handler, shutdown: CancellationToken) {
+        let attempts = async {
+            loop {
+                if let Err(error) = self.consume(&handler).await {
+                    tracing::warn!(consumer = self.name, domain = self.domain, %error, "consuming stopped; trying again");
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        // Dropped in the middle of a batch, the transaction never happened and the batch comes again.
+        shutdown.run_until_cancelled(attempts).await;
+    }
+
+    async fn consume(&self, handler: &impl Handler) -> Result<(), Error> {
+        let mut cursor = store::cursor(&self.database, self.name).await?;
+        let mut client = EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let request = StreamEventsRequest {
+            domain: self.domain.to_owned(),
+            after_cursor: cursor.to_string(),
+            types: self.types.clone(),
+            follow: true,
+        };
+        let peer = |status| PeerError::new("omnimesh.event.v1.EventService", status);
+        let mut batches = client.stream_events(request).await.map_err(peer)?.into_inner();
+        while let Some(batch) = batches.next().await {
+            let batch = batch.map_err(peer)?;
+            let next: Cursor = batch.cursor.parse()?;
+            if !batch.events.is_empty() {
+                let mut tx = self.database.begin().await?;
+                let failed = |error: &dyn std::error::Error| Error::Handler(error.to_string());
+                handler.handle(&mut tx, batch.events).await.map_err(|error| failed(&error))?;
+                if !store::advance(&mut tx, self.name, cursor, next).await? {
+                    return Err(Error::ConsumedElsewhere(self.name));
+                }
+                tx.commit().await?;
+                cursor = next;
+            }
+            // At the log's end the position runs ahead of the stored cursor, over events of other types.
+            self.position.send_replace(next);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! What can go wrong with events.
+
+use mesh::{Code, PeerError, ServiceError};
+
+/// An event log that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is no cursor of ours.
+    #[error("`{0}` is no cursor: use one that this service returned")]
+    CursorInvalid(String),
+    /// This process does not host the domain.
+    #[error("the domain `{0}` is not hosted here")]
+    DomainNotHosted(String),
+    /// An event's payload is not what its type says.
+    #[error("event {id} does not hold a {r#type}")]
+    Payload {
+        /// The event.
+        id: String,
+        /// What it should hold.
+        r#type: &'static str,
+    },
+    /// Somebody else moved the consumer's cursor meanwhile.
+    #[error("another process consumes as `{0}`")]
+    ConsumedElsewhere(&'static str),
+    /// The consumer's own work on the events failed.
+    #[error("the events could not be applied: {0}")]
+    Handler(String),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The producer failed.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+}
+
+impl ServiceError for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::CursorInvalid(_) => Code::InvalidArgument,
+            Self::DomainNotHosted(_) => Code::NotFound,
+            Self::Peer(_) => Code::Unavailable,
+            Self::Payload { .. } | Self::ConsumedElsewhere(_) | Self::Handler(_) | Self::Storage(_) => Code::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::CursorInvalid(_) => "CURSOR_INVALID",
+            Self::DomainNotHosted(_) => "DOMAIN_NOT_HOSTED",
+            Self::Peer(_) => "PEER_UNAVAILABLE",
+            Self::Payload { .. } => "EVENT_PAYLOAD",
+            Self::ConsumedElsewhere(_) => "CONSUMED_ELSEWHERE",
+            Self::Handler(_) => "HANDLER",
+            Self::Storage(_) => "STORAGE",
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What this service tells, and how its own log looks to those who watch.
+
+use events::{Cursor, Log, NewEvent};
+use futures::Stream;
+use omnimesh_proto::identity::v1 as pb;
+
+use crate::domain::Identity;
+
+const IDENTITY_CHANGED: &str = "omnimesh.identity.v1.IdentityChanged";
+
+/// One step of a watch.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// A person as it stood when the watch began.
+    Initial(Identity),
+    /// What the log says.
+    Logged(events::Change<pb::IdentityChanged>),
+}
+
+/// The event that tells of a person's change.
+pub(crate) fn identity_changed(identity: Identity) -> NewEvent {
+    let (name, time) = (identity.golden_id.name(), identity.update_time);
+    NewEvent::new(IDENTITY_CHANGED, name, time, &pb::IdentityChanged { identity: Some(identity.into()) })
+}
+
+/// The log's changes of persons after a position.
+pub(crate) fn watch(
+    log: &Log,
+    after: Cursor,
+) -> impl Stream<Item = Result<events::Change<pb::IdentityChanged>, events::Error>> + Send + use<> {
+    events::watch(log, IDENTITY_CHANGED, after)
+}

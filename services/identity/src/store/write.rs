@@ -1,0 +1,107 @@
+//! What the database is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use storage::{Statement, insert_many, sqlx::AnyConnection};
+use types::{GoldenId, SourceRef, Timestamp};
+
+use super::{LIST, source_text};
+use crate::domain::{Identity, Key, Record};
+
+type Result<T> = std::result::Result<T, storage::Error>;
+
+/// Keeps versions that were not known.
+pub(crate) async fn add_versions(connection: &mut AnyConnection, records: &[Record]) -> Result<()> {
+    insert_many(
+        connection,
+        "INSERT INTO record_versions (source, update_time, given_name, family_name, email, phone, loyalty_card, \
+         street, city, postcode, country_code) VALUES",
+        "",
+        records,
+        |row, record| {
+            let attributes = &record.attributes;
+            row.bind(source_text(&record.source))
+                .bind(record.update_time.micros())
+                .bind(attributes.given_name.as_str())
+                .bind(attributes.family_name.as_str())
+                .bind(attributes.email.as_str())
+                .bind(attributes.phone.as_str())
+                .bind(attributes.loyalty_card.as_str())
+                .bind(attributes.address.street.as_str())
+                .bind(attributes.address.city.as_str())
+                .bind(attributes.address.postcode.as_str())
+                .bind(attributes.address.country_code.as_str());
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// Puts new keys in the place of all that these records held.
+pub(crate) async fn replace_keys(
+    connection: &mut AnyConnection,
+    keys: &BTreeMap<SourceRef, BTreeSet<Key>>,
+) -> Result<()> {
+    let sources: Vec<String> = keys.keys().map(source_text).collect();
+    for list in sources.chunks(LIST) {
+        let mut statement = Statement::new("DELETE FROM record_keys WHERE source IN (");
+        statement.bind_all(list.iter().map(String::as_str)).push(")");
+        statement.execute(connection).await?;
+    }
+    let rows: Vec<(String, &Key)> =
+        keys.iter().flat_map(|(source, keys)| keys.iter().map(|key| (source_text(source), key))).collect();
+    insert_many(connection, "INSERT INTO record_keys (source, record_key) VALUES", "", &rows, |row, (source, key)| {
+        row.bind(source.as_str()).bind(key.as_str());
+    })
+    .await?;
+    Ok(())
+}
+
+/// Makes records these persons'.
+pub(crate) async fn put_members(connection: &mut AnyConnection, members: &[(&SourceRef, GoldenId)]) -> Result<()> {
+    insert_many(
+        connection,
+        "INSERT INTO records (source, golden_id) VALUES",
+        "ON CONFLICT (source) DO UPDATE SET golden_id = excluded.golden_id",
+        members,
+        |row, (source, golden_id)| {
+            row.bind(source_text(source)).bind(golden_id.to_string());
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes persons, new or changed.
+pub(crate) async fn put_identities(connection: &mut AnyConnection, identities: &[Identity]) -> Result<()> {
+    insert_many(
+        connection,
+        "INSERT INTO identities (golden_id, merged_into, create_time, update_time, revision) VALUES",
+        "ON CONFLICT (golden_id) DO UPDATE SET merged_into = excluded.merged_into, \
+         update_time = excluded.update_time, revision = excluded.revision",
+        identities,
+        |row, identity| {
+            row.bind(identity.golden_id.to_string())
+                .bind(identity.merged_into.map(|golden_id| golden_id.to_string()).unwrap_or_default())
+                .bind(identity.create_time.micros())
+                .bind(identity.update_time.micros())
+                .bind(identity.revision);
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+/// Keeps that an operator said that two records are of one person.
+pub(crate) async fn put_must_link(
+    connection: &mut AnyConnection,
+    source: &SourceRef,
+    other: &SourceRef,
+    now: Timestamp,
+) -> Result<()> {
+    let mut statement = Statement::new("INSERT INTO must_links (source, other, create_time) VALUES (");
+    statement.bind_all([source_text(source), source_text(other)]).push(", ").bind(now.micros());
+    statement.push(") ON CONFLICT DO NOTHING");
+    statement.execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Files of lines: CSV and JSON Lines, read in one pass and in bounded memory, however long they are.
+//!
+//! A file that only grew is read on from where it ended; the digest of what was read before tells.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Read, Seek},
+    path::Path,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    End,
+    files::{File, Output, Reached},
+};
+use crate::{
+    Error,
+    landing::Records,
+    mapping::{self, Shape},
+    source::Entity,
+};
+
+const BUFFER_BYTES: usize = 64 * 1024;
+/// What is kept of a file that is put aside as a whole.
+const KEPT_BYTES: u64 = 16 * 1024;
+
+pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result<(), End> {
+    let mut lines = match Lines::open(&file.path) {
+        Ok(lines) => lines,
+        Err(error) => return out.fail(file, "", "", format!("the file cannot be read: {error}")),
+    };
+    let failed = |error: io::Error| Error::SourceUnreadable {
+        place: file.path.display().to_string(),
+        reason: error.to_string(),
+    };
+    let restart = !lines.resume(file).map_err(failed)?;
+    if lines.state.bytes == 0 && entity.schema.shape() == Shape::Row {
+        lines.next().map_err(failed)?;
+        let line = String::from_utf8_lossy(lines.text());
+        if let Err(reason) = mapping::header(&line, entity.schema.names()) {
+            let (start, digest) = lines.rest_of_bad_file(&file.path).map_err(failed)?;
+            return out.fail(file, &start, &digest, reason);
+        }
+    }
+    batches(lines, file, entity, restart, out, failed)
+}
+
+fn batches(
+    mut lines: Lines,
+    file: &File,
+    entity: &Entity,
+    mut restart: bool,
+    out: &mut Output<'_>,
+    failed: impl Fn(io::Error) -> Error,
+) -> Result<(), End> {
+    let mut records = Records::default();
+    let mut first = 0;
+    let mut last = String::new();
+    loop {
+        let before = records.is_full().then(|| lines.state.clone());
+        let more = lines.next().map_err(&failed)?;
+        let text = String::from_utf8_lossy(lines.text());
+        if let Some(before) = before
+            && more
+            && !same_group(entity, &last, &text)
+        {
+            out.add(file, first, std::mem::take(&mut records), before.reached(false, restart))?;
+            restart = false;
+        }
+        if !more {
+            return out.add(file, first, records, lines.state.reached(true, restart));
+        }
+        if text.is_empty() {
+            continue;
+        }
+        if records.count() == 0 {
+            first = lines.state.lines;
+        }
+        records.push(lines.state.lines.to_string().as_str(), &text);
+        if records.is_full() {
+            last.clear();
+            last.push_str(&text);
+        }
+    }
+}
+
+/// True where a batch must not end between two rows, because they are of one order.
+fn same_group(entity: &Entity, last: &str, next: &str) -> bool {
+    if entity.group_by.is_empty() {
+        return false;
+    }
+    match (mapping::row(last), mapping::row(next)) {
+        (Ok(last), Ok(next)) => entity.group_by.iter().all(|field| last.get(*field) == next.get(*field)),
+        _ => true,
+    }
+}
+
+/// A file's lines, and the digest of what was read of it.
+struct Lines {
+    reader: BufReader<fs::File>,
+    line: Vec<u8>,
+    state: State,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    bytes: u64,
+    lines: i64,
+    digest: Sha256,
+}
+
+impl State {
+    fn digest(&self) -> String {
+        hex::encode(self.digest.clone().finalize())
+    }
+
+    fn reached(&self, complete: bool, restart: bool) -> Reached {
+        Reached { position: format!("{} {}", self.bytes, self.lines), digest: self.digest(), complete, restart }
+    }
+}
+
+impl Lines {
+    fn open(path: &Path) -> io::Result<Self> {
+        let reader = BufReader::with_capacity(BUFFER_BYTES, fs::File::open(path)?);
+        Ok(Self { reader, line: Vec::new(), state: State::default() })
+    }
+
+    /// Reads the next line; false at the end.
+    fn next(&mut self) -> io::Result<bool> {
+        self.line.clear();
+        let read = self.reader.read_until(b'\n', &mut self.line)?;
+        self.state.digest.update(&self.line);
+        self.state.bytes += read as u64;
+        self.state.lines += i64::from(read > 0);
+        Ok(read > 0)
+    }
+
+    /// The line without its end.
+    fn text(&self) -> &[u8] {
+        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+
+    /// Goes to where reading ended the last time. False, and at the start, if the file is not what it was up to there.
+    fn resume(&mut self, file: &File) -> io::Result<bool> {
+        let Some(known) = &file.known else { return Ok(true) };
+        let bytes = known.position.split(' ').next().and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
+        while self.state.bytes < bytes && self.next()? {}
+        // A last line without an end may have grown meanwhile.
+        let at_line_end = self.line.ends_with(b"\n") || self.reader.fill_buf()?.is_empty();
+        if self.state.bytes == bytes && at_line_end && self.state.digest() == known.digest {
+            return Ok(true);
+        }
+        self.reader.rewind()?;
+        self.state = State::default();
+        Ok(false)
+    }
+
+    /// The start of the file, and the digest of all of it.
+    fn rest_of_bad_file(&mut self, path: &Path) -> io::Result<(String, String)> {
+        let mut start = Vec::new();
+        fs::File::open(path)?.take(KEPT_BYTES).read_to_end(&mut start)?;
+        while self.next()? {}
+        Ok((String::from_utf8_lossy(&start).into_owned(), self.state.digest()))
+    }
+}

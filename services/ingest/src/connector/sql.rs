@@ -1,0 +1,296 @@
+//! The SQL connector: tables in the order of a key, from where the last run ended, with the rows of their children
+//! nested into each record.
+
+use std::{collections::HashMap, sync::Arc};
+
+use storage::{
+    Statement,
+    sqlx::{self, AnyConnection, Connection, Row, any::AnyRow},
+};
+
+use super::{End, KnownObjects, Sink};
+use crate::{
+    Error,
+    landing::{Batch, Checkpoint, Encoder, Portion, Records},
+    mapping::{Schema, Type},
+    source::{Entity, Place, Source, Table},
+};
+
+/// Rows of a table that are read at a time.
+const PAGE_ROWS: i64 = 500;
+
+/// Reads what is new in every table.
+pub(crate) async fn read(source: &Source, url: &str, known: KnownObjects, sink: &Sink) -> Result<(), End> {
+    sqlx::any::install_default_drivers();
+    // Without a mode SQLite would make the file where there is none.
+    let target = match url.strip_prefix("sqlite:") {
+        Some(file) => format!("sqlite://{}?mode=ro", file.trim_start_matches("//")),
+        None => url.to_owned(),
+    };
+    let mut connection = AnyConnection::connect(&target).await.map_err(|error| Error::SourceUnreadable {
+        place: format!("the database of `{}`{}", source.system, place(url)),
+        reason: error.to_string(),
+    })?;
+    sink.expect(source.entities.len());
+    for (index, (entity, known)) in source.entities.iter().zip(known).enumerate() {
+        let Place::Table(table) = &entity.place else { continue };
+        let known = known.get(&table.name);
+        let reader = Reader {
+            table,
+            schema: &entity.schema,
+            parent: Columns::new(entity, None),
+            children: (0..table.children.len()).map(|child| Columns::new(entity, Some(child))).collect(),
+        };
+        let position = known.map(|known| known.position.clone()).unwrap_or_default();
+        let landed = known.map_or(0, |known| known.landed);
+        reader.run(&mut connection, index, position, landed, sink).await?;
+    }
+    Ok(())
+}
+
+/// What may be told of where a database is: a server's URL may hold a password.
+fn place(url: &str) -> String {
+    url.strip_prefix("sqlite:").map_or_else(String::new, |file| format!(" ({file})"))
+}
+
+/// Columns as they are selected, and what stands before each in a record.
+struct Columns {
+    select: String,
+    names: Vec<(String, Type)>,
+}
+
+impl Columns {
+    fn new(entity: &Entity, child: Option<usize>) -> Self {
+        let Place::Table(table) = &entity.place else { return Self { select: String::new(), names: Vec::new() } };
+        let array = child.and_then(|child| entity.schema.array_named(&table.children[child].name).ok());
+        let mut columns = Self { select: String::new(), names: Vec::new() };
+        if let Some(child) = child {
+            columns.select = text_of(&table.children[child].key);
+        }
+        for field in entity.schema.fields().iter().filter(|field| field.each == array) {
+            let column = field.path.join(".");
+            if !columns.select.is_empty() {
+                columns.select.push_str(", ");
+            }
+            let r#type = field.kind.r#type;
+            match r#type {
+                Type::Integer => columns.select.push_str(&quote(&column)),
+                // Of any other type, the text is what both engines and JSON agree on.
+                _ => columns.select.push_str(&text_of(&column)),
+            }
+            columns.names.push((format!("\"{column}\":"), r#type));
+        }
+        columns
+    }
+
+    /// Writes a row, whose columns begin at `first`, as the members of a JSON object.
+    fn write(&self, row: &AnyRow, first: usize, out: &mut String) -> Result<(), sqlx::Error> {
+        for (index, (name, r#type)) in self.names.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str(name);
+            match value(row, first + index, *r#type)? {
+                Some(Value::Integer(value)) => out.push_str(&value.to_string()),
+                Some(Value::Text(value)) => out.push_str(&serde_json::Value::String(value).to_string()),
+                None => out.push_str("null"),
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Value {
+    Integer(i64),
+    Text(String),
+}
+
+fn value(row: &AnyRow, index: usize, r#type: Type) -> Result<Option<Value>, sqlx::Error> {
+    Ok(match r#type {
+        Type::Integer => row.try_get::<Option<i64>, _>(index)?.map(Value::Integer),
+        _ => row.try_get::<Option<String>, _>(index)?.map(Value::Text),
+    })
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+fn text_of(column: &str) -> String {
+    format!("CAST(\"{column}\" AS TEXT)")
+}
+
+/// Reads one table.
+struct Reader<'s> {
+    table: &'s Table,
+    schema: &'s Schema,
+    parent: Columns,
+    children: Vec<Columns>,
+}
+
+impl Reader<'_> {
+    async fn run(
+        &self,
+        connection: &mut AnyConnection,
+        entity: usize,
+        mut position: String,
+        mut landed: i64,
+        sink: &Sink,
+    ) -> Result<(), End> {
+        let unreadable = |error: storage::Error| Error::SourceUnreadable {
+            place: format!("table `{}`", self.table.name),
+            reason: error.to_string(),
+        };
+        let object: Arc<str> = self.table.name.as_str().into();
+        let mut encoder = Encoder::new()?;
+        let mut portion = Portion::default();
+        loop {
+            let page = self.page(connection, &position).await.map_err(unreadable)?;
+            let complete = (page.documents.len() as i64) < PAGE_ROWS;
+            if page.documents.is_empty() && portion.is_empty() && !position.is_empty() {
+                return Ok(());
+            }
+            let mut records = Records::default();
+            for (id, document) in &page.documents {
+                records.push(id, document);
+            }
+            position = page.position.unwrap_or(position);
+            let (first, count) = (landed + 1, records.count() as i64);
+            landed += count;
+            if count > 0 {
+                portion.push(Batch::new(entity, Arc::clone(&object), first, records), &mut encoder)?;
+            }
+            portion.reach(Checkpoint {
+                entity,
+                object: Arc::clone(&object),
+                size: 0,
+                mtime: 0,
+                position: position.clone(),
+                digest: String::new(),
+                complete,
+                restart: false,
+                landed: count,
+                failure: None,
+            });
+            if complete || portion.is_full() {
+                sink.send(std::mem::take(&mut portion)).await?;
+            }
+            if complete {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn page(&self, connection: &mut AnyConnection, position: &str) -> Result<Page, storage::Error> {
+        let rows = self.rows(connection, position).await?;
+        let mut documents = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut document = String::from("{");
+            self.parent.write(row, 0, &mut document)?;
+            let id = self.key_of(row, self.table.key.len() - 1)?;
+            documents.push((text(&id), document));
+        }
+        for (child, columns) in self.table.children.iter().zip(&self.children) {
+            let parents: Result<Vec<_>, _> = rows.iter().map(|row| self.column(row, &child.key)).collect();
+            let parents = parents?;
+            let mut nested = self.nested(connection, child, columns, &parents).await?;
+            for ((_, document), parent) in documents.iter_mut().zip(&parents) {
+                let elements = nested.remove(&text(parent)).unwrap_or_default();
+                document.push_str(&format!(",\"{}\":[{elements}]", child.name));
+            }
+        }
+        documents.iter_mut().for_each(|(_, document)| document.push('}'));
+        let position = match rows.last() {
+            Some(row) => {
+                let key: Result<Vec<_>, _> = (0..self.table.key.len()).map(|part| self.key_of(row, part)).collect();
+                let key: Vec<String> = key?.iter().map(text).collect();
+                Some(serde_json::Value::from(key).to_string())
+            }
+            None => None,
+        };
+        Ok(Page { documents, position })
+    }
+
+    async fn rows(&self, connection: &mut AnyConnection, position: &str) -> Result<Vec<AnyRow>, storage::Error> {
+        let key: Vec<String> = self.table.key.iter().map(|column| quote(column)).collect();
+        let key = key.join(", ");
+        let mut statement = Statement::new("SELECT ");
+        statement.push(&self.parent.select).push(" FROM ").push(&quote(&self.table.name));
+        let after: Vec<String> = serde_json::from_str(position).unwrap_or_default();
+        if !after.is_empty() {
+            statement.push(&format!(" WHERE ({key}) > ("));
+            for (index, (column, value)) in self.table.key.iter().zip(after).enumerate() {
+                statement.push(if index == 0 { "" } else { ", " });
+                match (self.type_of(column), value.parse::<i64>()) {
+                    (Type::Integer, Ok(number)) => statement.bind(number),
+                    _ => statement.bind(value),
+                };
+            }
+            statement.push(")");
+        }
+        statement.push(&format!(" ORDER BY {key} LIMIT ")).bind(PAGE_ROWS);
+        statement.fetch_all(connection).await
+    }
+
+    /// The rows of `child` that belong to `parents`, as the elements of a JSON array for each.
+    async fn nested(
+        &self,
+        connection: &mut AnyConnection,
+        child: &crate::definition::Child,
+        columns: &Columns,
+        parents: &[Value],
+    ) -> Result<HashMap<String, String>, storage::Error> {
+        let mut nested: HashMap<String, String> = HashMap::with_capacity(parents.len());
+        if parents.is_empty() {
+            return Ok(nested);
+        }
+        let mut statement = Statement::new("SELECT ");
+        statement.push(&columns.select).push(" FROM ").push(&quote(&child.table));
+        statement.push(&format!(" WHERE {} IN (", quote(&child.key)));
+        for (index, parent) in parents.iter().enumerate() {
+            statement.push(if index == 0 { "" } else { ", " });
+            match parent {
+                Value::Integer(number) => statement.bind(*number),
+                Value::Text(text) => statement.bind(text.as_str()),
+            };
+        }
+        statement.push(&format!(") ORDER BY {}, {}", quote(&child.key), quote(&child.order)));
+        for row in statement.fetch_all(connection).await? {
+            let elements = nested.entry(row.try_get(0)?).or_default();
+            elements.push_str(if elements.is_empty() { "{" } else { ",{" });
+            columns.write(&row, 1, elements)?;
+            elements.push('}');
+        }
+        Ok(nested)
+    }
+
+    fn type_of(&self, column: &str) -> Type {
+        self.schema.field(column).map_or(Type::Text, |field| self.schema.fields()[field].kind.r#type)
+    }
+
+    /// A column of the table's own, which `expect` names.
+    fn column(&self, row: &AnyRow, column: &str) -> Result<Value, storage::Error> {
+        let own = self.schema.fields().iter().filter(|field| field.each.is_none());
+        let index = own.clone().position(|field| field.name == column).unwrap_or(0);
+        let found = value(row, index, self.type_of(column))?;
+        found.ok_or_else(|| storage::Error::Corrupt(format!("`{column}` is NULL")))
+    }
+
+    fn key_of(&self, row: &AnyRow, part: usize) -> Result<Value, storage::Error> {
+        self.column(row, &self.table.key[part])
+    }
+}
+
+struct Page {
+    /// Each with its record's id.
+    documents: Vec<(String, String)>,
+    /// Where to go on, as a JSON array of the key's values.
+    position: Option<String>,
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Text(text) => text.clone(),
+    }
+}

@@ -1,0 +1,257 @@
+//! The definition of a source: a TOML file that says where a system's records are, what they should look like, and
+//! which domain commands they become.
+//!
+//! - `[files]` (`root`, `format` = csv | jsonl | parquet) or `[sql]` (`url`, SQLite or PostgreSQL). Relative paths are
+//!   below the directory that the definition is resolved against.
+//! - `[[entity]]`: `files`, a glob below the root; or `table` with `key`, the columns that order it so that what is new
+//!   comes last (the last one identifies a record; all are text or integers), and `children`, tables whose rows are
+//!   nested into the record as arrays.
+//! - `expect`: names and kinds of the fields. Of CSV it is the header. Of documents the names are paths, `a.b` of a
+//!   nested field and `a[].b` of a field of an array's elements; further fields are kept but not looked at.
+//!   Kinds: `text`, `integer`, `decimal`, `time` (RFC 3339), `datetime` (without zone, taken as UTC), `date`; a `?`
+//!   after it says that the field may be missing.
+//! - `group_by`: the fields that CSV rows of one order share. A record is one line, whatever its quotes say.
+//! - `map.order`, `map.identity`, `map.product`, `map.stock`: templates of the command's fields. `{field}` stands for
+//!   a field's value, `{name|given}` and `{name|family}` for the parts of a full name, `{file.version}` for 2 of
+//!   `day.v2.csv` (1 where the name has no version), anything else for itself. A template with a missing field is
+//!   missing as a whole. Amounts are decimals of the currency, or integers of its minor unit.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, mapping::Kind};
+
+/// A source system.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// Where it was written, for messages.
+    #[serde(skip)]
+    pub origin: String,
+    /// The system's name.
+    pub system: String,
+    /// Its files.
+    #[serde(default)]
+    pub files: Option<Files>,
+    /// Its database.
+    #[serde(default)]
+    pub sql: Option<Sql>,
+    /// What it holds.
+    #[serde(rename = "entity")]
+    pub entities: Vec<Entity>,
+}
+
+/// A folder of files.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// The folder.
+    pub root: PathBuf,
+    /// What is in its files.
+    pub format: Format,
+}
+
+/// What a file is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Rows with a header.
+    Csv,
+    /// A JSON document a line.
+    Jsonl,
+    /// Columns; each row is taken as a JSON document.
+    Parquet,
+}
+
+/// A database.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sql {
+    /// `sqlite:<file>` or `postgres://…`.
+    pub url: String,
+}
+
+/// One kind of records.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entity {
+    /// Its name.
+    pub name: String,
+    /// Glob of its files.
+    #[serde(default)]
+    pub files: Option<String>,
+    /// Its table.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// The columns that order the table.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// Tables nested into its records.
+    #[serde(default)]
+    pub children: Vec<Child>,
+    /// The fields.
+    pub expect: Vec<(String, Kind)>,
+    /// The fields that rows of one order share.
+    #[serde(default)]
+    pub group_by: Vec<String>,
+    /// What its records become.
+    #[serde(default)]
+    pub map: Maps,
+}
+
+/// A table whose rows are part of another table's records.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Child {
+    /// The array's name in the record.
+    pub name: String,
+    /// The table.
+    pub table: String,
+    /// The column, of the same name in both tables, that says whose part a row is.
+    pub key: String,
+    /// The column that orders the rows.
+    pub order: String,
+}
+
+/// The commands that a record becomes.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Maps {
+    /// An order.
+    pub order: Option<OrderMap>,
+    /// A person's record.
+    pub identity: Option<IdentityMap>,
+    /// A product.
+    pub product: Option<ProductMap>,
+    /// A stock movement.
+    pub stock: Option<StockMap>,
+}
+
+/// Templates of an order's fields.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderMap {
+    pub(crate) id: String,
+    pub(crate) version: String,
+    pub(crate) channel: String,
+    pub(crate) location: Option<String>,
+    pub(crate) time: String,
+    pub(crate) status: Option<String>,
+    /// The source's words for `placed`, `completed` and `cancelled`.
+    #[serde(default)]
+    pub(crate) statuses: BTreeMap<String, String>,
+    pub(crate) currency: String,
+    /// Decimals of the currency's minor unit.
+    #[serde(default = "two")]
+    pub(crate) decimals: u32,
+    pub(crate) customer: Option<RefMap>,
+    #[serde(default)]
+    pub(crate) references: Vec<RefMap>,
+    pub(crate) lines: LineMap,
+    pub(crate) payments: Option<PaymentMap>,
+}
+
+fn two() -> u32 {
+    2
+}
+
+/// Templates of a reference to a record of a system.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefMap {
+    pub(crate) system: String,
+    pub(crate) id: String,
+}
+
+/// Templates of a line: one for each element of the array `each`, or for each grouped row.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineMap {
+    pub(crate) each: Option<String>,
+    pub(crate) sku: String,
+    pub(crate) quantity: String,
+    pub(crate) amount: String,
+    #[serde(default)]
+    pub(crate) discounts: Vec<String>,
+}
+
+/// Templates of a payment: one for each element of the array `each`, or one; without `amount` it is the order's total.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentMap {
+    pub(crate) each: Option<String>,
+    pub(crate) psp_ref: Option<String>,
+    pub(crate) method: Option<String>,
+    pub(crate) amount: Option<String>,
+}
+
+/// Templates of a person's record.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityMap {
+    pub(crate) id: String,
+    pub(crate) given_name: Option<String>,
+    pub(crate) family_name: Option<String>,
+    pub(crate) email: Option<String>,
+    pub(crate) phone: Option<String>,
+    pub(crate) loyalty_card: Option<String>,
+    pub(crate) street: Option<String>,
+    pub(crate) city: Option<String>,
+    pub(crate) postcode: Option<String>,
+    pub(crate) country: Option<String>,
+    /// The first that is there; a record without any is older than all others.
+    pub(crate) update_time: Vec<String>,
+}
+
+/// Templates of a product.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProductMap {
+    pub(crate) sku: String,
+    pub(crate) title: Option<String>,
+    pub(crate) manufacturer_id: Option<String>,
+    pub(crate) brand: Option<String>,
+    /// From the top down; ends at the first that is missing.
+    #[serde(default)]
+    pub(crate) category_path: Vec<String>,
+    pub(crate) package_size: Option<String>,
+}
+
+/// Templates of a stock movement.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StockMap {
+    pub(crate) id: String,
+    pub(crate) sku: String,
+    pub(crate) location: String,
+    /// `count`, `delivery`, `sale` or `adjustment`.
+    pub(crate) kind: String,
+    pub(crate) quantity: String,
+    pub(crate) time: String,
+}
+
+impl Definition {
+    /// Reads a definition; `origin` is the file's name, for messages.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
+        let definition: Self = toml::from_str(text)
+            .map_err(|error| Error::Definition(format!("{origin}: {}", error.to_string().trim_end())))?;
+        Ok(Self { origin: origin.to_owned(), ..definition })
+    }
+
+    /// The same source with its relative paths below `directory`.
+    pub fn below(mut self, directory: &Path) -> Self {
+        if let Some(files) = &mut self.files {
+            files.root = directory.join(&files.root);
+        }
+        if let Some(sql) = &mut self.sql
+            && let Some(file) = sql.url.strip_prefix("sqlite:")
+        {
+            sql.url = format!("sqlite:{}", directory.join(file).display());
+        }
+        self
+    }
+}

@@ -1,0 +1,197 @@
+//! Records on their way in: as their source wrote them, in batches that are landed, mapped and settled together.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder},
+    datatypes::{DataType, Field, Schema},
+    error::ArrowError,
+    ipc::{
+        CompressionType,
+        reader::StreamReader,
+        writer::{IpcWriteOptions, StreamWriter},
+    },
+};
+use bytes::Bytes;
+
+/// A batch ends after this many records or bytes, whichever comes first.
+const BATCH_RECORDS: usize = 4096;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// A portion ends after this many bytes or objects, whichever comes first.
+const PORTION_BYTES: usize = 1024 * 1024;
+const PORTION_OBJECTS: usize = 1024;
+
+/// Records of one object, in its order.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    /// Index of the entity in its source.
+    pub(crate) entity: usize,
+    pub(crate) object: Arc<str>,
+    pub(crate) first_position: i64,
+    positions: StringArray,
+    payloads: StringArray,
+}
+
+impl Batch {
+    pub(crate) fn new(entity: usize, object: Arc<str>, first_position: i64, records: Records) -> Self {
+        let Records { mut positions, mut payloads, .. } = records;
+        Self { entity, object, first_position, positions: positions.finish(), payloads: payloads.finish() }
+    }
+
+    /// A batch as it was landed: the Arrow stream of `RecordsLanded`.
+    pub(crate) fn decode(
+        entity: usize,
+        object: &str,
+        first_position: i64,
+        stream: &[u8],
+    ) -> Result<Self, ArrowError> {
+        let mut reader = StreamReader::try_new(stream, None)?;
+        let incomplete = || ArrowError::IpcError("a batch of positions and payloads is due".to_owned());
+        let batch = reader.next().ok_or_else(incomplete)??;
+        let text = |index: usize| {
+            let column = batch.columns().get(index).and_then(|column| column.as_string_opt::<i32>());
+            column.cloned().ok_or_else(incomplete)
+        };
+        Ok(Self { entity, object: object.into(), first_position, positions: text(0)?, payloads: text(1)? })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.payloads.len()
+    }
+
+    pub(crate) fn payloads(&self) -> impl Iterator<Item = &str> {
+        (0..self.len()).map(|index| self.payloads.value(index))
+    }
+
+    pub(crate) fn position(&self, index: usize) -> &str {
+        self.positions.value(index)
+    }
+
+    pub(crate) fn payload(&self, index: usize) -> &str {
+        self.payloads.value(index)
+    }
+
+    /// The same batch with only the records whose index passes, and with `replace` in place of one payload.
+    pub(crate) fn edited(&self, keep: impl Fn(usize) -> bool, replace: (usize, &str)) -> Self {
+        let mut records = Records::default();
+        for index in (0..self.len()).filter(|index| keep(*index)) {
+            let payload = if index == replace.0 { replace.1 } else { self.payload(index) };
+            records.push(self.position(index), payload);
+        }
+        Self::new(self.entity, Arc::clone(&self.object), self.first_position, records)
+    }
+}
+
+/// Records being collected into a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    positions: StringBuilder,
+    payloads: StringBuilder,
+    count: usize,
+    bytes: usize,
+}
+
+impl Records {
+    pub(crate) fn push(&mut self, position: &str, payload: &str) {
+        self.positions.append_value(position);
+        self.payloads.append_value(payload);
+        self.count += 1;
+        self.bytes += payload.len();
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.count >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
+    }
+}
+
+/// Writes batches as Arrow streams; one for many, because a compressor costs more to make than to use.
+pub(crate) struct Encoder {
+    writer: StreamWriter<Vec<u8>>,
+    schema: Arc<Schema>,
+    head: Vec<u8>,
+}
+
+/// Ends an Arrow stream.
+const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
+impl Encoder {
+    pub(crate) fn new() -> Result<Self, ArrowError> {
+        let field = |name| Field::new(name, DataType::Utf8, false);
+        let schema = Arc::new(Schema::new(vec![field("position"), field("payload")]));
+        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD))?;
+        let mut writer = StreamWriter::try_new_with_options(Vec::new(), &schema, options)?;
+        let head = std::mem::take(writer.get_mut());
+        Ok(Self { writer, schema, head })
+    }
+
+    pub(crate) fn encode(&mut self, batch: &Batch) -> Result<Bytes, ArrowError> {
+        let columns: [ArrayRef; 2] = [Arc::new(batch.positions.clone()), Arc::new(batch.payloads.clone())];
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns.into())?;
+        self.writer.get_mut().extend_from_slice(&self.head);
+        self.writer.write(&batch)?;
+        let mut stream = std::mem::take(self.writer.get_mut());
+        stream.extend_from_slice(&END);
+        Ok(stream.into())
+    }
+}
+
+/// How far an object was read in a portion.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoint {
+    pub(crate) entity: usize,
+    pub(crate) object: Arc<str>,
+    pub(crate) size: i64,
+    pub(crate) mtime: i64,
+    pub(crate) position: String,
+    pub(crate) digest: String,
+    /// It was read to its end.
+    pub(crate) complete: bool,
+    /// It is another than it was: what was known of it no longer counts.
+    pub(crate) restart: bool,
+    /// Records in this portion.
+    pub(crate) landed: i64,
+    /// Why it cannot be read as what it should be; its one record is quarantined.
+    pub(crate) failure: Option<String>,
+}
+
+/// Batches that are landed in one transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Portion {
+    pub(crate) checkpoints: Vec<Checkpoint>,
+    pub(crate) batches: Vec<Batch>,
+    /// The batches as Arrow streams.
+    pub(crate) streams: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Portion {
+    pub(crate) fn push(&mut self, batch: Batch, encoder: &mut Encoder) -> Result<(), ArrowError> {
+        self.bytes += batch.payloads.values().len();
+        self.streams.push(encoder.encode(&batch)?);
+        self.batches.push(batch);
+        Ok(())
+    }
+
+    /// Notes how far an object is; of one object only the last word counts.
+    pub(crate) fn reach(&mut self, mut checkpoint: Checkpoint) {
+        if let Some(last) = self.checkpoints.pop_if(|last| {
+            last.entity == checkpoint.entity && last.object == checkpoint.object
+        }) {
+            checkpoint.landed += last.landed;
+            checkpoint.restart |= last.restart;
+        }
+        self.checkpoints.push(checkpoint);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= PORTION_BYTES || self.checkpoints.len() >= PORTION_OBJECTS
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.checkpoints.is_empty()
+    }
+}

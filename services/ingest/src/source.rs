@@ -1,0 +1,149 @@
+//! Sources, compiled from their definitions.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::{
+    Definition, Error,
+    definition::{self, Format},
+    mapping::{Schema, Shape},
+    peer::Mapping,
+};
+
+/// A source system.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) system: String,
+    pub(crate) connector: Connector,
+    pub(crate) entities: Vec<Entity>,
+}
+
+/// How a source is read.
+#[derive(Debug)]
+pub(crate) enum Connector {
+    Files { root: PathBuf, format: Format },
+    Sql { url: String },
+}
+
+impl Connector {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Files { .. } => "files",
+            Self::Sql { .. } => "sql",
+        }
+    }
+}
+
+/// One kind of records.
+#[derive(Debug)]
+pub(crate) struct Entity {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) schema: Schema,
+    /// Indices of the fields that rows of one order share.
+    pub(crate) group_by: Vec<usize>,
+    pub(crate) mapping: Mapping,
+}
+
+/// Where an entity's records are in its source.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Files(GlobMatcher),
+    Table(Table),
+}
+
+/// A table, the columns that order it, and the tables nested into its records.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) key: Vec<String>,
+    pub(crate) children: Vec<definition::Child>,
+}
+
+/// Compiles definitions; the first mistake is told with its file, entity and field.
+pub(crate) fn compile(definitions: Vec<Definition>) -> Result<Vec<Source>, Error> {
+    let mut systems = BTreeSet::new();
+    let mut sources = Vec::new();
+    for definition in definitions {
+        let origin = if definition.origin.is_empty() { definition.system.clone() } else { definition.origin.clone() };
+        if !systems.insert(definition.system.clone()) {
+            return Err(Error::Definition(format!("{origin}: system: `{}` is defined twice", definition.system)));
+        }
+        sources.push(source(definition).map_err(|reason| Error::Definition(format!("{origin}: {reason}")))?);
+    }
+    Ok(sources)
+}
+
+fn source(definition: Definition) -> Result<Source, String> {
+    definition.system.parse::<types::System>().map_err(|reason| format!("system: {reason}"))?;
+    let connector = match (definition.files, definition.sql) {
+        (Some(files), None) => Connector::Files { root: files.root, format: files.format },
+        (None, Some(sql)) => Connector::Sql { url: sql.url },
+        _ => return Err("either [files] or [sql] is due".to_owned()),
+    };
+    let mut names = BTreeSet::new();
+    let mut entities = Vec::new();
+    for definition in definition.entities {
+        let name = definition.name.clone();
+        if name.is_empty() || !names.insert(name.clone()) {
+            return Err(format!("entity `{name}`: name: is empty or there twice"));
+        }
+        entities.push(entity(definition, &connector).map_err(|reason| format!("entity `{name}`: {reason}"))?);
+    }
+    Ok(Source { system: definition.system, connector, entities })
+}
+
+fn entity(definition: definition::Entity, connector: &Connector) -> Result<Entity, String> {
+    let shape = match connector {
+        Connector::Files { format: Format::Csv, .. } => Shape::Row,
+        _ => Shape::Document,
+    };
+    if definition.expect.is_empty() {
+        return Err("expect: names no field".to_owned());
+    }
+    let schema = Schema::new(shape, &definition.expect)?;
+    let place = match (connector, definition.files, definition.table) {
+        (Connector::Files { .. }, Some(pattern), None) => {
+            let glob = GlobBuilder::new(&pattern).literal_separator(true).build();
+            Place::Files(glob.map_err(|error| format!("files: {error}"))?.compile_matcher())
+        }
+        (Connector::Sql { .. }, None, Some(name)) => {
+            Place::Table(table(name, definition.key, definition.children, &schema)?)
+        }
+        (Connector::Files { .. }, ..) => return Err("files: a glob is due, and no `table`".to_owned()),
+        (Connector::Sql { .. }, ..) => return Err("table: a name is due, and no `files`".to_owned()),
+    };
+    if shape != Shape::Row && !definition.group_by.is_empty() {
+        return Err("group_by: is for the rows of CSV files only".to_owned());
+    }
+    let group_by: Result<_, _> = definition.group_by.iter().map(|name| schema.field(name)).collect();
+    let group_by = group_by.map_err(|reason| format!("group_by: {reason}"))?;
+    let mapping = Mapping::new(&definition.map, &schema)?;
+    Ok(Entity { name: definition.name, place, schema, group_by, mapping })
+}
+
+fn table(
+    name: String,
+    key: Vec<String>,
+    children: Vec<definition::Child>,
+    schema: &Schema,
+) -> Result<Table, String> {
+    if key.is_empty() {
+        return Err("key: names no column".to_owned());
+    }
+    for column in &key {
+        schema.field(column).map_err(|reason| format!("key: {reason}"))?;
+    }
+    for child in &children {
+        schema.array_named(&child.name).map_err(|reason| format!("children: {reason}"))?;
+        schema.field(&child.key).map_err(|reason| format!("children: key: {reason}"))?;
+    }
+    let nested = children.iter().flat_map(|child| [&child.table, &child.key, &child.order]);
+    let names = schema.names().chain(nested.map(String::as_str)).chain([name.as_str()]);
+    if let Some(bad) = names.into_iter().find(|name| name.contains('"')) {
+        return Err(format!("`{bad}`: names of tables and columns hold no quotes"));
+    }
+    Ok(Table { name, key, children })
+}

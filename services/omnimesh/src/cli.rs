@@ -1,0 +1,117 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{config::Config, error::Failure, serve, status, up, verify};
+
+/// The omnichannel retail data mesh.
+#[derive(Debug, Parser)]
+#[command(name = "omnimesh", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every role in this process, with the demo's data if asked.
+    #[command(after_help = "Examples:\n  omnimesh up --demo\n  omnimesh up --data-dir /var/lib/omnimesh --listen 127.0.0.1:8080\n  \
+        omnimesh up --demo --demo-size small --exit-when-ready")]
+    Up(UpArgs),
+    /// Run chosen roles in this process; the others are found through `[mesh.peers]`.
+    #[command(after_help = "Example:\n  omnimesh serve --role order,customer --config omnimesh.toml")]
+    Serve(ServeArgs),
+    /// Show what runs where, how far the sources are and what the lake holds. Exit code 1 if nothing runs.
+    #[command(after_help = "Example:\n  omnimesh status --data-dir omnimesh-data --json")]
+    Status(ReadArgs),
+    /// Check the invariants of what is loaded, a line each. Exit code 1 if one does not hold.
+    #[command(after_help = "Example:\n  omnimesh verify --data-dir omnimesh-data")]
+    Verify(ReadArgs),
+    /// Print the configuration that a command would run with.
+    #[command(after_help = "Example:\n  omnimesh config > omnimesh.toml")]
+    Config(Common),
+}
+
+/// Where a deployment is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Directory of everything that is kept: databases, lake, keys, certificates.
+    #[arg(long, env = "OMNIMESH_DATA_DIR", default_value = "omnimesh-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Configuration file (TOML); see `omnimesh config`.
+    #[arg(long, env = "OMNIMESH_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Database: `sqlite:<directory>` or `postgres://user@host/database` [default: SQLite in the data directory].
+    #[arg(long, env = "OMNIMESH_DATABASE_URL", value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+}
+
+/// Where clients and operators connect.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Addresses {
+    /// Where clients connect: gRPC and gRPC-Web [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where operators connect; loopback only [default: 127.0.0.1:9901].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) addresses: Addresses,
+    /// Build legacy silos from The Complete Journey (a year of real grocery purchases) and load them.
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// How much of the demo's data.
+    #[arg(long, value_enum, default_value_t = DemoSize::Full, requires = "demo")]
+    pub(crate) demo_size: DemoSize,
+    /// Stop cleanly once all is served and loaded.
+    #[arg(long)]
+    pub(crate) exit_when_ready: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoSize {
+    /// A tenth of the households.
+    Small,
+    /// All of them: 1.5 million order lines.
+    Full,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) addresses: Addresses,
+    /// Roles to run, separated by commas: identity, customer, catalog, inventory, order, ingest, lake, edge.
+    #[arg(long = "role", value_delimiter = ',', required = true, value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Cli {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Up(args) => up::run(args).await,
+            Command::Serve(args) => serve::run(args).await,
+            Command::Status(args) => status::run(args).await,
+            Command::Verify(args) => verify::run(args).await,
+            Command::Config(common) => Config::load(&common, None)?.print(),
+        }
+    }
+}

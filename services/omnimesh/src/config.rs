@@ -1,0 +1,133 @@
+//! One configuration tree; a section is a crate, and its defaults live in that crate.
+//!
+//! Precedence: defaults, then the file, then `OMNIMESH__<SECTION>__<KEY>` in the environment, then flags.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use anyhow::{Context, anyhow};
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cli::{Addresses, Common},
+    error::Failure,
+};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Directory of everything that is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Where the services' databases are. Default: SQLite in `<data_dir>/db`.
+    pub(crate) storage: Option<storage::Config>,
+    /// How services talk.
+    pub(crate) mesh: mesh::Config,
+    /// Logs, traces and metrics.
+    pub(crate) telemetry: mesh::config::TelemetryConfig,
+    /// Where clients connect.
+    pub(crate) edge: EdgeConfig,
+    /// The domains.
+    pub(crate) identity: identity::Config,
+    pub(crate) customer: customer::Config,
+    pub(crate) catalog: catalog::Config,
+    pub(crate) inventory: inventory::Config,
+    pub(crate) order: order::Config,
+    pub(crate) ingest: ingest::Config,
+}
+
+/// The edge as an operator sees it; its backends follow from the roles.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EdgeConfig {
+    /// Where clients connect. Anything but loopback needs `tls`. Default: 127.0.0.1:8080.
+    pub(crate) listen: SocketAddr,
+    /// Where operators connect; loopback only. Default: 127.0.0.1:9901.
+    pub(crate) admin: SocketAddr,
+    /// The certificate shown to clients. Default: none.
+    pub(crate) tls: Option<edge::ServerTls>,
+    /// Which web pages may call.
+    pub(crate) cors: edge::Cors,
+    /// Bounds on what one client can make the edge hold.
+    pub(crate) limits: edge::Limits,
+}
+
+impl Default for EdgeConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            admin: (Ipv4Addr::LOCALHOST, 9901).into(),
+            tls: None,
+            cors: edge::Cors::default(),
+            limits: edge::Limits::default(),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "omnimesh-data".into(),
+            storage: None,
+            mesh: mesh::Config::default(),
+            telemetry: mesh::config::TelemetryConfig::default(),
+            edge: EdgeConfig::default(),
+            identity: identity::Config::default(),
+            customer: customer::Config::default(),
+            catalog: catalog::Config::default(),
+            inventory: inventory::Config::default(),
+            order: order::Config::default(),
+            ingest: ingest::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration that a command runs with; anything unknown in it is an error.
+    pub(crate) fn load(common: &Common, addresses: Option<&Addresses>) -> Result<Self, Failure> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = &common.config {
+            if !file.is_file() {
+                return Err(Failure::Usage(anyhow!("cannot read the configuration file {}", file.display())));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let mut config: Self =
+            figment.merge(Env::prefixed("OMNIMESH__").split("__")).extract().map_err(Failure::usage)?;
+        // A flag's default must not win over the file.
+        if common.config.is_none() || common.data_dir != Self::default().data_dir {
+            config.data_dir.clone_from(&common.data_dir);
+        }
+        if let Some(url) = &common.database_url {
+            config.storage = Some(storage::Config { url: url.clone() });
+        }
+        if let Some(addresses) = addresses {
+            config.edge.listen = addresses.listen.unwrap_or(config.edge.listen);
+            config.edge.admin = addresses.admin.unwrap_or(config.edge.admin);
+        }
+        Ok(config)
+    }
+
+    /// Where the services' databases are.
+    pub(crate) fn storage(&self) -> storage::Config {
+        let default = || storage::Config { url: format!("sqlite:{}", self.data_dir.join("db").display()) };
+        self.storage.clone().unwrap_or_else(default)
+    }
+
+    /// Where the lake is.
+    pub(crate) fn lake_dir(&self) -> PathBuf {
+        self.data_dir.join("lake")
+    }
+
+    /// Prints it as TOML.
+    pub(crate) fn print(&self) -> Result<(), Failure> {
+        print!("{}", toml::to_string_pretty(self).context("the configuration cannot be shown as TOML")?);
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! How a command ends when it does not end well.
+
+use std::{fmt, process::ExitCode};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Wrong usage or configuration: nothing was started.
+    Usage(anyhow::Error),
+    /// Something ran and failed.
+    Failed(anyhow::Error),
+    /// The command said everything itself; only the exit code is left to give.
+    Unsound,
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failed(_) | Self::Unsound => ExitCode::from(1),
+        }
+    }
+
+    /// Nothing was started, because of `error`.
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The chain in one line: what failed, then why.
+            Self::Usage(error) | Self::Failed(error) => write!(f, "{error:#}"),
+            Self::Unsound => f.write_str("not everything is sound; see above"),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}

@@ -1,0 +1,44 @@
+//! The `omnimesh` command: every role of the mesh in one binary.
+//!
+//! Exit codes: 0 fine, 1 something ran and failed, 2 wrong usage or configuration (nothing was started).
+
+mod cli;
+mod client;
+mod config;
+mod demo;
+mod error;
+mod node;
+mod progress;
+mod roles;
+mod serve;
+mod settle;
+mod status;
+mod table;
+mod up;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{cli::Cli, error::Failure};
+
+// Gives memory back to the system after the load's peak, which glibc's allocator does not.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.into()))
+        .and_then(|runtime| runtime.block_on(cli.run()));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("omnimesh: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! One process of the mesh: the roles it hosts, from the first lock to the last flush.
+
+use std::{fs::File, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use events::{Consumers, Directory};
+use fs4::fs_std::FileExt;
+use mesh::{Clock, Identity, ServerBuilder, telemetry::Telemetry};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    error::Failure,
+    roles::{self, ROLES, Role},
+};
+
+/// Calls that are under way when the node is told to stop get this long.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a running node leaves in its data directory, for other commands to find it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Whereabouts {
+    pub(crate) pid: u32,
+    pub(crate) roles: Vec<String>,
+    /// Where clients connect, if the node has an edge.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where operators connect, if the node has an edge.
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Whereabouts {
+    fn path(data_dir: &Path) -> std::path::PathBuf {
+        data_dir.join("run").join("node.json")
+    }
+
+    /// The socket that the services of `data_dir` listen on.
+    pub(crate) fn socket(data_dir: &Path) -> std::path::PathBuf {
+        data_dir.join("run").join("mesh.sock")
+    }
+
+    /// Those of the node that runs on `data_dir`, if one does.
+    pub(crate) fn read(data_dir: &Path) -> Option<Self> {
+        if lock(data_dir).is_ok() {
+            // Nobody holds the lock: what the file says is from a node that is gone.
+            return None;
+        }
+        serde_json::from_slice(&std::fs::read(Self::path(data_dir)).ok()?).ok()
+    }
+}
+
+/// A process's part of the mesh, running.
+pub(crate) struct Node {
+    pub(crate) whereabouts: Whereabouts,
+    pub(crate) logs: Directory,
+    pub(crate) consumers: Consumers,
+    edge: Option<edge::Running>,
+    server: JoinHandle<Result<(), mesh::ServeError>>,
+    stop: CancellationToken,
+    data_dir: std::path::PathBuf,
+    telemetry: Option<Arc<Telemetry>>,
+    _lock: File,
+}
+
+impl Node {
+    /// Starts `roles`. When this returns, they serve; an error means that nothing was started.
+    pub(crate) async fn start(config: &Config, roles: &[&'static Role]) -> Result<Self, Failure> {
+        prepare(&config.data_dir).map_err(Failure::Usage)?;
+        let lock = lock(&config.data_dir).map_err(Failure::Usage)?;
+        let telemetry = Arc::new(mesh::telemetry::init(&config.telemetry).map_err(Failure::usage)?);
+        let tls = config.data_dir.join("tls");
+        let identity =
+            Identity::open(config.mesh.certificate.as_ref(), &tls, Clock::System).map_err(Failure::usage)?;
+        let has_edge = roles.iter().any(|role| role.name == "edge");
+        let mut mesh = config.mesh.clone();
+        let socket = mesh.listen.unix.get_or_insert_with(|| Whereabouts::socket(&config.data_dir)).clone();
+        let mut server = ServerBuilder::new(mesh, roles::policy(), Some(identity));
+        let (logs, _) = server.shared::<Directory>();
+        let (consumers, _) = server.shared::<Consumers>();
+        for role in roles {
+            let peers = server.host(role.name);
+            roles::register(role, config, &peers, &mut server).await.map_err(Failure::Usage)?;
+        }
+        if roles.iter().any(|role| role.name == "lake") {
+            let lake = lake::Config { root: config.lake_dir() };
+            lake::start(lake, &server.peers("lake"), &consumers).await.map_err(Failure::usage)?;
+        }
+        let server = server.build().await.map_err(Failure::usage)?;
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
+        let edge = match has_edge {
+            true => Some(start_edge(config, roles, &socket, telemetry.clone()).await?),
+            false => None,
+        };
+        let whereabouts = Whereabouts {
+            pid: std::process::id(),
+            roles: roles.iter().map(|role| role.name.to_owned()).collect(),
+            listen: edge.as_ref().map(edge::Running::listen),
+            admin: edge.as_ref().map(edge::Running::admin),
+        };
+        let text = serde_json::to_vec_pretty(&whereabouts).map_err(Failure::usage)?;
+        std::fs::write(Whereabouts::path(&config.data_dir), text).map_err(Failure::usage)?;
+        Ok(Self {
+            whereabouts,
+            logs,
+            consumers,
+            edge,
+            server,
+            stop,
+            data_dir: config.data_dir.clone(),
+            telemetry: Some(telemetry),
+            _lock: lock,
+        })
+    }
+
+    /// Stops in the order in which nothing is cut: no new calls, then the calls under way, then the consumers.
+    pub(crate) async fn shutdown(mut self) -> anyhow::Result<()> {
+        if let Some(edge) = self.edge.take() {
+            edge.shutdown(GRACE).await;
+        }
+        self.consumers.stop().await;
+        self.stop.cancel();
+        self.server.await.context("the server's task failed")??;
+        // Whoever reads it next must not find a node that is gone; a missing file is as good.
+        std::fs::remove_file(Whereabouts::path(&self.data_dir)).ok();
+        self.telemetry = None;
+        Ok(())
+    }
+}
+
+async fn start_edge(
+    config: &Config,
+    roles: &[&'static Role],
+    socket: &Path,
+    telemetry: Arc<Telemetry>,
+) -> Result<edge::Running, Failure> {
+    let keys = edge::Keys::open(&config.storage(), &config.data_dir).await.map_err(Failure::usage)?;
+    let here = |role: &&Role| roles.iter().any(|hosted| hosted.name == role.name);
+    let mut upstreams = vec![edge::Upstream {
+        services: ROLES
+            .iter()
+            .filter(here)
+            .flat_map(|role| role.services)
+            .map(|&service| service.to_owned())
+            .chain(["grpc.health.v1.Health".to_owned()])
+            .collect(),
+        address: edge::Address::Unix(socket.to_owned()),
+    }];
+    for role in ROLES.iter().filter(|role| !here(role) && !role.services.is_empty()) {
+        upstreams.push(remote(config, role).map_err(Failure::Usage)?);
+    }
+    let edge = edge::Config {
+        listen: config.edge.listen,
+        tls: config.edge.tls.clone(),
+        admin: config.edge.admin,
+        upstreams,
+        cors: config.edge.cors.clone(),
+        limits: config.edge.limits.clone(),
+    };
+    edge::start(edge, Arc::new(keys), Arc::new(move || telemetry.render())).map_err(Failure::usage)
+}
+
+/// A role in another process, over mutual TLS.
+fn remote(config: &Config, role: &Role) -> anyhow::Result<edge::Upstream> {
+    let name = role.name;
+    let peer = config.mesh.peers.get(name).ok_or_else(|| {
+        anyhow!("the role {name} runs neither here nor elsewhere: add it to --role, or `{name} = \"host:port\"` to [mesh.peers]")
+    })?;
+    let files = config
+        .mesh
+        .certificate
+        .as_ref()
+        .context("an edge apart from the services needs [mesh.certificate] with the edge's own certificate")?;
+    Ok(edge::Upstream {
+        services: role.services.iter().map(|&service| service.to_owned()).collect(),
+        address: edge::Address::Tcp {
+            addr: std::net::ToSocketAddrs::to_socket_addrs(peer.as_str())
+                .with_context(|| format!("the peer {name} = \"{peer}\" cannot be found"))?
+                .next()
+                .with_context(|| format!("the peer {name} = \"{peer}\" has no address"))?,
+            tls: Some(edge::ClientTls {
+                ca: files.ca.clone(),
+                cert: files.chain.clone(),
+                key: files.key.clone(),
+                server_name: format!("{name}.mesh.omnimesh"),
+            }),
+        },
+    })
+}
+
+fn prepare(data_dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(data_dir.join("run"))
+        .with_context(|| format!("cannot use the data directory {}", data_dir.display()))
+}
+
+/// Takes the data directory for this process.
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    let path = data_dir.join("run").join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock_exclusive() {
+        Ok(true) => Ok(file),
+        _ => Err(anyhow!(
+            "another omnimesh process runs on {}: stop it, or choose another --data-dir",
+            data_dir.display()
+        )),
+    }
+}

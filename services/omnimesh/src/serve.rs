@@ -1,0 +1,30 @@
+//! `omnimesh serve`: chosen roles in one process, the others elsewhere.
+
+use anyhow::anyhow;
+
+use crate::{
+    cli::ServeArgs,
+    config::Config,
+    error::Failure,
+    node::Node,
+    roles::{self, ROLES},
+    up,
+};
+
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.common, Some(&args.addresses))?;
+    let mut chosen = Vec::new();
+    for name in &args.roles {
+        let known = || ROLES.iter().map(|role| role.name).collect::<Vec<_>>().join(", ");
+        let role = roles::find(name)
+            .ok_or_else(|| Failure::Usage(anyhow!("there is no role `{name}`; there are: {}", known())))?;
+        chosen.push(role);
+    }
+    let interrupt = up::interrupt()?;
+    let node = Node::start(&config, &chosen).await?;
+    up::report(&node, &config);
+    println!("ready");
+    interrupt.await;
+    eprintln!("stopping");
+    Ok(node.shutdown().await?)
+}

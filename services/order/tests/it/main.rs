@@ -1,0 +1,1 @@
+//! Orders, through the service's own interface.

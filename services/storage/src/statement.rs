@@ -1,0 +1,141 @@
+//! SQL put together at run time: numbered placeholders, which both engines understand.
+
+use futures::Stream;
+use sqlx::{
+    Any, AnyConnection, Arguments, AssertSqlSafe, Encode, Executor, Type,
+    any::{AnyArguments, AnyQueryResult, AnyRow},
+};
+
+use crate::Error;
+
+/// A statement under construction. Text comes from the program, values are always bound.
+#[derive(Default)]
+pub struct Statement {
+    sql: String,
+    arguments: AnyArguments,
+    failure: Option<String>,
+}
+
+impl std::fmt::Debug for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Statement").field("sql", &self.sql).finish_non_exhaustive()
+    }
+}
+
+impl Statement {
+    /// Begins with `sql`.
+    pub fn new(sql: &'static str) -> Self {
+        Self { sql: sql.to_owned(), ..Self::default() }
+    }
+
+    /// Appends SQL.
+    pub fn push(&mut self, sql: &str) -> &mut Self {
+        self.sql.push_str(sql);
+        self
+    }
+
+    /// Appends a placeholder for `value`.
+    pub fn bind<'v, T: Encode<'v, Any> + Type<Any>>(&mut self, value: T) -> &mut Self {
+        if let Err(error) = self.arguments.add(value) {
+            self.failure = Some(error.to_string());
+        }
+        let number = self.arguments.len();
+        self.sql.push('$');
+        self.sql.push_str(&number.to_string());
+        self
+    }
+
+    /// Appends placeholders for `values`, separated by commas.
+    pub fn bind_all<'v, T: Encode<'v, Any> + Type<Any>>(&mut self, values: impl IntoIterator<Item = T>) -> &mut Self {
+        for (index, value) in values.into_iter().enumerate() {
+            if index > 0 {
+                self.sql.push_str(", ");
+            }
+            self.bind(value);
+        }
+        self
+    }
+
+    fn query(self) -> Result<sqlx::query::Query<'static, Any, AnyArguments>, Error> {
+        match self.failure {
+            Some(failure) => Err(Error::Corrupt(failure)),
+            None => Ok(sqlx::query_with(AssertSqlSafe(self.sql), self.arguments)),
+        }
+    }
+
+    /// Runs it.
+    pub async fn execute(self, connection: &mut AnyConnection) -> Result<AnyQueryResult, Error> {
+        Ok(connection.execute(self.query()?).await?)
+    }
+
+    /// Runs it and returns its rows.
+    pub async fn fetch_all(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, Error> {
+        Ok(connection.fetch_all(self.query()?).await?)
+    }
+
+    /// Runs it and streams its rows.
+    pub fn fetch(
+        self,
+        connection: &mut AnyConnection,
+    ) -> Result<impl Stream<Item = Result<AnyRow, sqlx::Error>> + Send + '_, Error> {
+        Ok(connection.fetch(self.query()?))
+    }
+
+    /// Runs it and returns its first row.
+    pub async fn fetch_optional(self, connection: &mut AnyConnection) -> Result<Option<AnyRow>, Error> {
+        Ok(connection.fetch_optional(self.query()?).await?)
+    }
+}
+
+/// Rows of one statement: few enough for both engines' limit on placeholders, always the same number so that the
+/// prepared statement is found again.
+const ROWS: usize = 256;
+const PLACEHOLDERS: usize = 30_000;
+
+/// Inserts many rows with few statements: `head` is `INSERT INTO t (a, b) VALUES`, `tail` what follows the rows
+/// (such as `ON CONFLICT DO NOTHING`), `row` binds the values of one row. Returns how many rows were written.
+pub async fn insert_many<T>(
+    connection: &mut AnyConnection,
+    head: &'static str,
+    tail: &'static str,
+    rows: &[T],
+    mut row: impl FnMut(&mut Row<'_>, &T),
+) -> Result<u64, Error> {
+    let mut written = 0;
+    let mut size = ROWS;
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at(size.min(rest.len()));
+        let mut statement = Statement::new(head);
+        for (index, value) in chunk.iter().enumerate() {
+            statement.push(if index == 0 { " (" } else { ", (" });
+            let mut columns = Row { statement: &mut statement, width: 0 };
+            row(&mut columns, value);
+            size = ROWS.min(PLACEHOLDERS / columns.width.max(1));
+            statement.push(")");
+        }
+        statement.push(" ").push(tail);
+        written += statement.execute(connection).await?.rows_affected();
+        rest = after;
+    }
+    Ok(written)
+}
+
+/// The values of one row of [`insert_many`].
+#[derive(Debug)]
+pub struct Row<'s> {
+    statement: &'s mut Statement,
+    width: usize,
+}
+
+impl Row<'_> {
+    /// The next column's value.
+    pub fn bind<'v, T: Encode<'v, Any> + Type<Any>>(&mut self, value: T) -> &mut Self {
+        if self.width > 0 {
+            self.statement.push(", ");
+        }
+        self.width += 1;
+        self.statement.bind(value);
+        self
+    }
+}

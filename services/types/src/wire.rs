@@ -1,0 +1,60 @@
+//! The border to the contract's shared messages.
+
+use omnimesh_proto::r#type::v1 as pb;
+
+use crate::{InvalidId, SourceRef, Timestamp};
+
+impl TryFrom<pb::SourceRef> for SourceRef {
+    type Error = InvalidId;
+
+    fn try_from(message: pb::SourceRef) -> Result<Self, InvalidId> {
+        Self::new(&message.system, &message.id)
+    }
+}
+
+impl From<SourceRef> for pb::SourceRef {
+    fn from(source: SourceRef) -> Self {
+        Self { system: source.system.into_string(), id: source.id }
+    }
+}
+
+impl From<Timestamp> for prost_types::Timestamp {
+    fn from(time: Timestamp) -> Self {
+        let micros = time.micros();
+        Self {
+            seconds: micros.div_euclid(1_000_000),
+            nanos: i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or(0) * 1_000,
+        }
+    }
+}
+
+/// A time that microseconds since 1970 cannot carry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is out of range")]
+pub struct TimeOutOfRange;
+
+impl TryFrom<prost_types::Timestamp> for Timestamp {
+    type Error = TimeOutOfRange;
+
+    fn try_from(message: prost_types::Timestamp) -> Result<Self, TimeOutOfRange> {
+        if !(0..1_000_000_000).contains(&message.nanos) {
+            return Err(TimeOutOfRange);
+        }
+        message
+            .seconds
+            .checked_mul(1_000_000)
+            .and_then(|micros| micros.checked_add(i64::from(message.nanos / 1_000)))
+            .map(Self::from_micros)
+            .ok_or(TimeOutOfRange)
+    }
+}
+
+/// A required time.
+pub fn time(message: Option<prost_types::Timestamp>) -> Result<Timestamp, String> {
+    Timestamp::try_from(message.ok_or("is required")?).map_err(|error| error.to_string())
+}
+
+/// A required source record.
+pub fn source(message: Option<pb::SourceRef>) -> Result<SourceRef, String> {
+    SourceRef::try_from(message.ok_or("is required")?).map_err(|error| error.to_string())
+}

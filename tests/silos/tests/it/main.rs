@@ -1,0 +1,7 @@
+//! The silos are built from the real dataset, in small.
+
+mod build;
+mod dataset;
+mod persons;
+mod sales;
+mod world;
