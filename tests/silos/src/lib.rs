@@ -145,10 +145,10 @@ fn existing(output: &Path) -> Result<Option<Marker>, Error> {
         let text = fs::read(&path).map_err(Error::io(&path))?;
         return Ok(Some(serde_json::from_slice(&text)?));
     }
-    match fs::read_dir(output) {
-        Ok(mut entries) if entries.next().is_some() => Err(Error::Occupied { path: output.to_owned() }),
-        _ => Ok(None),
+    if fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::Occupied { path: output.to_owned() });
     }
+    Ok(None)
 }
 
 fn beside(output: &Path) -> PathBuf {

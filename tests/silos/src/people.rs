@@ -7,10 +7,7 @@ mod account;
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use rand::{
-    Rng,
-    seq::{IndexedRandom, SliceRandom},
-};
+use rand::{Rng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 

@@ -149,12 +149,12 @@ fn customer(
 
 pub(super) fn buyer(person: &Person<'_>, dice: &mut ChaCha8Rng) -> Buyer {
     const DIGITS: &[u8] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
-    let id = (0..9).map(|_| char::from(DIGITS[dice.random_range(0..DIGITS.len())]));
+    let id: String = (0..9).map(|_| char::from(DIGITS[dice.random_range(0..DIGITS.len())])).collect();
     let which = usual_or_other(dice);
     let ships = dice.random_bool(0.9);
     let known_moves = person.moved.as_ref().filter(|_| ships && dice.random_bool(0.7));
     Buyer {
-        id: "B".chars().chain(id).collect(),
+        id: format!("B{id}"),
         name: format!("{} {}", called(person.given, dice), surname(person.family, dice)),
         contact: Contact {
             email: Some(clerk::email(&person.emails[which], dice)),

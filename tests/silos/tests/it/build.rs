@@ -7,14 +7,13 @@ use tempfile::TempDir;
 
 use crate::world::{Quiet, built, config, digests};
 
-#[test]
-fn same_seed_gives_the_same_bytes() {
+#[tokio::test]
+async fn same_seed_gives_the_same_bytes() {
     let again = TempDir::new().unwrap();
     let output = again.path().join("silos");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let summary = runtime.block_on(silos::build(&config(output.clone()), &Quiet)).unwrap();
-    assert_eq!(summary, built().summary);
-    assert_eq!(digests(&output), digests(&built().root()));
+    let summary = silos::build(&config(output.clone()), &Quiet).await.unwrap();
+    assert_eq!(summary, built().await.summary);
+    assert_eq!(digests(&output), digests(&built().await.root));
 }
 
 #[tokio::test]
@@ -22,9 +21,9 @@ async fn complete_directory_is_left_as_it_is() {
     let directory = TempDir::new().unwrap();
     let output = directory.path().join("silos");
     fs::create_dir(&output).unwrap();
-    fs::copy(built().path("silos.json"), output.join("silos.json")).unwrap();
+    fs::copy(built().await.path("silos.json"), output.join("silos.json")).unwrap();
     let summary = silos::build(&config(output.clone()), &Quiet).await.unwrap();
-    assert_eq!(summary, built().summary);
+    assert_eq!(summary, built().await.summary);
     assert_eq!(digests(&output).len(), 1, "nothing was built");
 }
 
@@ -37,7 +36,7 @@ async fn remains_of_a_killed_build_are_replaced() {
     fs::write(partial.join("pos/stray.csv"), "half").unwrap();
     silos::build(&config(output.clone()), &Quiet).await.unwrap();
     assert!(!partial.exists());
-    assert_eq!(digests(&output), digests(&built().root()));
+    assert_eq!(digests(&output), digests(&built().await.root));
 }
 
 #[tokio::test]

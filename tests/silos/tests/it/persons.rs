@@ -61,21 +61,21 @@ fn households(built: &Built) -> Vec<Vec<SourceRecord>> {
 
 #[tokio::test]
 async fn truth_names_every_person_record_once() {
-    let written: Vec<SourceRecord> = keys(built())
+    let written: Vec<SourceRecord> = keys(built().await)
         .await
         .into_keys()
         .filter(|(system, id)| system != "loyalty" || id.starts_with("6012"))
         .collect();
-    let mut known: Vec<SourceRecord> = households(built()).into_iter().flatten().collect();
+    let mut known: Vec<SourceRecord> = households(built().await).into_iter().flatten().collect();
     known.sort();
     assert_eq!(known, written);
 }
 
 #[tokio::test]
 async fn keys_are_never_shared_by_households() {
-    let keys = keys(built()).await;
+    let keys = keys(built().await).await;
     let mut owners: BTreeMap<&str, usize> = BTreeMap::new();
-    for (household, records) in households(built()).iter().enumerate() {
+    for (household, records) in households(built().await).iter().enumerate() {
         for key in records.iter().flat_map(|record| &keys[record]) {
             let owner = *owners.entry(key).or_insert(household);
             assert_eq!(owner, household, "{key} is shared");
@@ -85,9 +85,9 @@ async fn keys_are_never_shared_by_households() {
 
 #[tokio::test]
 async fn nine_of_ten_records_share_a_key_with_another() {
-    let keys = keys(built()).await;
+    let keys = keys(built().await).await;
     let (mut linked, mut all) = (0, 0);
-    for records in households(built()).iter().filter(|records| records.len() > 1) {
+    for records in households(built().await).iter().filter(|records| records.len() > 1) {
         for record in records {
             let shared = |other: &&SourceRecord| keys[*other].iter().any(|key| keys[record].contains(key));
             all += 1;

@@ -112,7 +112,7 @@ fn sorted(lines: &Lines) -> Lines {
 
 #[tokio::test]
 async fn every_basket_is_told_to_the_cent() {
-    let built = built();
+    let built = built().await;
     let mut orders = orders(built).await;
     let truths = built.json_lines("truth/orders.jsonl");
     let households = truths.iter().map(|truth| truth["household_id"].as_i64().unwrap()).collect();
@@ -138,7 +138,7 @@ async fn every_basket_is_told_to_the_cent() {
 
 #[tokio::test]
 async fn tallies_count_what_is_there() {
-    let built = built();
+    let built = built().await;
     let orders = orders(built).await;
     for (system, tally) in built.summary.silos.iter().filter(|(_, tally)| tally.lines > 0) {
         let lines = || orders.iter().filter(|((of, _), _)| of == system).map(|(_, lines)| lines);
@@ -153,25 +153,25 @@ async fn shop_totals_agree_with_lines_and_payments() {
     let query = "SELECT COUNT(*) FROM orders JOIN payments USING (order_id)
         WHERE total_minor = amount_minor
         AND total_minor = (SELECT SUM(amount_minor) FROM order_lines WHERE order_lines.order_id = orders.order_id)";
-    let count: i64 = sqlx::query_scalar(query).fetch_one(&mut built().shop().await).await.unwrap();
-    assert_eq!(count as u64, built().summary.silos["shop"].records);
+    let count: i64 = sqlx::query_scalar(query).fetch_one(&mut built().await.shop().await).await.unwrap();
+    assert_eq!(count as u64, built().await.summary.silos["shop"].records);
 }
 
-#[test]
-fn a_quarter_of_the_shops_orders_is_seen_twice() {
-    let truths = built().json_lines("truth/orders.jsonl");
+#[tokio::test]
+async fn a_quarter_of_the_shops_orders_is_seen_twice() {
+    let truths = built().await.json_lines("truth/orders.jsonl");
     let count = |link: &str| truths.iter().filter(|truth| truth["link"] == link).count() as f64;
     let twice = count("reference") + count("payment") + count("content");
-    let share = twice / built().summary.silos["shop"].records as f64;
+    let share = twice / built().await.summary.silos["shop"].records as f64;
     assert!((0.21..0.29).contains(&share), "{share}");
     assert!((0.45..0.60).contains(&(count("reference") / twice)));
     assert!((0.24..0.36).contains(&(count("payment") / twice)));
     assert!((0.13..0.25).contains(&(count("content") / twice)));
 }
 
-#[test]
-fn junk_is_where_the_truth_says() {
-    let built = built();
+#[tokio::test]
+async fn junk_is_where_the_truth_says() {
+    let built = built().await;
     let junk = built.json_lines("truth/junk.jsonl");
     for row in &junk {
         let text = fs::read_to_string(built.path(row["path"].as_str().unwrap())).unwrap();

@@ -4,15 +4,13 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use silos::{Config, Progress, Size, Summary, locate_dataset};
 use sqlx::{AnyConnection, Connection};
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
 use walkdir::WalkDir;
 
 pub(crate) struct Quiet;
@@ -29,17 +27,13 @@ pub(crate) fn config(output: PathBuf) -> Config {
 }
 
 pub(crate) struct Built {
-    directory: TempDir,
+    pub(crate) root: PathBuf,
     pub(crate) summary: Summary,
 }
 
 impl Built {
-    pub(crate) fn root(&self) -> PathBuf {
-        self.directory.path().join("silos")
-    }
-
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
-        self.root().join(relative)
+        self.root.join(relative)
     }
 
     pub(crate) fn json_lines(&self, relative: &str) -> Vec<Value> {
@@ -53,14 +47,18 @@ impl Built {
     }
 }
 
-pub(crate) fn built() -> &'static Built {
-    static BUILT: OnceLock<Built> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let directory = TempDir::new().unwrap();
-        let config = config(directory.path().join("silos"));
-        let summary = Runtime::new().unwrap().block_on(silos::build(&config, &Quiet)).unwrap();
-        Built { directory, summary }
-    })
+/// Built anew in every run of the tests, since the code may be another one.
+pub(crate) async fn built() -> &'static Built {
+    static BUILT: OnceCell<Built> = OnceCell::const_new();
+    let build = || async {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("silos");
+        if root.exists() {
+            fs::remove_dir_all(&root).unwrap();
+        }
+        let summary = silos::build(&config(root.clone()), &Quiet).await.unwrap();
+        Built { root, summary }
+    };
+    BUILT.get_or_init(build).await
 }
 
 /// Digest of every file, by its path.
