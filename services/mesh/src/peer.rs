@@ -26,7 +26,6 @@ pub struct PeerError {
 
 impl PeerError {
     /// Reads a callee's status.
-    #[expect(clippy::needless_pass_by_value, reason = "meant for `map_err`, and ends the status' life")]
     pub fn new(service: &'static str, status: Status) -> Self {
         let details = status.get_error_details();
         Self {

@@ -184,7 +184,8 @@ impl Server {
     }
 
     /// Serves until `shutdown` completes. Then it takes no more connections, ends streams (their readers
-    /// resume elsewhere), lets other calls finish for as long as configured, and returns.
+    /// resume elsewhere), lets other calls finish for as long as configured, and returns. What is still running
+    /// then ends with the process.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let serving = tonic::transport::Server::builder()
             .initial_stream_window_size(peers::STREAM_WINDOW)
@@ -220,7 +221,7 @@ impl Server {
         match drained {
             Ok(ended) => Ok(ended?),
             Err(_) => {
-                tracing::warn!(after = ?self.drain, "calls were cut: they did not finish in time");
+                tracing::warn!(after = ?self.drain, "some calls did not finish in time; they end with the process");
                 Ok(())
             }
         }

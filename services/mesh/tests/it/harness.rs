@@ -20,31 +20,31 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 /// A service of the contract: the mesh serves what the contract describes. The probe takes its name.
-pub const SERVICE: &str = "omnimesh.ingest.v1.IngestService";
-pub const ROLE: &str = "ingest";
+pub(crate) const SERVICE: &str = "omnimesh.ingest.v1.IngestService";
+pub(crate) const ROLE: &str = "ingest";
 /// A unary method that needs `ingest.read`.
-pub const READ: &str = "GetSource";
+pub(crate) const READ: &str = "GetSource";
 /// A unary method that needs `ingest.write`.
-pub const WRITE: &str = "ReplayQuarantinedRecord";
+pub(crate) const WRITE: &str = "ReplayQuarantinedRecord";
 /// A server stream that needs `ingest.read`.
-pub const WATCH: &str = "WatchSources";
+pub(crate) const WATCH: &str = "WatchSources";
 
 /// Says what the probe does with a call.
 const BEHAVIOUR: &str = "x-probe";
 
-pub fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy::new([("reader", &["ingest.read"] as &[_]), ("admin", &["*"]), ("lake", &["ingest.*"])])
 }
 
 /// Answers with what it learned of the call in headers: `x-caller`, `x-timeout`, `x-traceparent`.
 #[derive(Clone)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Counts held calls and streams that have begun.
-    pub entered: Arc<Semaphore>,
+    pub(crate) entered: Arc<Semaphore>,
     /// A permit lets a held call go on.
-    pub released: Arc<Semaphore>,
+    pub(crate) released: Arc<Semaphore>,
     /// Where `relay` goes.
-    pub next: Option<Channel>,
+    pub(crate) next: Option<Channel>,
 }
 
 impl Default for Probe {
@@ -54,7 +54,7 @@ impl Default for Probe {
 }
 
 impl Probe {
-    pub async fn wait_entered(&self) {
+    pub(crate) async fn wait_entered(&self) {
         self.entered.acquire().await.unwrap().forget();
     }
 
@@ -130,17 +130,17 @@ impl tower::Service<http::Request<Body>> for Probe {
 }
 
 /// A server under way.
-pub struct Running {
-    pub peers: Peers,
-    pub probe: Probe,
-    pub address: Option<std::net::SocketAddr>,
+pub(crate) struct Running {
+    pub(crate) peers: Peers,
+    pub(crate) probe: Probe,
+    pub(crate) address: Option<std::net::SocketAddr>,
     stopping: CancellationToken,
     served: JoinHandle<Result<(), mesh::ServeError>>,
 }
 
 impl Running {
     /// A server with the probe.
-    pub async fn start(config: Config, identity: Option<Identity>) -> Self {
+    pub(crate) async fn start(config: Config, identity: Option<Identity>) -> Self {
         let mut builder = ServerBuilder::new(config, policy(), identity);
         let peers = builder.host(ROLE);
         let probe = Probe { next: Some(peers.for_workload("reader").channel(SERVICE)), ..Probe::default() };
@@ -156,27 +156,27 @@ impl Running {
     }
 
     /// A channel to the probe for a workload.
-    pub fn channel(&self, workload: &'static str) -> Channel {
+    pub(crate) fn channel(&self, workload: &'static str) -> Channel {
         self.peers.for_workload(workload).channel(SERVICE)
     }
 
-    pub fn begin_stop(&self) {
+    pub(crate) fn begin_stop(&self) {
         self.stopping.cancel();
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.begin_stop();
         self.served.await.unwrap().unwrap();
     }
 }
 
 /// A request that tells the probe what to do.
-pub fn probe(behaviour: &'static str) -> Request<()> {
+pub(crate) fn probe(behaviour: &'static str) -> Request<()> {
     with(BEHAVIOUR, behaviour)
 }
 
 /// A request with a header.
-pub fn with(header: &'static str, value: &'static str) -> Request<()> {
+pub(crate) fn with(header: &'static str, value: &'static str) -> Request<()> {
     let mut request = Request::new(());
     request.metadata_mut().insert(header, value.parse().unwrap());
     request
@@ -186,7 +186,7 @@ fn path(method: &str) -> PathAndQuery {
     format!("/{SERVICE}/{method}").parse().unwrap()
 }
 
-pub async fn unary<C>(channel: C, method: &str, request: Request<()>) -> Result<Response<()>, Status>
+pub(crate) async fn unary<C>(channel: C, method: &str, request: Request<()>) -> Result<Response<()>, Status>
 where
     C: GrpcService<Body>,
     C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -198,7 +198,7 @@ where
     grpc.unary(request, path(method), ProstCodec::<(), ()>::default()).await
 }
 
-pub async fn watch(channel: Channel, request: Request<()>) -> Result<Streaming<()>, Status> {
+pub(crate) async fn watch(channel: Channel, request: Request<()>) -> Result<Streaming<()>, Status> {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let response = grpc.server_streaming(request, path(WATCH), ProstCodec::<(), ()>::default()).await?;
@@ -206,6 +206,6 @@ pub async fn watch(channel: Channel, request: Request<()>) -> Result<Streaming<(
 }
 
 /// What the probe said in a header of its answer.
-pub fn said<'a>(response: &'a Response<()>, header: &str) -> Option<&'a str> {
+pub(crate) fn said<'a>(response: &'a Response<()>, header: &str) -> Option<&'a str> {
     response.metadata().get(header).map(|value| value.to_str().unwrap())
 }

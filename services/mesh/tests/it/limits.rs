@@ -114,7 +114,7 @@ async fn stopping_ends_streams_finishes_calls_and_refuses_new_ones() {
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_finish_is_cut_when_the_drain_time_is_over() {
+async fn a_call_that_does_not_finish_holds_the_server_no_longer_than_the_drain_time() {
     let mut config = Config::default();
     config.limits.drain_ms = 20;
     let server = Running::start(config, None).await;

@@ -41,7 +41,7 @@ impl TraceService for Collector {
         for span in resources.flat_map(|r| r.scope_spans).flat_map(|s| s.spans) {
             self.spans.send(span).unwrap();
         }
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
 
@@ -55,7 +55,7 @@ impl MetricsService for Collector {
         for metric in resources.flat_map(|r| r.scope_metrics).flat_map(|s| s.metrics) {
             self.metrics.send(metric.name).unwrap();
         }
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 }
 

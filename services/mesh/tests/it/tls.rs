@@ -46,12 +46,24 @@ async fn a_known_role_is_let_in_under_its_name() {
 }
 
 #[tokio::test]
-async fn a_foreign_authority_is_refused_by_both_sides() {
+async fn a_server_from_a_foreign_authority_is_not_believed() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let server = server(identity(ours.path())).await;
     let foreign = elsewhere(&server, identity(theirs.path()), "lake", ROLE);
     let refused = unary(foreign, READ, Request::new(())).await.unwrap_err();
     assert!(PeerError::new(SERVICE, refused).is_retryable(), "to the caller the peer is out of reach");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_from_a_foreign_authority_is_refused() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = server(identity(ours.path())).await;
+    // It believes our server, so that the verdict is the server's alone.
+    let files = CertificateFiles { ca: ours.path().join("ca.pem"), ..issue_files(theirs.path(), "lake") };
+    let foreign = Identity::open(Some(&files), theirs.path(), Clock::system()).unwrap();
+    let refused = unary(elsewhere(&server, foreign, "lake", ROLE), READ, Request::new(())).await.unwrap_err();
+    assert!(PeerError::new(SERVICE, refused).is_retryable());
     server.stop().await;
 }
 
@@ -115,8 +127,7 @@ async fn certificates_from_files_must_be_the_roles_own() {
     let open = || Identity::open(Some(&files), directory.path(), Clock::system()).unwrap();
     let server = server(open()).await;
 
-    let mistaken = ServerBuilder::new(Config::default(), policy(), Some(open()));
-    let mut mistaken = mistaken;
+    let mut mistaken = ServerBuilder::new(Config::default(), policy(), Some(open()));
     mistaken.host("order");
     let complaint = mistaken.build().await;
     assert!(
