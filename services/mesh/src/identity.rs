@@ -238,9 +238,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::fixed(Clock::system().now_micros());
         let identity = Identity::open(None, directory.path(), clock.clone()).unwrap();
-        identity.ensure("order").unwrap();
+        identity.ensure("lake").unwrap();
         let expiry = || {
-            let leaf = identity.0.leaf("order").unwrap();
+            let leaf = identity.0.leaf("lake").unwrap();
             let (_, certificate) = X509Certificate::from_der(&leaf.cert[0]).unwrap();
             certificate.validity().not_after.timestamp()
         };
@@ -255,9 +255,9 @@ mod tests {
     fn a_certificate_proves_its_role() {
         let directory = tempfile::tempdir().unwrap();
         let identity = Identity::open(None, directory.path(), Clock::system()).unwrap();
-        identity.ensure("order").unwrap();
-        let leaf = identity.0.leaf("order").unwrap();
-        assert_eq!(role_of(&leaf.cert[0]).as_deref(), Some("order"));
+        identity.ensure("lake").unwrap();
+        let leaf = identity.0.leaf("lake").unwrap();
+        assert_eq!(role_of(&leaf.cert[0]).as_deref(), Some("lake"));
         let authority = read_chain(&directory.path().join("ca.pem")).unwrap();
         assert_eq!(role_of(&authority[0]), None);
     }

@@ -232,7 +232,7 @@ mod tests {
             self.code
         }
         fn reason(&self) -> &'static str {
-            "STOCK_SHORT"
+            "THING_MISSING"
         }
         fn violations(&self) -> &[Violation] {
             &self.violations
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, "the request is wrong"));
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("STOCK_SHORT", "thing.omnimesh"));
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("THING_MISSING", "thing.omnimesh"));
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "quantity");
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(3)));
         assert!(details.precondition_failure().is_none());
