@@ -1,5 +1,7 @@
 CREATE TABLE sources (
     system TEXT NOT NULL PRIMARY KEY,
+    -- Digest of the counts that were published last.
+    counts TEXT NOT NULL,
     update_time BIGINT NOT NULL
 );
 
@@ -20,7 +22,8 @@ CREATE TABLE objects (
     quarantined_count BIGINT NOT NULL,
     -- First position of the last batch that is applied.
     applied_to BIGINT NOT NULL,
-    replay_count BIGINT NOT NULL,
+    -- How often it became another, or a record of it was replayed: what was read later is newer.
+    revision BIGINT NOT NULL,
     -- Cursor of our own log before the first batch.
     landed_after TEXT NOT NULL,
     PRIMARY KEY (system, entity, object)

@@ -20,6 +20,7 @@ pub(crate) struct Known {
     pub(crate) digest: String,
     pub(crate) complete: bool,
     pub(crate) landed: i64,
+    pub(crate) revision: i64,
 }
 
 /// Objects that were read before, for each entity.

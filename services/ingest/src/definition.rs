@@ -31,34 +31,34 @@ use crate::{Error, mapping::Kind};
 pub struct Definition {
     /// Where it was written, for messages.
     #[serde(skip)]
-    pub origin: String,
+    pub(crate) origin: String,
     /// The system's name.
     pub system: String,
     /// Its files.
     #[serde(default)]
-    pub files: Option<Files>,
+    pub(crate) files: Option<Files>,
     /// Its database.
     #[serde(default)]
-    pub sql: Option<Sql>,
+    pub(crate) sql: Option<Sql>,
     /// What it holds.
     #[serde(rename = "entity")]
-    pub entities: Vec<Entity>,
+    pub(crate) entities: Vec<Entity>,
 }
 
 /// A folder of files.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Files {
+pub(crate) struct Files {
     /// The folder.
-    pub root: PathBuf,
+    pub(crate) root: PathBuf,
     /// What is in its files.
-    pub format: Format,
+    pub(crate) format: Format,
 }
 
 /// What a file is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub(crate) enum Format {
     /// Rows with a header.
     Csv,
     /// A JSON document a line.
@@ -70,71 +70,71 @@ pub enum Format {
 /// A database.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sql {
+pub(crate) struct Sql {
     /// `sqlite:<file>` or `postgres://…`.
-    pub url: String,
+    pub(crate) url: String,
 }
 
 /// One kind of records.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entity {
+pub(crate) struct Entity {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Glob of its files.
     #[serde(default)]
-    pub files: Option<String>,
+    pub(crate) files: Option<String>,
     /// Its table.
     #[serde(default)]
-    pub table: Option<String>,
+    pub(crate) table: Option<String>,
     /// The columns that order the table.
     #[serde(default)]
-    pub key: Vec<String>,
+    pub(crate) key: Vec<String>,
     /// Tables nested into its records.
     #[serde(default)]
-    pub children: Vec<Child>,
+    pub(crate) children: Vec<Child>,
     /// The fields.
-    pub expect: Vec<(String, Kind)>,
+    pub(crate) expect: Vec<(String, Kind)>,
     /// The fields that rows of one order share.
     #[serde(default)]
-    pub group_by: Vec<String>,
+    pub(crate) group_by: Vec<String>,
     /// What its records become.
     #[serde(default)]
-    pub map: Maps,
+    pub(crate) map: Maps,
 }
 
 /// A table whose rows are part of another table's records.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Child {
+pub(crate) struct Child {
     /// The array's name in the record.
-    pub name: String,
+    pub(crate) name: String,
     /// The table.
-    pub table: String,
+    pub(crate) table: String,
     /// The column, of the same name in both tables, that says whose part a row is.
-    pub key: String,
+    pub(crate) key: String,
     /// The column that orders the rows.
-    pub order: String,
+    pub(crate) order: String,
 }
 
 /// The commands that a record becomes.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Maps {
+pub(crate) struct Maps {
     /// An order.
-    pub order: Option<OrderMap>,
+    pub(crate) order: Option<OrderMap>,
     /// A person's record.
-    pub identity: Option<IdentityMap>,
+    pub(crate) identity: Option<IdentityMap>,
     /// A product.
-    pub product: Option<ProductMap>,
+    pub(crate) product: Option<ProductMap>,
     /// A stock movement.
-    pub stock: Option<StockMap>,
+    pub(crate) stock: Option<StockMap>,
 }
 
 /// Templates of an order's fields.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct OrderMap {
+pub(crate) struct OrderMap {
     pub(crate) id: String,
     pub(crate) version: String,
     pub(crate) channel: String,
@@ -162,7 +162,7 @@ fn two() -> u32 {
 /// Templates of a reference to a record of a system.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct RefMap {
+pub(crate) struct RefMap {
     pub(crate) system: String,
     pub(crate) id: String,
 }
@@ -170,7 +170,7 @@ pub struct RefMap {
 /// Templates of a line: one for each element of the array `each`, or for each grouped row.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct LineMap {
+pub(crate) struct LineMap {
     pub(crate) each: Option<String>,
     pub(crate) sku: String,
     pub(crate) quantity: String,
@@ -182,7 +182,7 @@ pub struct LineMap {
 /// Templates of a payment: one for each element of the array `each`, or one; without `amount` it is the order's total.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct PaymentMap {
+pub(crate) struct PaymentMap {
     pub(crate) each: Option<String>,
     pub(crate) psp_ref: Option<String>,
     pub(crate) method: Option<String>,
@@ -192,7 +192,7 @@ pub struct PaymentMap {
 /// Templates of a person's record.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct IdentityMap {
+pub(crate) struct IdentityMap {
     pub(crate) id: String,
     pub(crate) given_name: Option<String>,
     pub(crate) family_name: Option<String>,
@@ -210,7 +210,7 @@ pub struct IdentityMap {
 /// Templates of a product.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct ProductMap {
+pub(crate) struct ProductMap {
     pub(crate) sku: String,
     pub(crate) title: Option<String>,
     pub(crate) manufacturer_id: Option<String>,
@@ -224,7 +224,7 @@ pub struct ProductMap {
 /// Templates of a stock movement.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct StockMap {
+pub(crate) struct StockMap {
     pub(crate) id: String,
     pub(crate) sku: String,
     pub(crate) location: String,

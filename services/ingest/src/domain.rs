@@ -24,15 +24,20 @@ pub(crate) struct SourceState {
 }
 
 impl SourceState {
-    pub(crate) fn etag(&self) -> String {
+    /// Digest of the counts.
+    pub(crate) fn counts(&self) -> String {
         let mut parts = Vec::new();
         for entity in &self.entities {
             for count in [entity.landed, entity.applied, entity.quarantined, entity.objects] {
                 parts.push(count.to_le_bytes());
             }
         }
-        parts.push(self.update_time.map_or(0, Timestamp::micros).to_le_bytes());
         types::etag(&parts.iter().map(<[u8; 8]>::as_slice).collect::<Vec<_>>())
+    }
+
+    pub(crate) fn etag(&self) -> String {
+        let update_time = self.update_time.map_or(0, Timestamp::micros);
+        types::etag(&[self.counts().as_bytes(), &update_time.to_le_bytes()])
     }
 }
 

@@ -49,12 +49,6 @@ pub enum Error {
     Task(#[from] tokio::task::JoinError),
 }
 
-impl From<storage::sqlx::Error> for Error {
-    fn from(error: storage::sqlx::Error) -> Self {
-        Self::Storage(error.into())
-    }
-}
-
 impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {

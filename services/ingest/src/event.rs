@@ -1,7 +1,8 @@
 //! Events out: what landed, and what sources have come to.
 
 use bytes::Bytes;
-use events::{Event, NewEvent};
+use events::{Change, Cursor, Event, Log, NewEvent};
+use futures::{Stream, TryStreamExt};
 use omnimesh_proto::ingest::v1 as pb;
 use types::Timestamp;
 
@@ -58,8 +59,29 @@ impl Landed {
         })
     }
 
-    /// The batch; `entity` is its entity's index.
-    pub(crate) fn batch(&self, entity: usize) -> Result<Batch, Error> {
-        Ok(Batch::decode(entity, &self.object, self.first_position, &self.stream)?)
+    /// The batch; `entity` is its entity's index, `revision` its object's.
+    pub(crate) fn batch(&self, entity: usize, revision: i64) -> Result<Batch, Error> {
+        Ok(Batch::decode(entity, &self.object, revision, self.first_position, &self.stream)?)
     }
+}
+
+/// A change of a source, and where to go on after it.
+#[derive(Debug)]
+pub(crate) enum SourceChange {
+    /// As it stood when the stream began.
+    Initial(SourceState, Cursor),
+    Changed { source: Option<pb::Source>, event: Event },
+    /// Everything up to here was sent.
+    Bookmark(Cursor),
+}
+
+/// Streams the changes after `after`, for ever.
+pub(crate) fn watch(
+    log: &Log,
+    after: Cursor,
+) -> impl Stream<Item = Result<SourceChange, events::Error>> + Send + use<> {
+    events::watch::<pb::SourceChanged>(log, SOURCE_CHANGED, after).map_ok(|change| match change {
+        Change::Event { payload, event } => SourceChange::Changed { source: payload.source, event },
+        Change::Bookmark(cursor) => SourceChange::Bookmark(cursor),
+    })
 }

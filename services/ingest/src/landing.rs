@@ -28,20 +28,30 @@ pub(crate) struct Batch {
     pub(crate) entity: usize,
     pub(crate) object: Arc<str>,
     pub(crate) first_position: i64,
+    /// The object's: in a later one, its records are newer.
+    pub(crate) revision: i64,
     positions: StringArray,
     payloads: StringArray,
 }
 
 impl Batch {
-    pub(crate) fn new(entity: usize, object: Arc<str>, first_position: i64, records: Records) -> Self {
+    pub(crate) fn new(
+        entity: usize,
+        object: Arc<str>,
+        revision: i64,
+        first_position: i64,
+        records: Records,
+    ) -> Self {
         let Records { mut positions, mut payloads, .. } = records;
-        Self { entity, object, first_position, positions: positions.finish(), payloads: payloads.finish() }
+        let (positions, payloads) = (positions.finish(), payloads.finish());
+        Self { entity, object, first_position, revision, positions, payloads }
     }
 
     /// A batch as it was landed: the Arrow stream of `RecordsLanded`.
     pub(crate) fn decode(
         entity: usize,
         object: &str,
+        revision: i64,
         first_position: i64,
         stream: &[u8],
     ) -> Result<Self, ArrowError> {
@@ -52,7 +62,8 @@ impl Batch {
             let column = batch.columns().get(index).and_then(|column| column.as_string_opt::<i32>());
             column.cloned().ok_or_else(incomplete)
         };
-        Ok(Self { entity, object: object.into(), first_position, positions: text(0)?, payloads: text(1)? })
+        let (positions, payloads) = (text(0)?, text(1)?);
+        Ok(Self { entity, object: object.into(), first_position, revision, positions, payloads })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,14 +82,14 @@ impl Batch {
         self.payloads.value(index)
     }
 
-    /// The same batch with only the records whose index passes, and with `replace` in place of one payload.
+    /// The next revision of the batch, with only the records whose index passes and with another payload for one.
     pub(crate) fn edited(&self, keep: impl Fn(usize) -> bool, replace: (usize, &str)) -> Self {
         let mut records = Records::default();
         for index in (0..self.len()).filter(|index| keep(*index)) {
             let payload = if index == replace.0 { replace.1 } else { self.payload(index) };
             records.push(self.position(index), payload);
         }
-        Self::new(self.entity, Arc::clone(&self.object), self.first_position, records)
+        Self::new(self.entity, Arc::clone(&self.object), self.revision + 1, self.first_position, records)
     }
 }
 
@@ -152,6 +163,7 @@ pub(crate) struct Checkpoint {
     pub(crate) complete: bool,
     /// It is another than it was: what was known of it no longer counts.
     pub(crate) restart: bool,
+    pub(crate) revision: i64,
     /// Records in this portion.
     pub(crate) landed: i64,
     /// Why it cannot be read as what it should be; its one record is quarantined.

@@ -9,8 +9,7 @@ mod schema;
 mod template;
 
 pub(crate) use csv::{header, row};
-pub use kind::Kind;
-pub(crate) use kind::Type;
+pub(crate) use kind::{Kind, Type};
 pub(crate) use record::{Parsed, Scope};
 pub(crate) use schema::{Schema, Shape};
 pub(crate) use template::{Amount, Number, Source, Template, Time, Version};

@@ -69,8 +69,8 @@ pub(crate) struct Context<'c> {
     pub(crate) file_version: i64,
 }
 
-/// A file's version leaves this much room for replays of its records, each of which is a newer version.
-const REPLAYS: i64 = 1_000_000;
+/// A file's version in its name counts more than its revision.
+const REVISIONS: i64 = 1_000_000;
 
 impl Mapping {
     pub(crate) fn new(maps: &Maps, schema: &Schema) -> Result<Self, String> {
@@ -105,9 +105,9 @@ fn one<T>(message: T) -> Command<T> {
     Command { message, records: Vec::new() }
 }
 
-/// Maps the batch at `index` of a portion; `replays` is how often a record of its object was replayed.
-pub(crate) fn map(system: &str, entity: &Entity, batch: &Batch, index: usize, replays: i64, into: &mut Commands) {
-    let file_version = file_version(&batch.object) * REPLAYS + replays;
+/// Maps the batch at `index` of a portion.
+pub(crate) fn map(system: &str, entity: &Entity, batch: &Batch, index: usize, into: &mut Commands) {
+    let file_version = file_version(&batch.object) * REVISIONS + batch.revision;
     let context = Context { system, schema: &entity.schema, file_version };
     if entity.group_by.is_empty() {
         for (number, payload) in batch.payloads().enumerate() {

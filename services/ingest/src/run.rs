@@ -36,9 +36,9 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Reads, lands and applies what is new. True if there was anything.
-    pub(crate) async fn go(&self) -> Result<bool, Error> {
-        let recovered = self.recover().await?;
+    /// Reads, lands and applies what is new.
+    pub(crate) async fn go(&self) -> Result<(), Error> {
+        self.recover().await?;
         let (portions, mut waiting) = mpsc::channel(AHEAD);
         let mut known = Vec::new();
         for entity in &self.source.entities {
@@ -58,10 +58,8 @@ impl Run {
                 }
             }),
         };
-        let mut landed_any = false;
         let landed = async_stream::try_stream! {
             while let Some(portion) = waiting.recv().await {
-                landed_any = true;
                 yield self.land(portion).await?;
             }
         };
@@ -69,7 +67,7 @@ impl Run {
         let read = reading.await?;
         applied?;
         match read {
-            Ok(()) | Err(End::Stopped) => Ok(landed_any || recovered),
+            Ok(()) | Err(End::Stopped) => Ok(()),
             Err(End::Failed(error)) => Err(error),
         }
     }
@@ -191,41 +189,39 @@ impl Run {
         }
     }
 
-    /// Applies what landed in an earlier run that broke off. True if there was anything.
-    async fn recover(&self) -> Result<bool, Error> {
+    /// Applies what landed in an earlier run that broke off.
+    async fn recover(&self) -> Result<(), Error> {
         let mut unsettled = HashMap::new();
         let mut start = None;
         for object in self.store.unsettled(&self.source.system).await? {
             let after: Cursor = object.landed_after.parse()?;
             start = Some(start.map_or(after, |start: Cursor| start.min(after)));
-            unsettled.insert((object.entity, object.object), object.applied_to);
+            unsettled.insert((object.entity, object.object), (object.applied_to, object.revision));
         }
-        let Some(start) = start else { return Ok(false) };
+        let Some(start) = start else { return Ok(()) };
         let landed = self.log.stream(start, vec![event::RECORDS_LANDED.to_owned()], false).map(|run| {
             let mut batches = Vec::new();
             for event in run?.events {
                 let landed = Landed::decode(&event)?;
                 let key = (landed.entity.clone(), landed.object.clone());
-                let due = unsettled.get(&key).is_some_and(|applied_to| landed.first_position > *applied_to);
                 let entity = self.source.entities.iter().position(|entity| entity.name == landed.entity);
-                if let Some(entity) = entity
-                    && due
+                if let (Some(entity), Some((applied_to, revision))) = (entity, unsettled.get(&key))
+                    && landed.first_position > *applied_to
                     && landed.system == self.source.system
                 {
-                    batches.push(landed.batch(entity)?);
+                    batches.push(landed.batch(entity, *revision)?);
                 }
             }
             Ok(batches)
         });
-        self.apply(landed).await?;
-        Ok(true)
+        self.apply(landed).await
     }
 }
 
 fn map(source: &Source, batches: Vec<Batch>) -> (Vec<Batch>, Commands) {
     let mut commands = Commands::default();
     for (index, batch) in batches.iter().enumerate() {
-        peer::map(&source.system, &source.entities[batch.entity], batch, index, 0, &mut commands);
+        peer::map(&source.system, &source.entities[batch.entity], batch, index, &mut commands);
     }
     (batches, commands)
 }

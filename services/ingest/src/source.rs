@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use globset::{GlobBuilder, GlobMatcher};
+use glob::{MatchOptions, Pattern};
 
 use crate::{
     Definition, Error,
@@ -50,7 +50,7 @@ pub(crate) struct Entity {
 /// Where an entity's records are in its source.
 #[derive(Debug)]
 pub(crate) enum Place {
-    Files(GlobMatcher),
+    Files(Pattern),
     Table(Table),
 }
 
@@ -95,6 +95,10 @@ fn source(definition: Definition) -> Result<Source, String> {
     Ok(Source { system: definition.system, connector, entities })
 }
 
+/// How globs match: a star ends at a slash.
+pub(crate) const GLOB: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+
 fn entity(definition: definition::Entity, connector: &Connector) -> Result<Entity, String> {
     let shape = match connector {
         Connector::Files { format: Format::Csv, .. } => Shape::Row,
@@ -106,8 +110,7 @@ fn entity(definition: definition::Entity, connector: &Connector) -> Result<Entit
     let schema = Schema::new(shape, &definition.expect)?;
     let place = match (connector, definition.files, definition.table) {
         (Connector::Files { .. }, Some(pattern), None) => {
-            let glob = GlobBuilder::new(&pattern).literal_separator(true).build();
-            Place::Files(glob.map_err(|error| format!("files: {error}"))?.compile_matcher())
+            Place::Files(Pattern::new(&pattern).map_err(|error| format!("files: {error}"))?)
         }
         (Connector::Sql { .. }, None, Some(name)) => {
             Place::Table(table(name, definition.key, definition.children, &schema)?)

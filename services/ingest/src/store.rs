@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 
 use storage::{
-    Database, Statement, Tx, insert_many,
+    Database, Error, Statement, Tx, insert_many,
     sqlx::{self, AnyConnection, Row, any::AnyRow, migrate::Migrator, pool::PoolConnection},
 };
 use types::{Timestamp, page::Page};
 use uuid::Uuid;
 
 use crate::{
-    Error,
     connector::Known,
     domain::{EntityState, Quarantined, Settled},
     landing::Checkpoint,
@@ -25,17 +24,18 @@ pub(crate) struct Unsettled {
     pub(crate) object: String,
     pub(crate) applied_to: i64,
     pub(crate) landed_after: String,
+    pub(crate) revision: i64,
 }
 
-/// Where a quarantined record's object is in our own log, and how often its records were replayed.
+/// Where a quarantined record's object is in our own log, and which revision it is in.
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) landed_after: String,
-    pub(crate) replays: i64,
+    pub(crate) revision: i64,
 }
 
 const OBJECT_COLUMNS: &str = "INSERT INTO objects (system, entity, object, size, mtime, position, digest, complete, \
-    landed_count, applied_count, quarantined_count, applied_to, replay_count, landed_after) VALUES";
+    landed_count, applied_count, quarantined_count, applied_to, revision, landed_after) VALUES";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
@@ -48,16 +48,16 @@ impl Store {
     }
 
     pub(crate) async fn begin(&self) -> Result<Tx, Error> {
-        Ok(self.database.begin().await?)
+        self.database.begin().await
     }
 
     pub(crate) async fn reader(&self) -> Result<PoolConnection<sqlx::Any>, Error> {
-        Ok(self.database.reader().await?)
+        self.database.reader().await
     }
 
     pub(crate) async fn known(&self, system: &str, entity: &str) -> Result<HashMap<String, Known>, Error> {
         let rows = sqlx::query(
-            "SELECT object, size, mtime, position, digest, complete, landed_count FROM objects \
+            "SELECT object, size, mtime, position, digest, complete, landed_count, revision FROM objects \
              WHERE system = $1 AND entity = $2",
         )
         .bind(system)
@@ -69,7 +69,7 @@ impl Store {
 
     pub(crate) async fn unsettled(&self, system: &str) -> Result<Vec<Unsettled>, Error> {
         let rows = sqlx::query(
-            "SELECT entity, object, applied_to, landed_after FROM objects \
+            "SELECT entity, object, applied_to, landed_after, revision FROM objects \
              WHERE system = $1 AND landed_count <> applied_count + quarantined_count",
         )
         .bind(system)
@@ -81,6 +81,7 @@ impl Store {
                 object: row.try_get(1)?,
                 applied_to: row.try_get(2)?,
                 landed_after: row.try_get(3)?,
+                revision: row.try_get(4)?,
             })
         };
         rows.iter().map(object).collect()
@@ -124,6 +125,7 @@ fn known(row: &AnyRow) -> Result<Known, sqlx::Error> {
         digest: row.try_get(4)?,
         complete: row.try_get::<i64, _>(5)? != 0,
         landed: row.try_get(6)?,
+        revision: row.try_get(7)?,
     })
 }
 
@@ -156,16 +158,19 @@ pub(crate) async fn get_source(
     Ok((entities?, update_time))
 }
 
-pub(crate) async fn touch_source(tx: &mut Tx, system: &str, now: Timestamp) -> Result<(), Error> {
-    sqlx::query(
-        "INSERT INTO sources (system, update_time) VALUES ($1, $2) \
-         ON CONFLICT (system) DO UPDATE SET update_time = excluded.update_time",
+/// Notes what a source has come to. False if that was published already.
+pub(crate) async fn touch_source(tx: &mut Tx, system: &str, counts: &str, now: Timestamp) -> Result<bool, Error> {
+    let written = sqlx::query(
+        "INSERT INTO sources (system, counts, update_time) VALUES ($1, $2, $3) \
+         ON CONFLICT (system) DO UPDATE SET counts = excluded.counts, update_time = excluded.update_time \
+         WHERE sources.counts <> excluded.counts",
     )
     .bind(system)
+    .bind(counts)
     .bind(now.micros())
     .execute(tx.connection()?)
     .await?;
-    Ok(())
+    Ok(written.rows_affected() == 1)
 }
 
 /// Notes how far objects are; `names` are the entities'.
@@ -201,7 +206,7 @@ pub(crate) async fn land(
                 .bind(0_i64)
                 .bind(failed)
                 .bind(-1_i64)
-                .bind(0_i64)
+                .bind(checkpoint.revision)
                 .bind(landed_after);
         },
     )
@@ -283,14 +288,14 @@ pub(crate) async fn origin(
     record: &Quarantined,
 ) -> Result<Origin, Error> {
     let row = sqlx::query(
-        "SELECT landed_after, replay_count FROM objects WHERE system = $1 AND entity = $2 AND object = $3",
+        "SELECT landed_after, revision FROM objects WHERE system = $1 AND entity = $2 AND object = $3",
     )
     .bind(record.system.as_str())
     .bind(record.entity.as_str())
     .bind(record.object.as_str())
     .fetch_one(connection)
     .await?;
-    Ok(Origin { landed_after: row.try_get(0)?, replays: row.try_get(1)? })
+    Ok(Origin { landed_after: row.try_get(0)?, revision: row.try_get(1)? })
 }
 
 /// Positions of an object's records that are quarantined now.
@@ -315,7 +320,7 @@ pub(crate) async fn release(tx: &mut Tx, record: &Quarantined) -> Result<bool, E
     }
     sqlx::query(
         "UPDATE objects SET applied_count = applied_count + 1, quarantined_count = quarantined_count - 1, \
-         replay_count = replay_count + 1 WHERE system = $1 AND entity = $2 AND object = $3",
+         revision = revision + 1 WHERE system = $1 AND entity = $2 AND object = $3",
     )
     .bind(record.system.as_str())
     .bind(record.entity.as_str())

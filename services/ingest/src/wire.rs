@@ -1,6 +1,7 @@
 //! The border to the contract.
 
-use omnimesh_proto::ingest::v1 as pb;
+use events::Cursor;
+use omnimesh_proto::{ingest::v1 as pb, r#type::v1::ChangeType};
 use types::{
     InvalidRequest, Request,
     filter::{self, Condition, Field, Kind},
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     Error,
     domain::{EntityState, Progress, Quarantined, SourceState},
+    event::SourceChange,
 };
 
 const FIELDS: [Field; 2] =
@@ -67,10 +69,17 @@ impl TryFrom<pb::ReplayQuarantinedRecordRequest> for Replay {
     }
 }
 
-/// A Watch request's filter: there is nothing to filter by yet.
-pub(crate) fn no_filter(text: &str) -> Result<(), Error> {
-    filter::parse(text, &[])?;
-    Ok(())
+pub(crate) fn list_sources(request: &pb::ListSourcesRequest) -> Result<Page, InvalidRequest> {
+    Page::new(request.page_size, &request.page_token, &[])
+}
+
+/// Where a Watch request goes on.
+pub(crate) fn watch_sources(request: &pb::WatchSourcesRequest) -> Result<Option<Cursor>, Error> {
+    filter::parse(&request.filter, &[])?;
+    if request.resume_token.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(request.resume_token.parse()?))
 }
 
 impl From<SourceState> for pb::Source {
@@ -126,6 +135,31 @@ impl From<Progress> for pb::RunSourceResponse {
             object_count: progress.objects,
             object_total: progress.object_total,
             done: progress.done,
+        }
+    }
+}
+
+impl From<SourceChange> for pb::WatchSourcesResponse {
+    fn from(change: SourceChange) -> Self {
+        match change {
+            SourceChange::Initial(source, after) => Self {
+                change_type: ChangeType::Initial.into(),
+                event_time: source.update_time.map(Into::into),
+                source: Some(source.into()),
+                resume_token: after.to_string(),
+            },
+            SourceChange::Changed { source, event } => Self {
+                change_type: ChangeType::Changed.into(),
+                source,
+                event_time: event.event_time,
+                resume_token: event.cursor,
+            },
+            SourceChange::Bookmark(cursor) => Self {
+                change_type: ChangeType::Bookmark.into(),
+                source: None,
+                event_time: None,
+                resume_token: cursor.to_string(),
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     Error,
     definition::Format,
     landing::{Batch, Checkpoint, Encoder, Portion, Records},
-    source::{Place, Source},
+    source::{self, Place, Source},
 };
 
 /// A file that has something new.
@@ -64,7 +64,7 @@ fn find(source: &Source, root: &Path, mut known: KnownObjects) -> Result<Vec<Fil
         })?;
         let Ok(object) = entry.path().strip_prefix(root) else { continue };
         let object = object.to_string_lossy();
-        let globbed = |place: &Place| matches!(place, Place::Files(glob) if glob.is_match(&*object));
+        let globbed = |place: &Place| matches!(place, Place::Files(glob) if glob.matches_with(&object, source::GLOB));
         let Some(entity) = source.entities.iter().position(|entity| globbed(&entity.place)) else { continue };
         let metadata = entry.metadata().map_err(|error| unreadable(entry.path(), error.to_string()))?;
         if !metadata.is_file() {
@@ -99,8 +99,10 @@ impl Output<'_> {
         reached: Reached,
     ) -> Result<(), End> {
         let landed = records.count() as i64;
+        let known = file.known.as_ref().map_or(0, |known| known.revision);
+        let revision = known + i64::from(reached.changed);
         if landed > 0 {
-            let batch = Batch::new(file.entity, Arc::clone(&file.object), first_position, records);
+            let batch = Batch::new(file.entity, Arc::clone(&file.object), revision, first_position, records);
             self.portion.push(batch, &mut self.encoder)?;
         }
         let complete = reached.complete;
@@ -113,6 +115,7 @@ impl Output<'_> {
             digest: reached.digest,
             complete,
             restart: reached.restart,
+            revision,
             landed,
             failure: None,
         });
@@ -128,7 +131,7 @@ impl Output<'_> {
         let mut records = Records::default();
         records.push("0", start);
         let position = "0 0".to_owned();
-        let reached = Reached { position, digest: digest.to_owned(), complete: !digest.is_empty(), restart: true };
+        let reached = Reached { position, digest: digest.to_owned(), complete: !digest.is_empty(), restart: true, changed: true };
         self.add(file, 0, records, reached)?;
         if let Some(checkpoint) = self.portion.checkpoints.last_mut() {
             checkpoint.failure = Some(reason);
@@ -149,5 +152,8 @@ pub(super) struct Reached {
     /// Of everything before the position.
     pub(super) digest: String,
     pub(super) complete: bool,
+    /// These are its first records since it became another.
     pub(super) restart: bool,
+    /// It is another than it was.
+    pub(super) changed: bool,
 }

@@ -34,7 +34,7 @@ pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result
         place: file.path.display().to_string(),
         reason: error.to_string(),
     };
-    let restart = !lines.resume(file).map_err(failed)?;
+    let changed = !lines.resume(file).map_err(failed)?;
     if lines.state.bytes == 0 && entity.schema.shape() == Shape::Row {
         lines.next().map_err(failed)?;
         let line = String::from_utf8_lossy(lines.text());
@@ -43,18 +43,19 @@ pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result
             return out.fail(file, &start, &digest, reason);
         }
     }
-    batches(lines, file, entity, restart, out, failed)
+    batches(lines, file, entity, changed, out, failed)
 }
 
 fn batches(
     mut lines: Lines,
     file: &File,
     entity: &Entity,
-    mut restart: bool,
+    changed: bool,
     out: &mut Output<'_>,
     failed: impl Fn(io::Error) -> Error,
 ) -> Result<(), End> {
     let mut records = Records::default();
+    let mut restart = changed;
     let mut first = 0;
     let mut last = String::new();
     loop {
@@ -65,11 +66,11 @@ fn batches(
             && more
             && !same_group(entity, &last, &text)
         {
-            out.add(file, first, std::mem::take(&mut records), before.reached(false, restart))?;
+            out.add(file, first, std::mem::take(&mut records), Reached { restart, changed, ..before.reached() })?;
             restart = false;
         }
         if !more {
-            return out.add(file, first, records, lines.state.reached(true, restart));
+            return out.add(file, first, records, Reached { complete: true, restart, changed, ..lines.state.reached() });
         }
         if text.is_empty() {
             continue;
@@ -115,8 +116,9 @@ impl State {
         hex::encode(self.digest.clone().finalize())
     }
 
-    fn reached(&self, complete: bool, restart: bool) -> Reached {
-        Reached { position: format!("{} {}", self.bytes, self.lines), digest: self.digest(), complete, restart }
+    fn reached(&self) -> Reached {
+        let position = format!("{} {}", self.bytes, self.lines);
+        Reached { position, digest: self.digest(), complete: false, restart: false, changed: false }
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) fn read(file: &File, out: &mut Output<'_>) -> Result<(), End> {
     };
     let known = file.known.as_ref().filter(|known| known.digest == digest);
     let skip: i64 = known.and_then(|known| known.position.parse().ok()).unwrap_or(0);
-    let mut restart = file.known.is_some() && known.is_none();
+    let changed = file.known.is_some() && known.is_none();
+    let mut restart = changed;
     let opened = fs::File::open(&file.path).map_err(|error| error.to_string()).and_then(|file| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
         builder.with_batch_size(ROWS).with_offset(skip as usize).build().map_err(|error| error.to_string())
@@ -42,11 +43,12 @@ pub(super) fn read(file: &File, out: &mut Output<'_>) -> Result<(), End> {
             records.push(&row.to_string(), line);
         }
         let first = row - records.count() as i64 + 1;
-        let reached = Reached { position: row.to_string(), digest: digest.clone(), complete: false, restart };
+        let reached = Reached { position: row.to_string(), digest: digest.clone(), complete: false, restart, changed };
         out.add(file, first, records, reached)?;
         restart = false;
     }
-    out.add(file, row, Records::default(), Reached { position: row.to_string(), digest, complete: true, restart })
+    let reached = Reached { position: row.to_string(), digest, complete: true, restart, changed };
+    out.add(file, row, Records::default(), reached)
 }
 
 fn digest(file: &File) -> io::Result<String> {

@@ -158,7 +158,7 @@ impl Reader<'_> {
             let (first, count) = (landed + 1, records.count() as i64);
             landed += count;
             if count > 0 {
-                portion.push(Batch::new(entity, Arc::clone(&object), first, records), &mut encoder)?;
+                portion.push(Batch::new(entity, Arc::clone(&object), 0, first, records), &mut encoder)?;
             }
             portion.reach(Checkpoint {
                 entity,
@@ -169,6 +169,7 @@ impl Reader<'_> {
                 digest: String::new(),
                 complete,
                 restart: false,
+                revision: 0,
                 landed: count,
                 failure: None,
             });

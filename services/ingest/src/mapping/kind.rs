@@ -7,7 +7,7 @@ use types::Timestamp;
 /// What a field is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Kind {
+pub(crate) struct Kind {
     pub(crate) r#type: Type,
     /// It may be missing.
     pub(crate) optional: bool,

@@ -1,0 +1,64 @@
+//! Mistakes in definitions are told with their file, entity and field; nothing is started.
+
+use ingest::Definition;
+
+use crate::{domains::Domains, sandbox::Sandbox};
+
+const GOOD: &str = r#"
+system = "erp"
+[files]
+root = "erp"
+format = "csv"
+[[entity]]
+name = "orders"
+files = "*.csv"
+group_by = ["id"]
+expect = [["id", "text"], ["at", "time"], ["status", "text"], ["sku", "text"], ["n", "integer"], ["amount", "decimal"]]
+[entity.map.order]
+id = "{id}"
+version = "{at}"
+channel = "web"
+time = "{at}"
+status = "{status}"
+statuses = { ok = "completed" }
+currency = "USD"
+lines = { sku = "{sku}", quantity = "{n}", amount = "{amount}" }
+"#;
+
+async fn refusal(text: &str) -> String {
+    let definition = match Definition::parse(text, "erp.toml") {
+        Ok(definition) => definition,
+        Err(error) => return error.to_string(),
+    };
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let storage = storage::Config { url: format!("sqlite:{}", directory.path().display()) };
+    match Sandbox::start(storage, Domains::new(), vec![definition]).await {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn definitions_with_mistakes_are_refused() {
+    assert_eq!(refusal(GOOD).await, "");
+    for (part, replacement, expect) in [
+        ("[files]", "[flies]", "erp.toml: TOML parse error at line 3"),
+        ("\"decimal\"", "\"money\"", "`money` is no kind of field; these are: text, integer, decimal"),
+        ("system = \"erp\"", "system = \"\"", "erp.toml: system: is required"),
+        ("*.csv", "[", "erp.toml: entity `orders`: files: "),
+        ("group_by = [\"id\"]", "group_by = [\"no\"]", "erp.toml: entity `orders`: group_by: `no` is not in `expect`"),
+        ("{id}", "{ide}", "erp.toml: entity `orders`: map.order.id: `ide` is not in `expect`"),
+        ("{id}", "{id", "map.order.id: `{id` lacks a closing brace"),
+        ("{id}", "{id|upper}", "map.order.id: `upper` is no filter; these are: given, family"),
+        ("\"web\"", "\"fax\"", "map.order.channel: `fax` is no channel; these are: web, marketplace, pos"),
+        ("time = \"{at}\"", "time = \"{n}\"", "map.order.time: `{n}` is no time, datetime or date in `expect`"),
+        ("\"completed\"", "\"done\"", "map.order.statuses: `done` is no status"),
+        ("\"{amount}\"", "\"{sku}\"", "map.order.lines: amount: `{sku}` is no decimal or integer in `expect`"),
+        ("\"{n}\"", "\"{n}{n}\"", "map.order.lines: quantity: `{n}{n}` is not one field, such as `{name}`"),
+        ("lines = {", "lines = { each = \"items\",", "map.order.lines: no field of `items[]` is in `expect`"),
+        ("files = \"*.csv\"", "table = \"orders\"", "files: a glob is due, and no `table`"),
+    ] {
+        let refusal = refusal(&GOOD.replace(part, replacement)).await;
+        assert!(refusal.contains(expect), "{expect:?} is due, not {refusal:?}");
+    }
+}
