@@ -12,7 +12,7 @@ pub enum Error {
     #[error("the domain `{0}` is not hosted here")]
     DomainNotHosted(String),
     /// An event's payload is not what its type says.
-    #[error("event {id} does not hold a {r#type}")]
+    #[error("event {id} does not hold a {type}")]
     Payload {
         /// The event.
         id: String,

@@ -1,0 +1,137 @@
+//! The log on both engines: commit order, exactly once, nothing skipped.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use events::{Consumer, Consumers, Cursor, Directory, Event, Handler, Log, NewEvent, consume};
+use futures::StreamExt;
+use mesh::{Policy, ServerBuilder};
+use omnimesh_proto::event::v1::Event as Payload;
+use sqlx::migrate::Migrator;
+use storage::{Tx, testing};
+use tokio_util::sync::CancellationToken;
+use types::Timestamp;
+
+static NONE: Migrator = Migrator::DEFAULT;
+const TYPE: &str = "omnimesh.event.v1.Event";
+
+fn event(number: usize) -> NewEvent {
+    let payload = Payload { id: number.to_string(), ..Payload::default() };
+    NewEvent::new(TYPE, format!("things/{number}"), Timestamp::from_micros(1), &payload)
+}
+
+async fn publish(database: &storage::Database, log: &Log, numbers: std::ops::Range<usize>) {
+    let mut tx = database.begin().await.expect("begin");
+    log.publish(&mut tx, &numbers.map(event).collect::<Vec<_>>()).await.expect("publish");
+    tx.commit().await.expect("commit");
+}
+
+async fn subjects(log: &Log, after: Cursor) -> Vec<String> {
+    let batches: Vec<_> = log.stream(after, Vec::new(), false).collect().await;
+    batches.into_iter().flat_map(|batch| batch.expect("read").events).map(|event| event.subject).collect()
+}
+
+#[tokio::test]
+async fn stream_events_returns_commit_order_and_resumes_anywhere() {
+    for test in testing::databases("first", &NONE).await {
+        let log = Log::open("first", &test.database).await.expect("open");
+        publish(&test.database, &log, 0..2500).await;
+        let all = subjects(&log, Cursor::START).await;
+        assert_eq!(all, (0..2500).map(|number| format!("things/{number}")).collect::<Vec<_>>());
+        let first = log.read(Cursor::START, &[]).await.expect("read");
+        let rest = subjects(&log, first.cursor).await;
+        assert_eq!(rest, all[first.events.len()..]);
+        assert!(subjects(&log, log.head().await.expect("head")).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_commits_late_is_not_skipped() {
+    for test in testing::databases("first", &NONE).await {
+        if test.database.engine() == storage::Engine::Sqlite {
+            // One writer at a time: there is no late commit.
+            continue;
+        }
+        let log = Log::open("first", &test.database).await.expect("open");
+        let mut early = test.database.begin().await.expect("begin");
+        log.publish(&mut early, &[event(1)]).await.expect("publish");
+        publish(&test.database, &log, 2..3).await;
+        assert!(subjects(&log, Cursor::START).await.is_empty(), "nothing may come before an open transaction");
+        early.commit().await.expect("commit");
+        assert_eq!(subjects(&log, Cursor::START).await, ["things/1", "things/2"]);
+    }
+}
+
+#[tokio::test]
+async fn types_that_were_not_asked_for_are_passed_over() {
+    for test in testing::databases("first", &NONE).await {
+        let log = Log::open("first", &test.database).await.expect("open");
+        publish(&test.database, &log, 0..3).await;
+        let batch = log.read(Cursor::START, &["another".to_owned()]).await.expect("read");
+        assert!(batch.events.is_empty());
+        assert_eq!(batch.cursor, log.head().await.expect("head"));
+    }
+}
+
+/// Notes what it is given, and fails now and then.
+struct Notes {
+    seen: Arc<Mutex<Vec<String>>>,
+    failures: Mutex<usize>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("on purpose")]
+struct OnPurpose;
+
+impl Handler for Notes {
+    type Error = OnPurpose;
+
+    async fn handle(&self, _: &mut Tx, events: Vec<Event>) -> Result<(), OnPurpose> {
+        let mut failures = self.failures.lock().expect("lock");
+        if *failures > 0 {
+            *failures -= 1;
+            return Err(OnPurpose);
+        }
+        self.seen.lock().expect("lock").extend(events.into_iter().map(|event| event.subject));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_applies_every_event_once_whatever_fails() {
+    for (producer, own) in
+        testing::databases("first", &NONE).await.iter().zip(testing::databases("second", &NONE).await)
+    {
+        let log = Log::open("first", &producer.database).await.expect("open");
+        publish(&producer.database, &log, 0..10).await;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for round in 1..3 {
+            let policy = Policy::new([("second", ["event.read"].as_slice())]);
+            let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
+            server.host("first");
+            let peers = server.host("second");
+            events::serve(&mut server, log.clone());
+            assert_eq!(server.shared::<Directory>().0.logs().len(), 1);
+            let channel = peers.channel_to("first", "omnimesh.event.v1.EventService");
+            let consumer = Consumer::open("second<-first", "first", &[TYPE], channel, &own.database).await.expect("open");
+            consume(&mut server, consumer, Notes { seen: seen.clone(), failures: Mutex::new(1) });
+            let (consumers, _) = server.shared::<Consumers>();
+            let stop = CancellationToken::new();
+            let server = server.build().await.expect("build");
+            let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
+
+            publish(&producer.database, &log, round * 10..round * 10 + 10).await;
+            let head = log.head().await.expect("head");
+            let mut position = consumers.positions().remove(0).cursor;
+            let caught_up = position.wait_for(|cursor| *cursor >= head);
+            tokio::time::timeout(Duration::from_secs(20), caught_up).await.expect("catches up").expect("runs");
+            consumers.stop().await;
+            stop.cancel();
+            server.await.expect("no panic").expect("serves");
+        }
+        let seen = seen.lock().expect("lock").clone();
+        assert_eq!(seen, (0..30).map(|number| format!("things/{number}")).collect::<Vec<_>>());
+    }
+}

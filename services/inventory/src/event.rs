@@ -1,0 +1,147 @@
+//! Events out: stocks that changed, and streams of them. Events in: orders, which are sales.
+
+use std::collections::BTreeMap;
+
+use events::{Cursor, Event, Handler, NewEvent};
+use futures::Stream;
+use omnimesh_proto::{
+    inventory::v1::{self as pb, StockChanged},
+    order::v1::{Order, OrderChanged, OrderStatus},
+};
+use storage::Tx;
+use types::{
+    SourceRef, Timestamp,
+    filter::{Condition, Operator, Value},
+    wire,
+};
+
+use crate::{
+    Error,
+    domain::{Entry, Stock, StockId},
+    service::Service,
+};
+
+const STOCK_CHANGED: &str = "omnimesh.inventory.v1.StockChanged";
+pub(crate) const ORDER_CHANGED: &str = "omnimesh.order.v1.OrderChanged";
+
+/// The source system of sales in the ledger: the order domain, whose uid is the source's id.
+pub(crate) const SALES: &str = "order";
+
+/// Tells of a stock as it is now, and of the entries that made it so.
+pub(crate) fn stock_changed(stock: &Stock, entries: &[Entry]) -> NewEvent {
+    let movements = entries.iter().cloned().map(Into::into).collect();
+    let payload = StockChanged { stock: Some(stock.clone().into()), movements };
+    NewEvent::new(STOCK_CHANGED, stock.id.name(), stock.update_time, &payload)
+}
+
+/// What one order sold.
+#[derive(Debug)]
+pub(crate) struct Sale {
+    pub(crate) source: SourceRef,
+    pub(crate) event_time: Timestamp,
+    pub(crate) sold: BTreeMap<StockId, i64>,
+}
+
+/// Turns orders into sales.
+pub(crate) struct SalesHandler(Service);
+
+impl SalesHandler {
+    pub(crate) fn new(service: Service) -> Self {
+        Self(service)
+    }
+}
+
+impl Handler for SalesHandler {
+    type Error = Error;
+
+    async fn handle(&self, tx: &mut Tx, events: Vec<Event>) -> Result<(), Error> {
+        let mut sales = Vec::with_capacity(events.len());
+        for event in events {
+            let OrderChanged { order } = events::decode(ORDER_CHANGED, &event)?;
+            sales.extend(order.map(sale).transpose()?);
+        }
+        self.0.book_sales(tx, sales).await
+    }
+}
+
+fn sale(order: Order) -> Result<Sale, Error> {
+    let corrupt = |error: &dyn std::fmt::Display| Error::Corrupt(format!("order {}: {error}", order.order_uid));
+    let source = SourceRef::new(SALES, &order.order_uid).map_err(|error| corrupt(&error))?;
+    let event_time = wire::time(order.order_time).unwrap_or_default();
+    let mut sold = BTreeMap::new();
+    let stands = order.merged_into.is_empty() && order.status() != OrderStatus::Cancelled;
+    if stands && !order.location_id.is_empty() {
+        for line in &order.lines {
+            let location_id = order.location_id.parse().map_err(|error| corrupt(&error))?;
+            let sku = line.sku.parse().map_err(|error| corrupt(&error))?;
+            *sold.entry(StockId { location_id, sku }).or_default() += line.quantity;
+        }
+    }
+    Ok(Sale { source, event_time, sold })
+}
+
+/// What a watcher is to be told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// A stock as it stood when the watch began.
+    Initial(Stock),
+    /// A stock that changed, with the event that told of it.
+    Changed(pb::Stock, Event),
+    /// Everything up to here was told.
+    Bookmark(Cursor),
+}
+
+/// Where a watch begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Begin {
+    Now,
+    WithInitial,
+    After(Cursor),
+}
+
+impl Service {
+    /// Streams changes of the stocks that `filter` lets through.
+    pub(crate) fn watch_stock(
+        &self,
+        begin: Begin,
+        filter: Vec<Condition>,
+    ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
+        let service = self.clone();
+        async_stream::try_stream! {
+            // The head comes first: what changes while the initial state is read is told again, never left out.
+            let after = match begin {
+                Begin::After(cursor) => cursor,
+                Begin::Now | Begin::WithInitial => service.log().head().await?,
+            };
+            if matches!(begin, Begin::WithInitial) {
+                let mut page = service.next_stocks(&filter, None).await?;
+                while !page.is_empty() {
+                    let next = service.next_stocks(&filter, page.last()).await?;
+                    for stock in std::mem::replace(&mut page, next) {
+                        yield Told::Initial(stock);
+                    }
+                }
+            }
+            for await change in events::watch::<StockChanged>(service.log(), STOCK_CHANGED, after) {
+                match change? {
+                    events::Change::Bookmark(cursor) => yield Told::Bookmark(cursor),
+                    events::Change::Event { payload: StockChanged { stock: Some(stock), .. }, event } => {
+                        if filter.iter().all(|condition| holds(condition, &stock)) {
+                            yield Told::Changed(stock, event);
+                        }
+                    }
+                    events::Change::Event { .. } => {}
+                }
+            }
+        }
+    }
+}
+
+fn holds(condition: &Condition, stock: &pb::Stock) -> bool {
+    let Value::Text(text) = &condition.value else { return false };
+    let equal = match condition.field {
+        "location_id" => stock.location_id == *text,
+        _ => stock.sku == *text,
+    };
+    equal == (condition.operator == Operator::Equal)
+}

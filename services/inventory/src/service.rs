@@ -1,0 +1,232 @@
+//! What the inventory service does: one method per RPC.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use events::Log;
+use storage::Tx;
+use types::{Request, Timestamp, filter::Condition, page::Page};
+
+use crate::{
+    Error,
+    domain::{Entry, Kind, Movement, Stock, StockId, moved_since},
+    event,
+    store::{self, Store},
+};
+
+/// Stocks of one page when all are read.
+const PAGE: i64 = 1_000;
+
+/// A change by an operator's word.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) request: Request,
+    pub(crate) movement: Movement,
+    /// The stock's etag as the caller saw it.
+    pub(crate) etag: Option<String>,
+}
+
+/// What became of movements.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Imported {
+    pub(crate) accepted: i64,
+    pub(crate) unchanged: i64,
+}
+
+impl std::ops::Add for Imported {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { accepted: self.accepted + other.accepted, unchanged: self.unchanged + other.unchanged }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    store: Store,
+    log: Log,
+}
+
+impl Service {
+    pub(crate) fn new(store: Store, log: Log) -> Self {
+        Self { store, log }
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) async fn get_stock(&self, id: StockId) -> Result<Stock, Error> {
+        let mut stocks = store::stocks(&mut *self.store.reader().await?, &BTreeSet::from([id.clone()])).await?;
+        stocks.remove(&id).ok_or(Error::StockNotFound(id))
+    }
+
+    pub(crate) async fn batch_get_stock(&self, ids: Vec<StockId>) -> Result<Vec<Stock>, Error> {
+        let stocks = store::stocks(&mut *self.store.reader().await?, &ids.iter().cloned().collect()).await?;
+        ids.into_iter().map(|id| stocks.get(&id).cloned().ok_or(Error::StockNotFound(id))).collect()
+    }
+
+    pub(crate) async fn list_stocks(
+        &self,
+        page: Page,
+        after: Option<StockId>,
+        filter: &[Condition],
+    ) -> Result<(Vec<Stock>, String), Error> {
+        let mut reader = self.store.reader().await?;
+        let stocks = store::list_stocks(&mut reader, filter, after.as_ref(), page.limit()).await?;
+        Ok(page.cut(stocks, |stock| vec![stock.id.location_id.to_string(), stock.id.sku.to_string()]))
+    }
+
+    /// Every stock after `after`, a page at a time; none at the end.
+    pub(crate) async fn next_stocks(&self, filter: &[Condition], after: Option<&Stock>) -> Result<Vec<Stock>, Error> {
+        let after = after.map(|stock| &stock.id);
+        store::list_stocks(&mut *self.store.reader().await?, filter, after, PAGE).await
+    }
+
+    pub(crate) async fn adjust_stock(&self, change: Change) -> Result<Stock, Error> {
+        let mut tx = self.store.begin().await?;
+        if let Some(stock) = tx.remembered(&change.request).await? {
+            return Ok(stock);
+        }
+        tx.lock("stocks").await?;
+        let id = change.movement.stock.clone();
+        let stocks = store::stocks(tx.connection()?, &BTreeSet::from([id.clone()])).await?;
+        let stock = stocks.get(&id).ok_or_else(|| Error::StockNotFound(id.clone()))?;
+        if change.etag.is_some_and(|etag| etag != stock.etag()) {
+            return Err(Error::EtagMismatch(id));
+        }
+        self.record_one(tx, &change.request, change.movement, stocks).await
+    }
+
+    pub(crate) async fn record_physical_count(&self, change: Change) -> Result<Stock, Error> {
+        let mut tx = self.store.begin().await?;
+        if let Some(stock) = tx.remembered(&change.request).await? {
+            return Ok(stock);
+        }
+        tx.lock("stocks").await?;
+        let id = BTreeSet::from([change.movement.stock.clone()]);
+        let stocks = store::stocks(tx.connection()?, &id).await?;
+        self.record_one(tx, &change.request, change.movement, stocks).await
+    }
+
+    async fn record_one(
+        &self,
+        mut tx: Tx,
+        request: &Request,
+        movement: Movement,
+        stocks: BTreeMap<StockId, Stock>,
+    ) -> Result<Stock, Error> {
+        let id = movement.stock.clone();
+        let mut stocks = self.record(&mut tx, vec![movement], stocks).await?;
+        let stock = stocks.remove(&id).ok_or(Error::StockNotFound(id))?;
+        tx.remember(request, &stock).await?;
+        tx.commit().await?;
+        Ok(stock)
+    }
+
+    pub(crate) async fn import_stock_movements(&self, movements: Vec<Movement>) -> Result<Imported, Error> {
+        let mut tx = self.store.begin().await?;
+        tx.lock("stocks").await?;
+        let received = movements.len();
+        let news = unknown(&mut tx, movements).await?;
+        let ids = news.iter().map(|movement| movement.stock.clone()).collect();
+        let stocks = store::stocks(tx.connection()?, &ids).await?;
+        let accepted = news.len();
+        self.record(&mut tx, news, stocks).await?;
+        tx.commit().await?;
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        Ok(Imported { accepted: count(accepted), unchanged: count(received - accepted) })
+    }
+
+    pub(crate) async fn list_stock_movements(
+        &self,
+        id: StockId,
+        page: Page,
+        after: i64,
+    ) -> Result<(Vec<Entry>, String), Error> {
+        self.get_stock(id.clone()).await?;
+        let mut reader = self.store.reader().await?;
+        let entries = store::list_stock_movements(&mut reader, &id, after, page.limit()).await?;
+        Ok(page.cut(entries, |entry| vec![entry.sequence.to_string()]))
+    }
+
+    /// Books what orders sold: for each, the difference between what it says now and what was booked before. Stock that
+    /// is not tracked is left alone.
+    pub(crate) async fn book_sales(&self, tx: &mut Tx, sales: Vec<event::Sale>) -> Result<(), Error> {
+        tx.lock("stocks").await?;
+        let order_uids = sales.iter().map(|sale| sale.source.id.as_str()).collect();
+        let mut booked: BTreeMap<(String, StockId), i64> = BTreeMap::new();
+        for entry in store::entries_from(tx.connection()?, event::SALES, &order_uids).await? {
+            let movement = entry.movement;
+            *booked.entry((movement.source.id, movement.stock)).or_default() += movement.quantity;
+        }
+        let ids = sales.iter().flat_map(|sale| sale.sold.keys().cloned());
+        let ids = ids.chain(booked.keys().map(|(_, id)| id.clone())).collect();
+        let stocks = store::stocks(tx.connection()?, &ids).await?;
+
+        let mut movements = Vec::new();
+        for event::Sale { source, event_time, sold } in sales {
+            let before = booked.range((source.id.clone(), StockId::least())..);
+            let before = before.take_while(|((order_uid, _), _)| *order_uid == source.id);
+            let returned = before.filter(|((_, id), _)| !sold.contains_key(id)).map(|((_, id), _)| (id.clone(), 0));
+            for (stock, quantity) in returned.chain(sold.clone()).collect::<Vec<_>>() {
+                let known = booked.entry((source.id.clone(), stock.clone())).or_default();
+                let difference = -quantity - *known;
+                if difference != 0 && stocks.contains_key(&stock) {
+                    *known += difference;
+                    let source = source.clone();
+                    movements.push(Movement { stock, kind: Kind::Sale, quantity: difference, event_time, source });
+                }
+            }
+        }
+        self.record(tx, movements, stocks).await?;
+        Ok(())
+    }
+
+    /// Puts movements into the ledger and tells of every stock that they changed.
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        movements: Vec<Movement>,
+        mut stocks: BTreeMap<StockId, Stock>,
+    ) -> Result<BTreeMap<StockId, Stock>, Error> {
+        let counted = movements.iter().filter(|movement| movement.kind == Kind::Count);
+        let counted = counted.map(|movement| movement.stock.clone()).filter(|id| stocks.contains_key(id)).collect();
+        let ledgers = store::ledgers(tx.connection()?, &counted).await?;
+        let now = Timestamp::now();
+        let mut news: BTreeMap<StockId, Vec<Entry>> = BTreeMap::new();
+        for movement in movements {
+            let id = movement.stock.clone();
+            if !stocks.contains_key(&id) && !movement.kind.begins_tracking() {
+                continue;
+            }
+            let stock = stocks.entry(id.clone()).or_insert_with(|| Stock::untouched(id.clone()));
+            let news = news.entry(id.clone()).or_default();
+            let entry = stock.record(movement, now, |time| {
+                moved_since(ledgers.get(&id).into_iter().flatten().chain(news.iter()), time)
+            });
+            news.push(entry);
+        }
+        stocks.retain(|id, _| news.contains_key(id));
+        let changed: Vec<_> = stocks.values().collect();
+        let entries: Vec<_> = news.values().flatten().cloned().collect();
+        store::record(tx.connection()?, &changed, &entries).await?;
+        let told: Vec<_> = stocks.values().map(|stock| event::stock_changed(stock, &news[&stock.id])).collect();
+        self.log.publish(tx, &told).await?;
+        Ok(stocks)
+    }
+}
+
+/// Those of `movements` whose sources the ledger does not know, each once.
+async fn unknown(tx: &mut Tx, movements: Vec<Movement>) -> Result<Vec<Movement>, Error> {
+    let key = |movement: &Movement| (movement.source.clone(), movement.stock.clone());
+    let mut known = BTreeSet::new();
+    let mut by_system: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for movement in &movements {
+        by_system.entry(movement.source.system.as_str()).or_default().insert(movement.source.id.as_str());
+    }
+    for (system, ids) in by_system {
+        let entries = store::entries_from(tx.connection()?, system, &ids).await?;
+        known.extend(entries.iter().map(|entry| key(&entry.movement)));
+    }
+    Ok(movements.into_iter().filter(|movement| known.insert(key(movement))).collect())
+}
