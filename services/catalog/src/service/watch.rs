@@ -1,0 +1,55 @@
+//! Telling of changes as they happen.
+
+use events::Cursor;
+use futures::Stream;
+
+use super::Service;
+use crate::{
+    Error,
+    domain::Product,
+    event::{Told, changes},
+    store,
+};
+
+/// Products that are read at one time.
+const PAGE: i64 = 1_000;
+
+/// Where a watch begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Begin {
+    Now,
+    WithInitial,
+    After(Cursor),
+}
+
+impl Service {
+    /// Streams changes of products.
+    pub(crate) fn watch_products(&self, begin: Begin) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
+        let service = self.clone();
+        async_stream::try_stream! {
+            // The head comes first: what changes while the initial state is read is told again, never left out.
+            let after = match begin {
+                Begin::After(cursor) => cursor,
+                Begin::Now | Begin::WithInitial => service.log.head().await?,
+            };
+            if matches!(begin, Begin::WithInitial) {
+                let mut page = service.products_after(None).await?;
+                while !page.is_empty() {
+                    let next = service.products_after(page.last()).await?;
+                    for product in std::mem::replace(&mut page, next) {
+                        yield Told::Initial(product);
+                    }
+                }
+            }
+            for await told in changes(&service.log, after) {
+                yield told?;
+            }
+        }
+    }
+
+    /// The next products by sku, none at the end.
+    async fn products_after(&self, last: Option<&Product>) -> Result<Vec<Product>, Error> {
+        let after = last.map_or("", |product| product.sku.as_str());
+        store::list_products(&mut *self.database.reader().await?, &[], after, PAGE).await
+    }
+}
