@@ -112,6 +112,9 @@ impl Site {
 ///
 /// The work is done in a directory beside it, which takes its place in the end: a killed build leaves nothing half done.
 pub async fn build(config: &Config, progress: &dyn Progress) -> Result<Summary, Error> {
+    if config.shop_url.as_deref().is_some_and(|url| !shop::is_postgres(url)) {
+        return Err(Error::ShopUrl);
+    }
     let recipe = Recipe {
         seed: config.seed,
         size: config.size,

@@ -20,7 +20,8 @@ use crate::{
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
-    _id: ObjectId,
+    #[serde(rename = "_id")]
+    id: ObjectId,
     order_no: &'a str,
     created_at: Date,
     updated_at: Date,
@@ -138,7 +139,7 @@ fn document<'a>(world: &'a World, order: &'a MarketplaceOrder) -> Document<'a> {
     let mut dice = dice(world.seed, "document", basket.id);
     let total = world.dataset.total(basket);
     Document {
-        _id: ObjectId { hex: format!("{:08x}{:016x}", order.at.as_second(), dice.random::<u64>()) },
+        id: ObjectId { hex: format!("{:08x}{:016x}", order.at.as_second(), dice.random::<u64>()) },
         order_no: &order.order_no,
         created_at: Date { at: order.at },
         updated_at: Date { at: order.at + SignedDuration::from_secs(dice.random_range(3_600..72 * 3_600)) },

@@ -1,6 +1,6 @@
 //! The households' people, who do not exist, and the account that each system keeps of them.
 //!
-//! A household's e-mails, phones and cards are its own alone: the four digits in them are drawn without replacement.
+//! A household's e-mails, phones and cards are its own alone.
 
 mod account;
 
@@ -71,20 +71,40 @@ struct Names {
 /// Gives every household its people and accounts, in the order of `dataset.households`.
 pub(crate) fn settle(seed: u64, dataset: &Dataset) -> Result<Vec<Household>, Error> {
     let names: Names = serde_json::from_str(include_str!("../data/people.json"))?;
-    let mut codes: Vec<u32> = (0..10_000).collect();
-    codes.shuffle(&mut dice(seed, "codes", 0));
     let enrolled = enrolled(dataset);
-    let settle = |(index, (&id, codes)): (usize, (&u32, &[u32]))| {
+    let settle = |(&id, codes): (&u32, Codes)| {
         let mut dice = dice(seed, "person", id.into());
-        let person = Person::invent(&names, codes, &mut dice);
+        let person = Person::invent(&names, &codes, &mut dice);
         // Loyalty data without a card would be no one's. Of all households, about 85 % have a card.
         let has_card = enrolled.contains(&id) || dice.random_bool(0.57);
-        let members = if has_card { account::members(&person, codes, &mut dice) } else { Vec::new() };
-        let customers = account::customers(&person, index, members.first(), &mut dice);
+        let members = if has_card { account::members(&person, codes.cards, &mut dice) } else { Vec::new() };
+        let customers = account::customers(&person, codes.customers, members.first(), &mut dice);
         let buyer = account::buyer(&person, &mut dice);
         Household { id, customers, buyer, members }
     };
-    Ok(dataset.households.iter().zip(codes.chunks_exact(2)).enumerate().map(settle).collect())
+    Ok(dataset.households.iter().zip(Codes::draw(seed)).map(settle).collect())
+}
+
+/// The four digits that make a household's keys its own, drawn apart so that one key tells nothing of another.
+struct Codes {
+    mailboxes: [u32; 2],
+    phones: [u32; 2],
+    cards: [u32; 2],
+    customers: [u32; 2],
+}
+
+impl Codes {
+    /// For each household in turn; there are enough for 5,000.
+    fn draw(seed: u64) -> impl Iterator<Item = Self> {
+        let pairs = |purpose: &str| {
+            let mut codes: Vec<u32> = (0..10_000).collect();
+            codes.shuffle(&mut dice(seed, purpose, 0));
+            (0..5_000).map(move |pair| [codes[2 * pair], codes[2 * pair + 1]])
+        };
+        let keys = pairs("mailboxes").zip(pairs("phones"));
+        keys.zip(pairs("cards").zip(pairs("customers")))
+            .map(|((mailboxes, phones), (cards, customers))| Self { mailboxes, phones, cards, customers })
+    }
 }
 
 /// Households of which the dataset has loyalty data.
@@ -96,7 +116,7 @@ fn enrolled(dataset: &Dataset) -> BTreeSet<u32> {
 }
 
 impl<'a> Person<'a> {
-    fn invent(names: &'a Names, codes: &[u32], dice: &mut ChaCha8Rng) -> Self {
+    fn invent(names: &'a Names, codes: &Codes, dice: &mut ChaCha8Rng) -> Self {
         let given = pick(&names.given, dice);
         let family = pick(&names.family, dice);
         let mailbox = |given: &str, code: u32, domain: &str| {
@@ -113,10 +133,10 @@ impl<'a> Person<'a> {
             family,
             spouse: pick(&names.given, dice),
             emails: [
-                mailbox(&given.0, codes[0], "example.com"),
-                mailbox(&given.0[..1], codes[1], "example.org"),
+                mailbox(&given.0, codes.mailboxes[0], "example.com"),
+                mailbox(&given.0[..1], codes.mailboxes[1], "example.org"),
             ],
-            phones: [format!("{area}555{:04}", codes[0]), format!("{area}555{:04}", codes[1])],
+            phones: codes.phones.map(|code| format!("{area}555{code:04}")),
             home: Address::invent(names, dice),
             moved,
         }

@@ -116,8 +116,8 @@ impl Plan {
             let household = &households[basket.household];
             match dice.random_range(0..100) {
                 _ if split[index] => plan.ring_up(index, basket, household, &mut dice),
-                0..20 => plan.order_at_shop(index, basket, household, &mut dice),
-                20..32 => {
+                0..23 => plan.order_at_shop(index, basket, household, &mut dice),
+                23..37 => {
                     let psp_ref = Some(PspRef(dice.random()));
                     plan.order_at_marketplace(index, basket.at, psp_ref, None, &mut dice);
                 }

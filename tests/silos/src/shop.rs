@@ -46,16 +46,15 @@ const INDICES: [&str; 6] = [
     "CREATE INDEX payments_psp_ref ON payments (psp_ref)",
 ];
 
+pub(crate) fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
 /// `build_id` says what the database is filled from: a PostgreSQL database that has it already is left as it is.
 pub(crate) async fn write(site: &Site, url: Option<&str>, build_id: &str) -> Result<Written, Error> {
     sqlx::any::install_default_drivers();
     let mut database = match url {
-        Some(url) => {
-            if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-                return Err(Error::ShopUrl);
-            }
-            AnyConnection::connect(url).await?
-        }
+        Some(url) => AnyConnection::connect(url).await?,
         None => sqlite(&site.root).await?,
     };
     let world = &site.world;
@@ -249,14 +248,14 @@ impl From<Timestamp> for Value {
     }
 }
 
-/// Inserts many rows per statement; both engines take far more values than these.
+/// Inserts many rows per statement, but not too many: SQLite looks up each numbered value by going through all.
 async fn insert<const N: usize>(
     database: &mut AnyConnection,
     table: &str,
     mut rows: impl Iterator<Item = [Value; N]>,
 ) -> Result<(), Error> {
     loop {
-        let rows: Vec<[Value; N]> = rows.by_ref().take(500).collect();
+        let rows: Vec<[Value; N]> = rows.by_ref().take(256 / N).collect();
         if rows.is_empty() {
             return Ok(());
         }

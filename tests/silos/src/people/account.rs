@@ -111,14 +111,14 @@ fn address_on_file(
 /// The shop's account, and for one in twenty a second one, opened under another e-mail during the year.
 pub(super) fn customers(
     person: &Person<'_>,
-    index: usize,
+    codes: [u32; 2],
     member: Option<&Member>,
     dice: &mut ChaCha8Rng,
 ) -> Vec<Customer> {
-    let mut customers = vec![customer(person, 100_001 + index, member, some_years_ago(dice), dice)];
+    let mut customers = vec![customer(person, codes[0], member, some_years_ago(dice), dice)];
     if dice.random_bool(0.05) {
         let opened = YEAR_START + SignedDuration::from_secs(dice.random_range(120 * 86_400..240 * 86_400));
-        let second = customer(person, 500_001 + index, None, opened, dice);
+        let second = customer(person, codes[1], None, opened, dice);
         let email = Some(clerk::email(&person.emails[1], dice));
         let phone = Some(clerk::phone(&person.phones[0], dice));
         customers.push(Customer { contact: Contact { email, phone, card: None }, ..second });
@@ -128,7 +128,7 @@ pub(super) fn customers(
 
 fn customer(
     person: &Person<'_>,
-    number: usize,
+    code: u32,
     member: Option<&Member>,
     created_at: Timestamp,
     dice: &mut ChaCha8Rng,
@@ -144,7 +144,7 @@ fn customer(
         (given, family) = (given.to_lowercase(), family.to_lowercase());
     }
     let (address, updated_at) = address_on_file(person, created_at, dice);
-    Customer { id: format!("C-{number}"), given, family, contact, address, created_at, updated_at }
+    Customer { id: format!("C-1{code:05}"), given, family, contact, address, created_at, updated_at }
 }
 
 pub(super) fn buyer(person: &Person<'_>, dice: &mut ChaCha8Rng) -> Buyer {
@@ -167,7 +167,7 @@ pub(super) fn buyer(person: &Person<'_>, dice: &mut ChaCha8Rng) -> Buyer {
 }
 
 /// A card, and for one household in ten another for the spouse, who leaves the household's phone.
-pub(super) fn members(person: &Person<'_>, codes: &[u32], dice: &mut ChaCha8Rng) -> Vec<Member> {
+pub(super) fn members(person: &Person<'_>, codes: [u32; 2], dice: &mut ChaCha8Rng) -> Vec<Member> {
     let which = usual_or_other(dice);
     let phone = dice.random_bool(0.85);
     let email = !phone || dice.random_bool(0.65);

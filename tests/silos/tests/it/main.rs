@@ -4,4 +4,5 @@ mod build;
 mod dataset;
 mod persons;
 mod sales;
+mod shop;
 mod world;
