@@ -38,6 +38,24 @@ provide() {
 }
 endef
 
+# A PostgreSQL server for as long as the recipe runs. Without it each process of tests would start one of its own,
+# and nextest runs every test in a process. PostgreSQL refuses to run as root, so root becomes its user.
+define postgresql
+cluster=$$(mktemp --directory)
+as=()
+if [ "$$(id -u)" -eq 0 ]; then
+	chown postgres "$$cluster"
+	as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+fi
+pg() { (cd "$$cluster" && "$${as[@]}" "$$(ls -d /usr/lib/postgresql/*/bin | sort --version-sort | tail -1)/$$1" "$${@:2}" >/dev/null); }
+trap 'pg pg_ctl stop --pgdata data --mode immediate || true; rm -rf "$$cluster"' EXIT
+port=$$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+pg initdb --pgdata data --auth trust --no-sync --username postgres
+pg pg_ctl start --pgdata data --wait --log log --options \
+	"-p $$port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=500"
+export OMNIMESH_TEST_POSTGRES=postgres://postgres@127.0.0.1:$$port
+endef
+
 .PHONY: help
 help: ## Lists the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +82,7 @@ test: setup-build setup-test dataset ## Runs every test
 	else
 		echo "buf breaking: no release is tagged yet, so there is nothing to compare with."
 	fi
+	$(postgresql)
 	echo "Building the tests; a first build takes about 20 minutes."
 	if cargo nextest --version &>/dev/null; then
 		cargo nextest run --locked --workspace $(ARGS)

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 pub enum StartError {
     #[error("cannot listen on {address}: {source}; free the port or choose another with {flag}")]
     Bind { address: SocketAddr, flag: &'static str, source: io::Error },
-    #[error("refusing to serve {0} without TLS: give a certificate and key, or listen on loopback (--listen)")]
+    #[error(
+        "refusing to serve {0} without TLS: give a certificate and key, or listen on loopback (--listen)"
+    )]
     PlaintextBeyondLoopback(SocketAddr),
     #[error("the admin interface {0} must be a loopback address: choose one with --admin")]
     AdminBeyondLoopback(SocketAddr),

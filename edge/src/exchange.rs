@@ -24,7 +24,10 @@ use crate::status::{Code, Failure, Rejection};
 
 /// What the backend sent next.
 enum Event {
-    Header { header: Box<ResponseHeader>, end: bool },
+    Header {
+        header: Box<ResponseHeader>,
+        end: bool,
+    },
     Data(Bytes),
     Trailers(HeaderMap),
     /// The end, without a status.
@@ -76,6 +79,7 @@ impl<'a> Exchange<'a> {
         };
         tokio::pin!(expiry);
         loop {
+            let (blocked, done) = (self.upload.is_blocked(), self.upload.done);
             tokio::select! {
                 () = &mut expiry => return Err(Rejection::deadline_exceeded().into()),
                 event = next_from_backend(self.backend) => {
@@ -83,14 +87,14 @@ impl<'a> Exchange<'a> {
                         return Ok(outcome);
                     }
                 }
-                sent = self.upload.advance(), if self.upload.is_blocked() => {
+                chunk = next_from_client(self.session, blocked, done) => {
+                    self.accept(chunk.map_err(|_| Failure::ClientGone)?)?;
+                }
+                sent = self.upload.advance(), if blocked => {
                     // The backend wants no more of the request; its reply may still come.
                     if sent.is_err() {
                         self.upload.abandon();
                     }
-                }
-                chunk = next_from_client(self.session, self.upload.is_blocked(), self.upload.done) => {
-                    self.accept(chunk.map_err(|_| Failure::ClientGone)?)?;
                 }
             }
         }
@@ -130,7 +134,11 @@ impl<'a> Exchange<'a> {
         delivered.map_err(|_| Failure::ClientGone)
     }
 
-    async fn deliver_header(&mut self, backend: ResponseHeader, end: bool) -> Result<Option<Outcome>, Failure> {
+    async fn deliver_header(
+        &mut self,
+        backend: ResponseHeader,
+        end: bool,
+    ) -> Result<Option<Outcome>, Failure> {
         if backend.status != StatusCode::OK || !grpc_web::is_grpc(&backend.headers) {
             return Err(Rejection::from_http(backend.status).into());
         }

@@ -20,6 +20,7 @@ use crate::filter::router::Router;
 use crate::filter::{access_log, api_key, cors, deadline, grpc_web};
 use crate::keys::Keys;
 use crate::reply;
+use crate::server::stopping;
 use crate::status::{Code, Failure, Rejection};
 use crate::upstream::Upstream;
 
@@ -139,25 +140,25 @@ impl HttpServerApp for Gateway {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let mut stopping = shutdown.clone();
-        tokio::select! {
+        let read = tokio::select! {
             biased;
-            read = session.read_request() => match read {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return refuse_unreadable(session, &error).await,
-            },
-            _ = stopping.wait_for(|stopping| *stopping) => return None,
+            read = session.read_request() => read,
+            () = stopping(shutdown.clone()) => return None,
+        };
+        match read {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return refuse_unreadable(session, &error).await,
         }
         session.set_write_timeout(Some(Duration::from_secs(self.limits.stalled_client_seconds)));
+        // The rest of a request whose reply came early is read away below, so its connection can stay.
+        session.set_close_on_response_before_downstream_finish(false);
         session.set_total_drain_timeout(Some(DRAIN));
         let keep = !*shutdown.borrow() && wants_keepalive(&session);
         session.set_keepalive(keep.then_some(KEEPALIVE_SECONDS));
         self.answer(&mut session).await.ok()?;
-        if session.is_http2() {
-            // A reset would overtake the reply at clients that still send.
-            let _ = session.drain_request_body().await;
-        }
+        // Closing now would overtake the reply at clients that still send.
+        session.drain_request_body().await.ok()?;
         let settings = HttpPersistentSettings::for_session(&session);
         let stream = session.finish().await.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))

@@ -91,10 +91,8 @@ pub(crate) async fn reject(
 ) -> Result<Outcome> {
     let status = HeaderValue::from(rejection.code as i32);
     let message = rejection.encoded_message();
-    let outcome = |http: StatusCode| Outcome {
-        http_status: http.as_u16(),
-        grpc_status: Some(rejection.code as i32),
-    };
+    let outcome =
+        |http: StatusCode| Outcome { http_status: http.as_u16(), grpc_status: Some(rejection.code as i32) };
     if let Some(begun) = begun(session) {
         let outcome = outcome(begun.status);
         let mut trailers = HeaderMap::with_capacity(2);

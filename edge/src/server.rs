@@ -51,7 +51,8 @@ pub fn start(config: Config, keys: Arc<Keys>, metrics: RenderMetrics) -> Result<
     let gateway = Gateway::new(config.cors, config.limits, keys, router);
     let connections = TaskTracker::new();
     let traffic_service = traffic.service(gateway, &connections, config.tls.as_ref())?;
-    let admin_service = admin.service(Admin::new(metrics, Arc::clone(&draining)), &TaskTracker::new(), None)?;
+    let admin_service =
+        admin.service(Admin::new(metrics, Arc::clone(&draining)), &TaskTracker::new(), None)?;
 
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = threads {
@@ -134,6 +135,12 @@ fn tls_settings(tls: &ServerTls) -> Result<TlsSettings, StartError> {
     Ok(settings)
 }
 
+/// Returns once a shutdown has begun.
+pub(crate) async fn stopping(mut shutdown: ShutdownWatch) {
+    // An error means that the edge itself is gone.
+    let _ = shutdown.wait_for(|stopping| *stopping).await;
+}
+
 /// Counts an app's connections, so that a shutdown knows when the last has ended.
 struct Tracked<A> {
     app: Arc<A>,
@@ -144,11 +151,11 @@ struct Tracked<A> {
 impl<A: ServerApp + Send + Sync + 'static> ServerApp for Tracked<A> {
     async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _connection = self.connections.token();
-        let mut stopping = shutdown.clone();
+        let mut first = [0];
         // A connection that has not said anything yet need not be waited for.
         tokio::select! {
-            peeked = stream.try_peek(&mut [0]) => peeked.ok().map(drop)?,
-            _ = stopping.wait_for(|stopping| *stopping) => return None,
+            peeked = stream.try_peek(&mut first) => peeked.ok().map(drop)?,
+            () = stopping(shutdown.clone()) => return None,
         }
         self.app.process_new(stream, shutdown).await
     }

@@ -21,10 +21,8 @@ pub(crate) async fn list_keys(database: &storage::Database) -> Result<Vec<ApiKey
 
 fn read_key(row: &AnyRow) -> Result<ApiKey, KeysError> {
     let id: String = row.try_get("id")?;
-    let secret_sha256 = row
-        .try_get::<Vec<u8>, _>("secret_sha256")?
-        .try_into()
-        .map_err(|_| KeysError::Corrupt(id.clone()))?;
+    let secret_sha256 =
+        row.try_get::<Vec<u8>, _>("secret_sha256")?.try_into().map_err(|_| KeysError::Corrupt(id.clone()))?;
     let permissions: String = row.try_get("permissions")?;
     Ok(ApiKey {
         id,

@@ -58,10 +58,8 @@ impl Upstream {
     ) -> Result<Self, StartError> {
         let mut peer = match address {
             Address::Unix(path) => {
-                let unusable = |reason: &str| StartError::SocketPath {
-                    path: path.clone(),
-                    reason: reason.to_owned(),
-                };
+                let unusable =
+                    |reason: &str| StartError::SocketPath { path: path.clone(), reason: reason.to_owned() };
                 let text = path.to_str().ok_or_else(|| unusable("it is not UTF-8"))?;
                 HttpPeer::new_uds(text, false, String::new())
                     .map_err(|_| unusable("it is longer than the system allows"))?
@@ -122,15 +120,15 @@ impl Upstream {
         let malformed = |_| Rejection::malformed("the request line or a header is malformed");
         let uri = self.uri(client)?;
         let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let mut request =
-            RequestHeader::build(Method::POST, path.as_bytes(), Some(client.headers.len() + 6))
-                .map_err(malformed)?;
+        let mut request = RequestHeader::build(Method::POST, path.as_bytes(), Some(client.headers.len() + 6))
+            .map_err(malformed)?;
         request.set_uri(uri);
         request.set_version(Version::HTTP_2);
         for (name, value) in end_to_end(&client.headers) {
             request.append_header(name, value).map_err(malformed)?;
         }
-        let mut set = |name: HeaderName, value: &HeaderValue| request.insert_header(name, value).map_err(malformed);
+        let mut set =
+            |name: HeaderName, value: &HeaderValue| request.insert_header(name, value).map_err(malformed);
         let content_type = grpc_web::request_type(&client.headers);
         set(header::CONTENT_TYPE, &HeaderValue::try_from(content_type).map_err(|_| malformed_type())?)?;
         // Servers built on gRPC's C core reset a call without it.
@@ -152,7 +150,9 @@ impl Upstream {
     fn uri(&self, client: &RequestHeader) -> Result<Uri, Rejection> {
         let authority = match client.uri.authority() {
             Some(authority) => Some(authority.clone()),
-            None => client.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok()),
+            None => {
+                client.headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok())
+            }
         };
         let authority = authority.ok_or_else(|| Rejection::malformed("the request names no host"))?;
         let scheme = if self.peer.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };

@@ -92,9 +92,10 @@ impl Store {
     /// Opens a table for writing, healed if it needs to be.
     pub(crate) async fn open(&self, name: TableName) -> Result<Table, Error> {
         let path = name.path(&self.root);
-        heal::heal(&path, &self.root.join("_quarantine").join(name.layer().as_str()).join(name.as_str()))?;
+        let quarantine = self.root.join("_quarantine").join(name.layer().as_str()).join(name.as_str());
+        let was_torn = heal::heal(&path, &quarantine)?;
         let dataset = self.load(&name).await?;
-        Ok(Table { name, path, dataset, session: Arc::clone(&self.session), durable: Durable::default() })
+        Ok(Table { name, path, dataset, was_torn, session: Arc::clone(&self.session), durable: Durable::default() })
     }
 
     /// A table's rows in its newest version, with only the columns that `wanted` picks.
@@ -156,11 +157,17 @@ pub(crate) struct Table {
     name: TableName,
     path: PathBuf,
     dataset: Option<Dataset>,
+    was_torn: bool,
     session: Arc<Session>,
     durable: Durable,
 }
 
 impl Table {
+    /// Whether it lost versions when it was opened.
+    pub(crate) fn was_torn(&self) -> bool {
+        self.was_torn
+    }
+
     /// What the newest commit of ours says; at the start if there is none.
     pub(crate) async fn progress(&self, domain: &str) -> Result<Progress, Error> {
         let Some(dataset) = &self.dataset else { return Ok(Progress::default()) };

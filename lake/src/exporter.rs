@@ -24,6 +24,8 @@ use crate::{
     table::{Source, Table},
 };
 
+/// Every role that hosts domains serves it.
+pub(crate) const EVENT_SERVICE: &str = "omnimesh.event.v1.EventService";
 /// Between two attempts: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
@@ -83,7 +85,7 @@ impl Exporter {
     async fn export(&self) -> Result<std::convert::Infallible, Error> {
         let mut tables = Tables::open(&self.store, self.table).await?;
         self.position.send_replace(tables.settled);
-        let peer = |status| PeerError::new("omnimesh.event.v1.EventService", status);
+        let peer = |status| PeerError::new(EVENT_SERVICE, status);
         let mut client = EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut runs = client.stream_events(self.request(tables.settled)).await.map_err(peer)?.into_inner();
         let mut pending = Pending::default();
@@ -171,11 +173,17 @@ struct Tables<'a> {
 impl<'a> Tables<'a> {
     async fn open(store: &'a Store, table: &'static dyn Table) -> Result<Self, Error> {
         let mut tables = Self { store, table, open: HashMap::new(), settled: Cursor::START };
+        let mut is_torn = false;
         for name in store.names()?.into_iter().filter(|name| table.owns(name)) {
             let dataset = store.open(name.clone()).await?;
             let progress = dataset.progress(table.source().domain).await?;
+            is_torn |= dataset.was_torn();
             tables.settled = tables.settled.max(progress.settled);
             tables.open.insert(name, (dataset, progress.cursor));
+        }
+        if is_torn {
+            // What the others say no longer holds for the table that lost versions.
+            tables.settled = Cursor::START;
         }
         Ok(tables)
     }

@@ -26,8 +26,8 @@ use exporter::Exporter;
 pub fn start(config: &Config, peers: &mesh::Peers, consumers: &events::Consumers) -> Result<(), Error> {
     let store = Arc::new(Store::create(&config.root)?);
     for &table in table::ALL {
-        let source = table.source();
-        let exporter = Exporter::new(table, config, Arc::clone(&store), peers.channel(source.service));
+        let channel = peers.channel_to(table.source().domain, exporter::EVENT_SERVICE);
+        let exporter = Exporter::new(table, config, Arc::clone(&store), channel);
         consumers.track(exporter.position());
         consumers.spawn(exporter.run(consumers.shutdown_token()));
     }

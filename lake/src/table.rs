@@ -31,8 +31,6 @@ pub(crate) struct Source {
     pub(crate) consumer: &'static str,
     /// The domain that publishes the events.
     pub(crate) domain: &'static str,
-    /// A service of the domain, to find its process by.
-    pub(crate) service: &'static str,
     /// Full name of the events' payload.
     pub(crate) event_type: &'static str,
 }

@@ -13,11 +13,10 @@ const MAX_DIGITS: usize = 8;
 /// When the call that started at `started` must be over, if its client said so.
 pub(crate) fn read(headers: &HeaderMap, started: Instant) -> Result<Option<Instant>, Rejection> {
     let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
-    let timeout = value
-        .to_str()
-        .ok()
-        .and_then(parse)
-        .ok_or_else(|| Rejection::malformed("grpc-timeout is not a number of at most 8 digits and a unit"))?;
+    let timeout =
+        value.to_str().ok().and_then(parse).ok_or_else(|| {
+            Rejection::malformed("grpc-timeout is not a number of at most 8 digits and a unit")
+        })?;
     if timeout.is_zero() {
         return Err(Rejection::deadline_exceeded());
     }

@@ -20,7 +20,9 @@ pub(crate) fn protocol(headers: &HeaderMap) -> Option<Protocol> {
     let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(match base_type(content_type).as_str() {
         "application/grpc" => Protocol::Grpc,
-        "application/grpc-web" => Protocol::GrpcWeb { text_request: false, text_reply: accepts_text(headers) },
+        "application/grpc-web" => {
+            Protocol::GrpcWeb { text_request: false, text_reply: accepts_text(headers) }
+        }
         "application/grpc-web-text" => {
             Protocol::GrpcWeb { text_request: true, text_reply: accepts_text(headers) }
         }

@@ -1,14 +1,15 @@
 //! API keys: who gets in, and what services hear of it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use edge::Grant;
+use edge::{Address, Grant, Keys};
 use http::StatusCode;
 use tempfile::TempDir;
 
-use crate::backend::{HEALTH, frame};
-use crate::harness::{Edge, open_keys, with, without};
+use crate::backend::{Backend, HEALTH, frame};
+use crate::harness::{Edge, config, open_keys, upstream, with, without};
 
 #[tokio::test]
 async fn calls_without_a_valid_key_are_refused_on_both_protocols() {
@@ -68,6 +69,29 @@ async fn expired_keys_are_refused() {
 }
 
 #[tokio::test]
+async fn keys_outlive_the_process_on_both_engines() {
+    for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
+        let directory = TempDir::new().expect("directory");
+        let open = || Keys::open(&database.config, directory.path());
+        let grant = Grant {
+            consumer: "till-7".to_owned(),
+            permissions: vec!["order.read".to_owned()],
+            lifetime: Some(Duration::from_secs(3600)),
+        };
+        let key = open().await.expect("keys").issue(grant).await.expect("key");
+        let keys = Arc::new(open().await.expect("keys"));
+        let mut backend = Backend::new();
+        let addr = backend.serve_tcp(None).await;
+        let config = config(vec![upstream(Address::Tcp { addr, tls: None })]);
+        let edge = Edge::start_with_keys(directory, backend, config, keys);
+        for key in [&key, &edge.admin_key] {
+            let reply = edge.http2(with(edge.grpc("Echo", frame(b"hi")), "x-api-key", key)).await;
+            assert_eq!(reply.grpc_status(), Some(0));
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_admin_key_lasts_until_its_file_is_lost() {
     let directory = TempDir::new().expect("directory");
     let file = directory.path().join("admin.key");
@@ -78,7 +102,7 @@ async fn the_admin_key_lasts_until_its_file_is_lost() {
     open_keys(directory.path()).await;
     assert_eq!(read(), first, "kept");
     std::fs::remove_file(&file).expect("removed");
-    let edge = Edge::start_with(directory, crate::backend::Backend::new(), crate::harness::config(vec![])).await;
+    let edge = Edge::start_with(directory, Backend::new(), config(vec![])).await;
     assert_ne!(format!("{}\n", edge.admin_key), first, "replaced");
     let old = with(edge.grpc("Echo", frame(b"hi")), "x-api-key", first.trim());
     assert_eq!(edge.http2(old).await.grpc_status(), Some(16));

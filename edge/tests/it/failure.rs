@@ -12,7 +12,8 @@ use crate::harness::{Edge, config, upstream, with};
 #[tokio::test]
 async fn unknown_services_are_unimplemented() {
     let edge = Edge::start().await;
-    for path in ["/no.such.Service/Get", "/", "/test.v1.Probe", "/test.v1.Probe/", "/test.v1.Probe/Echo/More"] {
+    for path in ["/no.such.Service/Get", "/", "/test.v1.Probe", "/test.v1.Probe/", "/test.v1.Probe/Echo/More"]
+    {
         let reply = edge.http2(edge.request(path, "application/grpc", frame(b""))).await;
         assert_eq!((reply.status, reply.header("grpc-status")), (StatusCode::OK, "12"), "{path}");
         let reply = edge.http1(edge.request(path, "application/grpc-web", frame(b""))).await;

@@ -56,6 +56,15 @@ impl Edge {
 
     pub(crate) async fn start_with(directory: TempDir, backend: Backend, config: Config) -> Self {
         let keys = open_keys(directory.path()).await;
+        Self::start_with_keys(directory, backend, config, keys)
+    }
+
+    pub(crate) fn start_with_keys(
+        directory: TempDir,
+        backend: Backend,
+        config: Config,
+        keys: Arc<Keys>,
+    ) -> Self {
         let admin_key = std::fs::read_to_string(directory.path().join("admin.key")).expect("admin key");
         let metrics = Arc::new(|| "calls_total 1\n".to_owned());
         let running = edge::start(config, Arc::clone(&keys), metrics).expect("edge");

@@ -1,5 +1,6 @@
 //! The edge in front of a real gRPC server, called by real clients.
 
+mod access_log;
 mod admin;
 mod auth;
 mod backend;

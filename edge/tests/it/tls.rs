@@ -52,7 +52,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 async fn mutual_tls_backend(authority: &Authority, files: &ServerTls) -> (Backend, SocketAddr) {
-    let chain = CertificateDer::pem_file_iter(&files.cert).expect("file").collect::<Result<_, _>>().expect("chain");
+    let chain =
+        CertificateDer::pem_file_iter(&files.cert).expect("file").collect::<Result<_, _>>().expect("chain");
     let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider()).build();
     let mut tls = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -76,7 +77,8 @@ fn client_tls(directory: &Path, authority: &Authority, identity: ServerTls, serv
 async fn tls_to_clients_and_mutual_tls_to_backends() {
     let directory = TempDir::new().expect("directory");
     let authority = Authority::new();
-    let (backend, addr) = mutual_tls_backend(&authority, &authority.write(directory.path(), "order.test")).await;
+    let (backend, addr) =
+        mutual_tls_backend(&authority, &authority.write(directory.path(), "order.test")).await;
     let identity = authority.write(directory.path(), "edge.test");
     let tls = client_tls(directory.path(), &authority, identity.clone(), "order.test");
     let mut config = config(vec![upstream(Address::Tcp { addr, tls: Some(tls) })]);

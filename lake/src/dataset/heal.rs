@@ -12,10 +12,11 @@ use crate::Error;
 /// What every whole manifest ends with.
 const MAGIC: &[u8; 4] = b"LANC";
 
-/// Moves torn manifests of `table` to `quarantine`.
-pub(super) fn heal(table: &Path, quarantine: &Path) -> Result<(), Error> {
+/// Moves torn manifests of `table` to `quarantine`. True if there were any.
+pub(super) fn heal(table: &Path, quarantine: &Path) -> Result<bool, Error> {
     let versions = table.join("_versions");
     let healed = newest_torn(&versions).and_then(|mut torn| {
+        let was_torn = torn.is_some();
         while let Some(manifest) = torn {
             let name = manifest.file_name().unwrap_or_default();
             fs::create_dir_all(quarantine)?;
@@ -24,7 +25,7 @@ pub(super) fn heal(table: &Path, quarantine: &Path) -> Result<(), Error> {
             tracing::warn!(manifest = %manifest.display(), to = %quarantine.display(), "set a torn manifest aside");
             torn = newest_torn(&versions)?;
         }
-        Ok(())
+        Ok(was_torn)
     });
     healed.map_err(|source| Error::Files { path: versions, source })
 }

@@ -20,7 +20,6 @@ use crate::{
 static SOURCE: Source = Source {
     consumer: "lake.bronze<-ingest",
     domain: "ingest",
-    service: "omnimesh.ingest.v1.IngestService",
     event_type: "omnimesh.ingest.v1.RecordsLanded",
 };
 

@@ -16,7 +16,6 @@ const NAME: &str = "inventory_snapshots";
 static SOURCE: Source = Source {
     consumer: "lake.inventory_snapshots<-inventory",
     domain: "inventory",
-    service: "omnimesh.inventory.v1.InventoryService",
     event_type: "omnimesh.inventory.v1.StockChanged",
 };
 

@@ -17,7 +17,6 @@ const NAME: &str = "orders_unified";
 static SOURCE: Source = Source {
     consumer: "lake.orders_unified<-order",
     domain: "order",
-    service: "omnimesh.order.v1.OrderService",
     event_type: "omnimesh.order.v1.OrderChanged",
 };
 

@@ -20,7 +20,6 @@ const NAME: &str = "users_scd";
 static SOURCE: Source = Source {
     consumer: "lake.users_scd<-customer",
     domain: "customer",
-    service: "omnimesh.customer.v1.CustomerService",
     event_type: "omnimesh.customer.v1.CustomerChanged",
 };
 

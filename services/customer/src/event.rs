@@ -28,7 +28,12 @@ pub(crate) enum Change {
 pub(crate) fn customer_changed(customer: Customer, history: History) -> NewEvent {
     let (name, time) = (wire::name(customer.golden_id), customer.update_time);
     let history = history.into_iter().map(|version| wire::version(customer.golden_id, version)).collect();
-    NewEvent::new(CUSTOMER_CHANGED, name, time, &pb::CustomerChanged { customer: Some(customer.into()), history })
+    NewEvent::new(
+        CUSTOMER_CHANGED,
+        name,
+        time,
+        &pb::CustomerChanged { customer: Some(customer.into()), history },
+    )
 }
 
 /// The log's changes of customers after a position.

@@ -70,7 +70,8 @@ impl CustomerService for Grpc {
         Ok(Response::new(pb::UpdateCustomerResponse { customer: Some(customer.into()) }))
     }
 
-    type WatchCustomersStream = Pin<Box<dyn Stream<Item = Result<pb::WatchCustomersResponse, Status>> + Send>>;
+    type WatchCustomersStream =
+        Pin<Box<dyn Stream<Item = Result<pb::WatchCustomersResponse, Status>> + Send>>;
 
     async fn watch_customers(
         &self,

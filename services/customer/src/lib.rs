@@ -1,14 +1,14 @@
 //! Customers: the golden profile of every person, and where each of its values came from.
 
 mod config;
-mod grpc;
-mod wire;
-mod service;
 mod domain;
-mod store;
-mod peer;
-mod event;
 mod error;
+mod event;
+mod grpc;
+mod peer;
+mod service;
+mod store;
+mod wire;
 
 pub use config::Config;
 pub use error::Error;
@@ -28,7 +28,8 @@ pub async fn register(
     let database = Database::open(storage, "customer", &store::MIGRATIONS).await?;
     let log = events::Log::open("customer", &database).await?;
     let identities = peers.channel(peer::IDENTITY_SERVICE);
-    let service = service::Service::new(database.clone(), log.clone(), peer::Identities::new(identities.clone()));
+    let service =
+        service::Service::new(database.clone(), log.clone(), peer::Identities::new(identities.clone()));
     server.add(
         CustomerServiceServer::new(grpc::Grpc::new(service.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)

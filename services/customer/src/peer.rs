@@ -29,7 +29,9 @@ impl Identities {
         };
         let answer = self.0.clone().resolve_identity(ResolveIdentityRequest { key: Some(key) }).await;
         match answer.map_err(|status| PeerError::new(IDENTITY_SERVICE, status)) {
-            Ok(answer) => Ok(answer.into_inner().identity.and_then(|identity| identity.golden_id.parse().ok())),
+            Ok(answer) => {
+                Ok(answer.into_inner().identity.and_then(|identity| identity.golden_id.parse().ok()))
+            }
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }

@@ -62,7 +62,11 @@ impl Service {
         golden_ids.iter().map(|id| found.get(id).cloned().ok_or_else(|| absent(*id))).collect()
     }
 
-    pub(crate) async fn list_customers(&self, query: &Query, page: &Page) -> Result<(Vec<Customer>, String), Error> {
+    pub(crate) async fn list_customers(
+        &self,
+        query: &Query,
+        page: &Page,
+    ) -> Result<(Vec<Customer>, String), Error> {
         let mut reader = self.database.reader().await?;
         let customers = store::customers_page(&mut reader, &query.conditions, query.order, page).await?;
         Ok(page.cut(customers, |last| query.order.key(last)))
@@ -129,10 +133,17 @@ impl Service {
     }
 
     /// Takes in what became of persons.
-    pub(crate) async fn apply_identities(&self, tx: &mut Tx, changes: Vec<IdentityChange>) -> Result<(), Error> {
+    pub(crate) async fn apply_identities(
+        &self,
+        tx: &mut Tx,
+        changes: Vec<IdentityChange>,
+    ) -> Result<(), Error> {
         tx.lock(LOCK).await?;
-        let golden_ids =
-            changes.iter().flat_map(|change| [Some(change.golden_id), change.merged_into]).flatten().collect();
+        let golden_ids = changes
+            .iter()
+            .flat_map(|change| [Some(change.golden_id), change.merged_into])
+            .flatten()
+            .collect();
         let before = store::persons(tx.connection()?, &golden_ids).await?;
         let mut after = before.clone();
         changes.into_iter().for_each(|change| domain::apply(&mut after, change));

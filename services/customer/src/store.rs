@@ -84,7 +84,11 @@ async fn fetch_by_golden_id(
     let mut rows = Vec::new();
     for list in golden_ids.chunks(LIST) {
         let mut statement = Statement::default();
-        statement.push(select).push(" WHERE c.golden_id IN (").bind_all(list.iter().map(String::as_str)).push(")");
+        statement
+            .push(select)
+            .push(" WHERE c.golden_id IN (")
+            .bind_all(list.iter().map(String::as_str))
+            .push(")");
         rows.extend(statement.fetch_all(connection).await?);
     }
     Ok(rows)
@@ -97,7 +101,8 @@ pub(crate) async fn standing(
 ) -> Result<BTreeMap<GoldenId, Customer>> {
     let select = format!("SELECT {CUSTOMER} FROM customers c");
     let mut standing = BTreeMap::new();
-    let mut trails: Vec<(GoldenId, GoldenId)> = golden_ids.iter().map(|golden_id| (*golden_id, *golden_id)).collect();
+    let mut trails: Vec<(GoldenId, GoldenId)> =
+        golden_ids.iter().map(|golden_id| (*golden_id, *golden_id)).collect();
     while !trails.is_empty() {
         let ends = trails.iter().map(|(_, end)| *end).collect();
         let mut customers = BTreeMap::new();

@@ -49,7 +49,10 @@ fn profile(golden_id: GoldenId, profile: Profile) -> pb::Customer {
         address: address.into_message(),
         loyalty_cards: loyalty_cards.into_iter().collect(),
         source_refs: source_refs.into_iter().map(Into::into).collect(),
-        provenance: provenance.into_iter().map(|(field, from)| (field.name().to_owned(), from.into())).collect(),
+        provenance: provenance
+            .into_iter()
+            .map(|(field, from)| (field.name().to_owned(), from.into()))
+            .collect(),
         ..pb::Customer::default()
     }
 }
@@ -67,7 +70,10 @@ impl From<Customer> for pb::Customer {
 }
 
 /// One version of a customer's profile.
-pub(crate) fn version(golden_id: GoldenId, (valid_from, version): (Timestamp, Profile)) -> pb::CustomerVersion {
+pub(crate) fn version(
+    golden_id: GoldenId,
+    (valid_from, version): (Timestamp, Profile),
+) -> pb::CustomerVersion {
     pb::CustomerVersion {
         valid_from_time: Some(valid_from.into()),
         customer: Some(profile(golden_id, version)),
@@ -85,7 +91,8 @@ impl From<Change> for pb::WatchCustomersResponse {
                 resume_token: String::new(),
             },
             Change::Logged(events::Change::Event { payload, event }) => {
-                let is_merged = payload.customer.as_ref().is_some_and(|customer| !customer.merged_into.is_empty());
+                let is_merged =
+                    payload.customer.as_ref().is_some_and(|customer| !customer.merged_into.is_empty());
                 Self {
                     change_type: if is_merged { ChangeType::Deleted } else { ChangeType::Changed }.into(),
                     customer: payload.customer,

@@ -9,7 +9,7 @@ use storage::{Database, Tx};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Cursor, Error, Position, log::store};
+use crate::{Cursor, Error, Position, SERVICE, log::store};
 
 /// Between two attempts to reach a producer that does not answer.
 const RETRY: Duration = Duration::from_millis(500);
@@ -77,7 +77,7 @@ impl Consumer {
             types: self.types.clone(),
             follow: true,
         };
-        let peer = |status| PeerError::new("omnimesh.event.v1.EventService", status);
+        let peer = |status| PeerError::new(SERVICE, status);
         let mut batches = client.stream_events(request).await.map_err(peer)?.into_inner();
         while let Some(batch) = batches.next().await {
             let batch = batch.map_err(peer)?;

@@ -16,6 +16,9 @@ use tonic::{Request, Response, Status};
 
 use crate::{Batch, Error, Log};
 
+/// The service's full name: what a consumer asks its producer's role for.
+pub const SERVICE: &str = "omnimesh.event.v1.EventService";
+
 const DOMAIN: &str = "event";
 
 /// The logs that a process hosts.

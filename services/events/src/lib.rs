@@ -15,7 +15,7 @@ pub use consumer::{Consumer, Handler};
 pub use consumers::{Consumers, Position, consume};
 pub use cursor::Cursor;
 pub use error::Error;
-pub use grpc::{Directory, serve};
+pub use grpc::{Directory, SERVICE, serve};
 pub use log::{Batch, Log, NewEvent};
 pub use omnimesh_proto::event::v1::Event;
 pub use watch::{Change, decode, watch};

@@ -4,7 +4,7 @@ mod record;
 mod resolution;
 
 pub(crate) use record::{Attributes, Key, Record, SourceRecord, chronology};
-pub(crate) use resolution::{Node, Person, assign, is_generic, resolve};
+pub(crate) use resolution::{Node, assign, is_generic, resolve};
 
 use serde::{Deserialize, Serialize};
 use types::{GoldenId, Timestamp};
@@ -25,7 +25,14 @@ pub(crate) struct Identity {
 impl Identity {
     /// A person nobody has heard of before.
     pub(crate) fn new(golden_id: GoldenId, now: Timestamp) -> Self {
-        Self { golden_id, records: Vec::new(), merged_into: None, create_time: now, update_time: now, revision: 0 }
+        Self {
+            golden_id,
+            records: Vec::new(),
+            merged_into: None,
+            create_time: now,
+            update_time: now,
+            revision: 0,
+        }
     }
 
     /// Notes a change.

@@ -77,7 +77,8 @@ impl IdentityService for Grpc {
         Ok(Response::new(pb::MergeIdentitiesResponse { identity: Some(identity.into()) }))
     }
 
-    type WatchIdentitiesStream = Pin<Box<dyn Stream<Item = Result<pb::WatchIdentitiesResponse, Status>> + Send>>;
+    type WatchIdentitiesStream =
+        Pin<Box<dyn Stream<Item = Result<pb::WatchIdentitiesResponse, Status>> + Send>>;
 
     async fn watch_identities(
         &self,

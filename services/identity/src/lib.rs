@@ -1,13 +1,13 @@
 //! Who is who: resolves the source systems' records into persons and keeps their golden ids.
 
 mod config;
-mod grpc;
-mod wire;
-mod service;
 mod domain;
-mod store;
-mod event;
 mod error;
+mod event;
+mod grpc;
+mod service;
+mod store;
+mod wire;
 
 pub use config::Config;
 pub use error::Error;

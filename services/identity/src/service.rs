@@ -89,7 +89,8 @@ impl Service {
     pub(crate) async fn list_identities(&self, page: &Page) -> Result<Identities, Error> {
         let mut reader = self.database.reader().await?;
         let identities = store::identities_page(&mut reader, page).await?;
-        Ok(page.cut(identities, |last| vec![last.create_time.micros().to_string(), last.golden_id.to_string()]))
+        Ok(page
+            .cut(identities, |last| vec![last.create_time.micros().to_string(), last.golden_id.to_string()]))
     }
 
     pub(crate) async fn resolve_identity(&self, clue: Clue) -> Result<Identity, Error> {
@@ -133,7 +134,8 @@ impl Service {
             persons.push(person.ok_or_else(|| Error::IdentityNotFound(golden_id.name()))?);
         }
         // The word is about records: golden ids may part and join again.
-        if let [Some(source), Some(other)] = persons.iter().map(|person| person.records.first()).collect::<Vec<_>>()[..]
+        if let [Some(source), Some(other)] =
+            persons.iter().map(|person| person.records.first()).collect::<Vec<_>>()[..]
             && persons[0].golden_id != persons[1].golden_id
         {
             store::put_must_link(tx.connection()?, &source.source, &other.source, now).await?;

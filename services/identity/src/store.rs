@@ -4,16 +4,13 @@ mod read;
 mod write;
 
 pub(crate) use read::{
-    chronicle, holders, identities, identities_page, key_counts, members, must_links, owner_of_source, owners_of_key, standing,
-    versions,
+    chronicle, holders, identities, identities_page, key_counts, members, must_links, owner_of_source,
+    owners_of_key, standing, versions,
 };
 pub(crate) use write::{add_versions, put_identities, put_members, put_must_link, replace_keys};
 
 use storage::sqlx::{self, Row, any::AnyRow, migrate::Migrator};
-use types::{
-    GoldenId, SourceRef, System, Timestamp,
-    contact::Address,
-};
+use types::{GoldenId, SourceRef, System, Timestamp, contact::Address};
 
 use crate::domain::{Attributes, Record};
 
@@ -28,8 +25,9 @@ fn source_text(source: &SourceRef) -> String {
 }
 
 fn source(text: &str) -> Result<SourceRef, storage::Error> {
-    let (system, id) =
-        text.split_once('/').ok_or_else(|| storage::Error::Corrupt(format!("`{text}` is no source record")))?;
+    let (system, id) = text
+        .split_once('/')
+        .ok_or_else(|| storage::Error::Corrupt(format!("`{text}` is no source record")))?;
     Ok(SourceRef { system: System::from_trusted(system.to_owned()), id: id.to_owned() })
 }
 

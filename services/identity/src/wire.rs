@@ -153,7 +153,9 @@ pub(crate) fn clue(message: pb::ResolveIdentityRequest) -> Result<Clue, InvalidR
 }
 
 /// The two persons of a merge, and the request as its caller named it.
-pub(crate) fn merge(message: &pb::MergeIdentitiesRequest) -> Result<(GoldenId, GoldenId, Request), InvalidRequest> {
+pub(crate) fn merge(
+    message: &pb::MergeIdentitiesRequest,
+) -> Result<(GoldenId, GoldenId, Request), InvalidRequest> {
     let mut violations = Violations::default();
     let one = violations.check("name", GoldenId::from_name(&message.name));
     let other = violations.check("other", GoldenId::from_name(&message.other));
@@ -161,7 +163,8 @@ pub(crate) fn merge(message: &pb::MergeIdentitiesRequest) -> Result<(GoldenId, G
         violations.add("other", "is the same person as `name`");
     }
     let (one, other) = violations.finish(one.zip(other))?;
-    let request = Request::new("omnimesh.identity.v1.IdentityService/MergeIdentities", &message.request_id, message)?;
+    let request =
+        Request::new("omnimesh.identity.v1.IdentityService/MergeIdentities", &message.request_id, message)?;
     Ok((one, other, request))
 }
 

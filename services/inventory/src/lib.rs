@@ -36,7 +36,7 @@ pub async fn register(
             .max_encoding_message_size(MAX_MESSAGE_BYTES),
     );
     events::serve(server, log);
-    let channel = peers.channel("omnimesh.order.v1.OrderService");
+    let channel = peers.channel_to("order", events::SERVICE);
     let consumer = Consumer::open("inventory<-order", "order", &[event::ORDER_CHANGED], channel, &database).await?;
     events::consume(server, consumer, SalesHandler::new(service));
     Ok(())

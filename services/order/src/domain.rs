@@ -10,9 +10,7 @@ mod settlement;
 
 pub(crate) use customer::{CustomerLinks, Person};
 pub(crate) use matching::{Verdicts, neighbours};
-pub(crate) use order::{MatchRule, Order, Purchase, Sighting, Source, Unified, unify};
+pub(crate) use order::{MatchRule, Order, Sighting, Source, Unified, unify};
 pub(crate) use record::{Channel, Line, Payment, SourceOrder, Status};
 pub(crate) use settlement::{Anchor, settle};
 
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,9 @@
-//! Events out: orders that changed, and streams of them. Events in: persons behind customers.
+//! Events out: orders that changed. Events in: persons behind customers.
 
 use std::collections::BTreeSet;
 
-use events::{Change, Cursor, Event, Handler, NewEvent};
-use futures::Stream;
+use events::{Change, Cursor, Event, Handler, Log, NewEvent};
+use futures::{Stream, TryStreamExt};
 use omnimesh_proto::{
     identity::v1::{Identity, IdentityChanged},
     order::v1::{Order, OrderChanged},
@@ -37,48 +37,23 @@ pub(crate) enum Told {
     Bookmark(Cursor),
 }
 
-/// Where a watch begins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Begin {
-    Now,
-    WithInitial,
-    After(Cursor),
+/// Streams every change after `after`, for ever.
+pub(crate) fn changes(log: &Log, after: Cursor) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
+    let changes = events::watch::<OrderChanged>(log, ORDER_CHANGED, after);
+    changes.map_err(Error::from).try_filter_map(|change| async {
+        Ok(match change {
+            Change::Bookmark(cursor) => Some(Told::Bookmark(cursor)),
+            Change::Event { payload, event } => payload.order.map(|order| Told::Changed(order, event)),
+        })
+    })
 }
 
-impl Service {
-    /// Streams changes of the orders that `filter` lets through.
-    pub(crate) fn watch_orders(
-        &self,
-        begin: Begin,
-        filter: Vec<Condition>,
-    ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
-        let service = self.clone();
-        async_stream::try_stream! {
-            // The head comes first: what changes while the initial state is read is told again, never left out.
-            let after = match begin {
-                Begin::After(cursor) => cursor,
-                Begin::Now | Begin::WithInitial => service.log().head().await?,
-            };
-            if matches!(begin, Begin::WithInitial) {
-                let mut page = service.next_orders(&filter, None).await?;
-                while !page.is_empty() {
-                    let next = service.next_orders(&filter, page.last()).await?;
-                    for order in std::mem::replace(&mut page, next) {
-                        yield Told::Initial(order);
-                    }
-                }
-            }
-            for await change in events::watch::<OrderChanged>(service.log(), ORDER_CHANGED, after) {
-                match change? {
-                    Change::Bookmark(cursor) => yield Told::Bookmark(cursor),
-                    Change::Event { payload: OrderChanged { order: Some(order) }, event } => {
-                        if filter.iter().all(|condition| holds(condition, &order)) {
-                            yield Told::Changed(order, event);
-                        }
-                    }
-                    Change::Event { .. } => {}
-                }
-            }
+impl Told {
+    /// True for what a watcher with `filter` is to be told. The initial state is filtered where it is read.
+    pub(crate) fn passes(&self, filter: &[Condition]) -> bool {
+        match self {
+            Self::Changed(order, _) => filter.iter().all(|condition| holds(condition, order)),
+            Self::Initial(_) | Self::Bookmark(_) => true,
         }
     }
 }

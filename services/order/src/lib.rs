@@ -36,7 +36,7 @@ pub async fn register(
             .max_encoding_message_size(MAX_MESSAGE_BYTES),
     );
     events::serve(server, log);
-    let channel = peers.channel("omnimesh.identity.v1.IdentityService");
+    let channel = peers.channel_to("identity", "omnimesh.event.v1.EventService");
     let consumer = Consumer::open("order<-identity", "identity", &[event::IDENTITY_CHANGED], channel, &database).await?;
     events::consume(server, consumer, CustomerHandler::new(service));
     Ok(())

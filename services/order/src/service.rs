@@ -3,6 +3,7 @@
 mod import;
 mod link;
 mod reunify;
+mod watch;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,9 +19,7 @@ use crate::{
 
 pub(crate) use import::Imported;
 pub(crate) use link::{Link, Unlink};
-
-/// Orders of one page when all are read.
-const PAGE: i64 = 500;
+pub(crate) use watch::Begin;
 
 /// What a list was asked for.
 #[derive(Debug)]
@@ -40,10 +39,6 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(store: Store, log: Log) -> Self {
         Self { store, log }
-    }
-
-    pub(crate) fn log(&self) -> &Log {
-        &self.log
     }
 
     pub(crate) async fn get_order(&self, order_uid: OrderUid) -> Result<Order, Error> {
@@ -70,13 +65,6 @@ impl Service {
         let orders = self.store.list_orders(&mut *self.store.reader().await?, &query).await?;
         let key = |order: &Order| vec![order.unified.order_time.micros().to_string(), order.uid.to_string()];
         Ok(page.cut(orders, key))
-    }
-
-    /// Every standing order after `after`, oldest first, a page at a time; none at the end.
-    pub(crate) async fn next_orders(&self, filter: &[Condition], after: Option<&Order>) -> Result<Vec<Order>, Error> {
-        let after = after.map(|order| (order.unified.order_time, order.uid));
-        let query = Query { filter: filter.to_vec(), newest_first: false, after, limit: PAGE };
-        self.store.list_orders(&mut *self.store.reader().await?, &query).await
     }
 
     async fn order(&self, connection: &mut AnyConnection, order_uid: OrderUid) -> Result<Order, Error> {

@@ -15,7 +15,7 @@ use types::SourceRef;
 
 use crate::{Error, domain::MatchRule};
 
-pub(crate) use orders::{Filter, Query};
+pub(crate) use orders::Query;
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
 

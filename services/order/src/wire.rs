@@ -17,8 +17,8 @@ use types::{
 use crate::{
     Error,
     domain::SourceOrder,
-    event::{Begin, Told},
-    service::{Imported, Link, List, Unlink},
+    event::Told,
+    service::{Begin, Imported, Link, List, Unlink},
 };
 
 const PORTION: usize = 10_000;

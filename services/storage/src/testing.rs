@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
+    time::Duration,
 };
 
 use sqlx::{AssertSqlSafe, Connection, Executor, migrate::Migrator};
@@ -14,6 +15,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{Config, Database};
+
+/// How long a PostgreSQL server may take to start on a busy machine.
+const START: Duration = Duration::from_secs(60);
 
 /// A fresh database on one engine.
 #[derive(Debug)]
@@ -46,15 +50,21 @@ pub async fn postgres_database() -> Config {
         Err(_) => SERVER.get_or_init(Server::start).url.clone(),
     };
     let name = format!("test_{}", Uuid::new_v4().simple());
-    let mut connection = loop {
-        // A server that has just been started refuses until it is up.
-        match sqlx::AnyConnection::connect(&format!("{base}/postgres")).await {
-            Ok(connection) => break connection,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+    let mut connection = tokio::time::timeout(START, connect(&format!("{base}/postgres")))
+        .await
+        .expect("PostgreSQL answers within a minute of its start");
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a fresh PostgreSQL database");
     Config { url: format!("{base}/{name}") }
+}
+
+/// A server that has just been started refuses until it is up.
+async fn connect(url: &str) -> sqlx::AnyConnection {
+    loop {
+        match sqlx::AnyConnection::connect(url).await {
+            Ok(connection) => return connection,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
 
 /// A PostgreSQL server of this process's own.
@@ -77,7 +87,7 @@ impl Server {
         let port = port.expect("a free port").port();
         // The shell ends the server and removes its files once this process is gone, however it went.
         let watch = format!(
-            "\"$@\" & server=$!; while kill -0 {parent} 2>/dev/null; do sleep 1; done; \
+            "\"$@\" & server=$!; while [ -d /proc/{parent} ]; do sleep 1; done; \
              kill -INT $server; wait $server; rm -rf {home}",
             parent = std::process::id(),
             home = home.display(),

@@ -10,6 +10,7 @@ use crate::{
 /// `peer` is missing here because not every service has peers.
 const MODULES: [&str; 9] = ["lib", "config", "grpc", "wire", "service", "domain", "store", "error", "event"];
 const README_LINES: usize = 20;
+const BOTH_ENGINES: [&str; 2] = ["databases", "postgres_database"];
 
 #[test]
 fn services_look_alike() {
@@ -23,37 +24,33 @@ fn services_look_alike() {
 fn missing_parts(domain: &Package) -> Vec<String> {
     let here = &domain.directory;
     let exists = |path: &Path| root().join(path).exists();
-    let mut missing: Vec<_> = MODULES
-        .iter()
-        .filter(|module| {
-            let file = here.join("src").join(module);
-            !exists(&file.with_extension("rs")) && !exists(&file.join("mod.rs"))
-        })
-        .map(|module| format!("src/{module}.rs"))
-        .collect();
-    missing.extend(
-        ["README.md", "tests/it/main.rs"]
-            .into_iter()
-            .filter(|part| !exists(&here.join(part)))
-            .map(str::to_owned),
+    let modules = MODULES.iter().filter(|module| {
+        let path = here.join("src").join(module);
+        !exists(&path.with_extension("rs")) && !exists(&path.join("mod.rs"))
+    });
+    let files = ["README.md", "tests/it/main.rs"].into_iter().filter(|file| !exists(&here.join(file)));
+    let begun = [("migrations", ""), ("tests/it", "rpc_")].into_iter().filter(|(directory, prefix)| {
+        let files = workspace::files(here.join(directory));
+        !files.iter().any(|path| path.file_name().unwrap().to_string_lossy().starts_with(prefix))
+    });
+    let missing = modules.map(|module| format!("src/{module}.rs"));
+    let missing = missing.chain(files.map(str::to_owned));
+    let missing = missing.chain(begun.map(|(directory, prefix)| format!("{directory}/{prefix}*")));
+    missing.map(|part| format!("{}/{part}", here.display())).collect()
+}
+
+/// SQLite comes by default: a service whose tests never ask for PostgreSQL runs on it for the first time at a user's.
+#[test]
+fn services_are_tested_on_both_engines() {
+    let untested = domains().filter(|domain| {
+        let mut tests = rust_files(domain.directory.join("tests")).into_iter();
+        !tests.any(|path| source::tokens(&path).iter().any(|token| BOTH_ENGINES.contains(&&*token.text)))
+    });
+    expect_none(
+        "A service is not tested on PostgreSQL",
+        "run its tests on each of `storage::testing::databases`, or on SQLite and a `postgres_database`",
+        untested.map(|domain| &domain.name),
     );
-    let has = |directory: &str, fits: fn(&str) -> bool| {
-        workspace::files(here.join(directory))
-            .iter()
-            .any(|path| fits(&path.file_name().unwrap().to_string_lossy()))
-    };
-    let folders: [(&str, &str, fn(&str) -> bool); 3] = [
-        ("migrations", "migrations/*.sql", |name| name.ends_with(".sql")),
-        ("tests/it", "tests/it/rpc_*.rs", |name| name.starts_with("rpc_")),
-        ("tests/it", "tests/it/store_*.rs", |name| name.starts_with("store_")),
-    ];
-    missing.extend(
-        folders
-            .into_iter()
-            .filter(|(folder, _, fits)| !has(folder, *fits))
-            .map(|(_, part, _)| part.to_owned()),
-    );
-    missing.into_iter().map(|part| format!("{}/{part}", here.display())).collect()
 }
 
 #[test]

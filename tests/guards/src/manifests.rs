@@ -29,8 +29,10 @@ fn versions_are_the_workspaces() {
         let manifest = manifest(&package.directory);
         let sections = ["dependencies", "dev-dependencies", "build-dependencies"];
         let dependencies = sections.iter().filter_map(|section| manifest.get(*section)?.as_table()).flatten();
-        let own =
-            dependencies.filter(|(_, dependency)| dependency.get("workspace") != Some(&Value::Boolean(true)));
+        // A crate that its own tests use once more, with a feature, has no version.
+        let own = dependencies.filter(|(name, dependency)| {
+            *name != &package.name && dependency.get("workspace") != Some(&Value::Boolean(true))
+        });
         own.map(|(name, _)| format!("{}: {name}", package.name)).collect::<Vec<_>>()
     });
     expect_none(

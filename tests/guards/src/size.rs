@@ -1,19 +1,14 @@
 //! Files stay small enough to be read at once. (Functions: clippy's `too_many_lines`, in clippy.toml.)
 
-use crate::workspace::{self, expect_none, packages, rust_files};
+use crate::workspace::{expect_none, packages, product_files, product_text};
 
 const LONGEST: usize = 400;
 const MEDIAN: usize = 150;
 
-/// Every source file that is not a test, with its number of lines before its inline tests.
+/// Every file of the product with its number of lines, tests not counted.
 fn sizes() -> Vec<(usize, String)> {
-    let sources = packages().iter().flat_map(|package| rust_files(package.directory.join("src")));
-    let sources = sources.filter(|path| path.file_stem().is_some_and(|stem| stem != "tests"));
-    let counted = sources.map(|path| {
-        let text = workspace::text(&path).unwrap_or_default();
-        (text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count(), path.display().to_string())
-    });
-    counted.collect()
+    let files = packages().iter().flat_map(product_files);
+    files.map(|path| (product_text(&path).lines().count(), path.display().to_string())).collect()
 }
 
 #[test]

@@ -14,7 +14,15 @@ pub(crate) struct Token {
 
 /// A file's tokens in reading order, brackets included. Comments are gone, except that documentation is a string.
 pub(crate) fn tokens(path: &Path) -> Vec<Token> {
-    let text = workspace::text(path).unwrap_or_default();
+    tokens_of(path, &workspace::text(path).unwrap_or_default())
+}
+
+/// The same without the tests at the file's end.
+pub(crate) fn product_tokens(path: &Path) -> Vec<Token> {
+    tokens_of(path, &workspace::product_text(path))
+}
+
+fn tokens_of(path: &Path, text: &str) -> Vec<Token> {
     let stream: TokenStream =
         text.parse().unwrap_or_else(|error| panic!("{} is not Rust: {error}", path.display()));
     let mut tokens = Vec::new();
@@ -54,6 +62,26 @@ pub(crate) fn functions(path: &Path) -> Vec<String> {
     let tokens = tokens(path);
     let named = tokens.windows(2).filter(|pair| pair[0].text == "fn" && !pair[0].is_string);
     named.map(|pair| pair[1].text.clone()).collect()
+}
+
+/// The names of all functions of a file that are tests, whatever runs them.
+pub(crate) fn tests(path: &Path) -> Vec<String> {
+    let mut tests = Vec::new();
+    let mut is_test = false;
+    for pair in tokens(path).windows(2) {
+        match (&*pair[0].text, &*pair[1].text) {
+            // The end of `#[test]` and of `#[tokio::test]`, or the beginning of that one's arguments.
+            ("test", "]" | "(") => is_test = true,
+            ("fn", name) => {
+                if is_test {
+                    tests.push(name.to_owned());
+                }
+                is_test = false;
+            }
+            _ => {}
+        }
+    }
+    tests
 }
 
 /// A source file's place in its crate's anatomy: `store` for both `src/store.rs` and `src/store/stock.rs`.

@@ -147,7 +147,8 @@ impl Evidence {
         profile.loyalty_cards.remove("");
         for field in Field::ALL {
             let word = self.word(field, at).map(|correction| {
-                let provenance = Provenance { source: None, update_time: correction.time, rule: Rule::Operator };
+                let provenance =
+                    Provenance { source: None, update_time: correction.time, rule: Rule::Operator };
                 (&correction.attributes, provenance)
             });
             let newest = || {
@@ -193,7 +194,10 @@ impl Evidence {
 
     /// The operators' last word on a field.
     fn word(&self, field: Field, at: Timestamp) -> Option<&Correction> {
-        self.corrections.iter().rev().find(|correction| correction.time <= at && correction.fields.contains(&field))
+        self.corrections
+            .iter()
+            .rev()
+            .find(|correction| correction.time <= at && correction.fields.contains(&field))
     }
 }
 

@@ -44,8 +44,9 @@ pub(crate) fn golden_ids(names: &[String]) -> Result<Vec<GoldenId>, InvalidReque
     }
     let mut violations = Violations::default();
     let golden_ids = names.iter().enumerate();
-    let golden_ids =
-        golden_ids.filter_map(|(index, name)| violations.check(format!("names[{index}]"), parse_name(name))).collect();
+    let golden_ids = golden_ids
+        .filter_map(|(index, name)| violations.check(format!("names[{index}]"), parse_name(name)))
+        .collect();
     violations.finish(Some(golden_ids))
 }
 
@@ -75,8 +76,12 @@ pub(crate) fn clue(message: pb::LookupCustomerRequest) -> Result<Clue, InvalidRe
     let invalid = |field, description| move || InvalidRequest::new(field, description);
     match message.key {
         None => Err(InvalidRequest::new("key", "is required")),
-        Some(Key::Email(text)) => contact::email(&text).map(Clue::Email).ok_or_else(invalid("email", NO_EMAIL)),
-        Some(Key::Phone(text)) => contact::phone(&text).map(Clue::Phone).ok_or_else(invalid("phone", NO_PHONE)),
+        Some(Key::Email(text)) => {
+            contact::email(&text).map(Clue::Email).ok_or_else(invalid("email", NO_EMAIL))
+        }
+        Some(Key::Phone(text)) => {
+            contact::phone(&text).map(Clue::Phone).ok_or_else(invalid("phone", NO_PHONE))
+        }
         Some(Key::LoyaltyCard(text)) => contact::loyalty_card(&text)
             .map(Clue::LoyaltyCard)
             .ok_or_else(invalid("loyalty_card", "is no card number")),
@@ -93,13 +98,14 @@ pub(crate) fn update(message: pb::UpdateCustomerRequest, now: Timestamp) -> Resu
     let fields = fields(message.update_mask, &mut violations);
     let customer = message.customer.unwrap_or_default();
     let golden_id = violations.check("customer.name", parse_name(&customer.name));
-    let mut contact = |field: Field, text: &str, normalise: fn(&str) -> Option<String>, expected| match text.trim() {
-        text if text.is_empty() || !fields.contains(&field) => String::new(),
-        text => normalise(text).unwrap_or_else(|| {
-            violations.add(format!("customer.{}", field.name()), expected);
-            String::new()
-        }),
-    };
+    let mut contact =
+        |field: Field, text: &str, normalise: fn(&str) -> Option<String>, expected| match text.trim() {
+            text if text.is_empty() || !fields.contains(&field) => String::new(),
+            text => normalise(text).unwrap_or_else(|| {
+                violations.add(format!("customer.{}", field.name()), expected);
+                String::new()
+            }),
+        };
     let attributes = Attributes {
         email: contact(Field::Email, &customer.email, contact::email, NO_EMAIL),
         phone: contact(Field::Phone, &customer.phone, contact::phone, NO_PHONE),
@@ -108,7 +114,12 @@ pub(crate) fn update(message: pb::UpdateCustomerRequest, now: Timestamp) -> Resu
         address: Address::from(customer.address),
     };
     let correction = Correction { fields, attributes, time: now };
-    violations.finish(golden_id.map(|golden_id| Update { golden_id, correction, etag: customer.etag, request }))
+    violations.finish(golden_id.map(|golden_id| Update {
+        golden_id,
+        correction,
+        etag: customer.etag,
+        request,
+    }))
 }
 
 fn fields(mask: Option<FieldMask>, violations: &mut Violations) -> BTreeSet<Field> {

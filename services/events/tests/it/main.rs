@@ -114,7 +114,7 @@ async fn a_consumer_applies_every_event_once_whatever_fails() {
             let peers = server.host("second");
             events::serve(&mut server, log.clone());
             assert_eq!(server.shared::<Directory>().0.logs().len(), 1);
-            let channel = peers.channel_to("first", "omnimesh.event.v1.EventService");
+            let channel = peers.channel_to("first", events::SERVICE);
             let consumer = Consumer::open("second<-first", "first", &[TYPE], channel, &own.database).await.expect("open");
             consume(&mut server, consumer, Notes { seen: seen.clone(), failures: Mutex::new(1) });
             let (consumers, _) = server.shared::<Consumers>();

@@ -20,7 +20,8 @@ impl Key {
     /// The key of an e-mail address; none if the text is no address, or one that stands for "none".
     pub(crate) fn email(text: &str) -> Option<Self> {
         let address = contact::email(text)?;
-        let placeholder = address.split_once('@').is_some_and(|(mailbox, _)| PLACEHOLDER_MAILBOXES.contains(&mailbox));
+        let placeholder =
+            address.split_once('@').is_some_and(|(mailbox, _)| PLACEHOLDER_MAILBOXES.contains(&mailbox));
         (!placeholder).then(|| Self(format!("email:{address}")))
     }
 

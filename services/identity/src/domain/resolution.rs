@@ -57,7 +57,8 @@ pub(crate) fn resolve<'n>(
             forest.join(holder, index);
         }
     }
-    let places: BTreeMap<_, _> = nodes.iter().enumerate().map(|(index, node)| (&node.source, index)).collect();
+    let places: BTreeMap<_, _> =
+        nodes.iter().enumerate().map(|(index, node)| (&node.source, index)).collect();
     for (source, other) in must_links {
         if let (Some(source), Some(other)) = (places.get(source), places.get(other)) {
             forest.join(*source, *other);
@@ -99,7 +100,10 @@ impl Forest {
 
 /// Decides which golden id stays with which part. An id goes where most of its records are (then to the part with
 /// the oldest record); of several ids that meet in one part the oldest stays. `created` tells when each was made.
-pub(crate) fn assign<'n>(parts: Vec<Vec<&'n Node>>, created: &BTreeMap<GoldenId, Timestamp>) -> Vec<Person<'n>> {
+pub(crate) fn assign<'n>(
+    parts: Vec<Vec<&'n Node>>,
+    created: &BTreeMap<GoldenId, Timestamp>,
+) -> Vec<Person<'n>> {
     let mut heirs: BTreeMap<GoldenId, (usize, Reverse<usize>)> = BTreeMap::new();
     for (index, part) in parts.iter().enumerate() {
         let mut shares: BTreeMap<GoldenId, usize> = BTreeMap::new();

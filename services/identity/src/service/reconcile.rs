@@ -22,9 +22,9 @@ pub(super) struct Affected {
     /// Persons that may change.
     pub(super) golden_ids: BTreeSet<GoldenId>,
     /// Records that are nobody's yet.
-    newcomers: Vec<Node>,
+    pub(super) newcomers: Vec<Node>,
     /// Records that say something else than before.
-    retold: BTreeSet<SourceRef>,
+    pub(super) retold: BTreeSet<SourceRef>,
 }
 
 /// What a resolution changed.
@@ -87,14 +87,20 @@ impl Service {
 
     /// Resolves the affected persons' records, writes what changed and publishes it: those who stand first, so that
     /// whoever follows a golden id that was absorbed arrives somewhere.
-    pub(super) async fn reconcile(&self, tx: &mut Tx, affected: Affected, now: Timestamp) -> Result<(), Error> {
+    pub(super) async fn reconcile(
+        &self,
+        tx: &mut Tx,
+        affected: Affected,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let Affected { golden_ids, newcomers, retold } = affected;
         let mut nodes = store::members(tx.connection()?, &golden_ids).await?;
         nodes.extend(newcomers);
         let keys = nodes.iter().flat_map(|node| node.keys.iter().cloned()).collect();
         let counts = store::key_counts(tx.connection()?, &keys).await?;
         let limit = self.config.max_records_per_key;
-        let generic = counts.into_iter().filter(|(_, count)| is_generic(*count, limit)).map(|(key, _)| key).collect();
+        let generic =
+            counts.into_iter().filter(|(_, count)| is_generic(*count, limit)).map(|(key, _)| key).collect();
         let must_links = store::must_links(tx.connection()?, &golden_ids).await?;
         let known = store::identities(tx.connection()?, &golden_ids).await?;
 
@@ -119,7 +125,10 @@ fn settle<'n>(
 ) -> Outcome<'n> {
     let created = known.iter().map(|(golden_id, identity)| (*golden_id, identity.create_time)).collect();
     let mut sizes: BTreeMap<GoldenId, usize> = BTreeMap::new();
-    nodes.iter().filter_map(|node| node.golden_id).for_each(|golden_id| *sizes.entry(golden_id).or_default() += 1);
+    nodes
+        .iter()
+        .filter_map(|node| node.golden_id)
+        .for_each(|golden_id| *sizes.entry(golden_id).or_default() += 1);
 
     let mut outcome = Outcome::default();
     for person in assign(resolve(nodes, must_links, generic), &created) {

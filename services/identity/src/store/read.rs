@@ -93,14 +93,20 @@ pub(crate) async fn key_counts(
 }
 
 /// The persons whose records hold one of the keys.
-pub(crate) async fn holders(connection: &mut AnyConnection, keys: &BTreeSet<Key>) -> Result<BTreeSet<GoldenId>> {
+pub(crate) async fn holders(
+    connection: &mut AnyConnection,
+    keys: &BTreeSet<Key>,
+) -> Result<BTreeSet<GoldenId>> {
     let head = "SELECT DISTINCT r.golden_id FROM record_keys k JOIN records r ON r.source = k.source WHERE k.record_key";
     let keys = keys.iter().map(|key| key.as_str().to_owned());
     fetch_in(connection, head, keys, "").await?.iter().map(|row| golden_id(row.try_get(0)?)).collect()
 }
 
 /// Whose the record is.
-pub(crate) async fn owner_of_source(connection: &mut AnyConnection, source: &SourceRef) -> Result<Option<GoldenId>> {
+pub(crate) async fn owner_of_source(
+    connection: &mut AnyConnection,
+    source: &SourceRef,
+) -> Result<Option<GoldenId>> {
     let mut statement = Statement::new("SELECT golden_id FROM records WHERE source = ");
     statement.bind(source_text(source));
     let row = statement.fetch_optional(connection).await?;
@@ -108,7 +114,11 @@ pub(crate) async fn owner_of_source(connection: &mut AnyConnection, source: &Sou
 }
 
 /// Whose each of the first `limit` records is that hold the key.
-pub(crate) async fn owners_of_key(connection: &mut AnyConnection, key: &Key, limit: usize) -> Result<Vec<GoldenId>> {
+pub(crate) async fn owners_of_key(
+    connection: &mut AnyConnection,
+    key: &Key,
+    limit: usize,
+) -> Result<Vec<GoldenId>> {
     let mut statement = Statement::new(
         "SELECT r.golden_id FROM record_keys k JOIN records r ON r.source = k.source WHERE k.record_key = ",
     );
@@ -117,7 +127,10 @@ pub(crate) async fn owners_of_key(connection: &mut AnyConnection, key: &Key, lim
 }
 
 /// The records of these persons, with the keys that they hold.
-pub(crate) async fn members(connection: &mut AnyConnection, golden_ids: &BTreeSet<GoldenId>) -> Result<Vec<Node>> {
+pub(crate) async fn members(
+    connection: &mut AnyConnection,
+    golden_ids: &BTreeSet<GoldenId>,
+) -> Result<Vec<Node>> {
     let head = "SELECT r.source, r.golden_id, (SELECT min(v.update_time) FROM record_versions v \
         WHERE v.source = r.source) FROM records r WHERE r.golden_id";
     let mut nodes = BTreeMap::new();
@@ -144,7 +157,8 @@ pub(crate) async fn must_links(
     connection: &mut AnyConnection,
     golden_ids: &BTreeSet<GoldenId>,
 ) -> Result<Vec<(SourceRef, SourceRef)>> {
-    let head = "SELECT l.source, l.other FROM records r JOIN must_links l ON l.source = r.source WHERE r.golden_id";
+    let head =
+        "SELECT l.source, l.other FROM records r JOIN must_links l ON l.source = r.source WHERE r.golden_id";
     fetch_in(connection, head, texts(golden_ids), "")
         .await?
         .iter()
@@ -176,7 +190,10 @@ pub(crate) async fn identities(
 }
 
 /// The person that a golden id leads to, with records; none if there never was one.
-pub(crate) async fn standing(connection: &mut AnyConnection, golden_id: GoldenId) -> Result<Option<Identity>> {
+pub(crate) async fn standing(
+    connection: &mut AnyConnection,
+    golden_id: GoldenId,
+) -> Result<Option<Identity>> {
     let mut next = Some(golden_id);
     while let Some(golden_id) = next {
         let mut found = identities(connection, &BTreeSet::from([golden_id])).await?;
@@ -195,7 +212,11 @@ pub(crate) async fn identities_page(connection: &mut AnyConnection, page: &Page)
     statement.push(" WHERE merged_into = ''");
     if let Some([create_time, golden_id]) = page.after.as_deref() {
         let create_time: i64 = create_time.parse().unwrap_or(i64::MAX);
-        statement.push(" AND (create_time, golden_id) > (").bind(create_time).push(", ").bind(golden_id.as_str());
+        statement
+            .push(" AND (create_time, golden_id) > (")
+            .bind(create_time)
+            .push(", ")
+            .bind(golden_id.as_str());
         statement.push(")");
     }
     statement.push(" ORDER BY create_time, golden_id LIMIT ").bind(page.limit());

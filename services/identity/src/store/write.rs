@@ -50,15 +50,24 @@ pub(crate) async fn replace_keys(
     }
     let rows: Vec<(String, &Key)> =
         keys.iter().flat_map(|(source, keys)| keys.iter().map(|key| (source_text(source), key))).collect();
-    insert_many(connection, "INSERT INTO record_keys (source, record_key) VALUES", "", &rows, |row, (source, key)| {
-        row.bind(source.as_str()).bind(key.as_str());
-    })
+    insert_many(
+        connection,
+        "INSERT INTO record_keys (source, record_key) VALUES",
+        "",
+        &rows,
+        |row, (source, key)| {
+            row.bind(source.as_str()).bind(key.as_str());
+        },
+    )
     .await?;
     Ok(())
 }
 
 /// Makes records these persons'.
-pub(crate) async fn put_members(connection: &mut AnyConnection, members: &[(&SourceRef, GoldenId)]) -> Result<()> {
+pub(crate) async fn put_members(
+    connection: &mut AnyConnection,
+    members: &[(&SourceRef, GoldenId)],
+) -> Result<()> {
     insert_many(
         connection,
         "INSERT INTO records (source, golden_id) VALUES",

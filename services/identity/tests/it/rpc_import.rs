@@ -18,7 +18,8 @@ async fn import_identity_records_joins_those_that_share_a_key() {
         assert_eq!(sandbox.import(&[&records]).await, (4, 0));
         let expect = BTreeSet::from([set(["shop:1", "marketplace:a", "loyalty:98"]), set(["shop:2"])]);
         assert_eq!(sandbox.partition().await, expect);
-        let etags = |all: Vec<omnimesh_proto::identity::v1::Identity>| all.into_iter().map(|one| one.etag).collect();
+        let etags =
+            |all: Vec<omnimesh_proto::identity::v1::Identity>| all.into_iter().map(|one| one.etag).collect();
         let before: Vec<String> = etags(sandbox.everybody().await);
         assert_eq!(sandbox.import(&[&records]).await, (0, 4), "what is known changes nothing");
         assert_eq!(etags(sandbox.everybody().await), before);
@@ -58,7 +59,8 @@ async fn import_identity_records_does_not_depend_on_their_order() {
         for (portion, sandbox) in [4, 1].into_iter().zip(Sandbox::on_both_engines().await) {
             let all = eventful();
             // 13 is prime, so that every step visits all.
-            let shuffled: Vec<_> = (0..all.len()).map(|index| all[index * step % all.len()].clone()).collect();
+            let shuffled: Vec<_> =
+                (0..all.len()).map(|index| all[index * step % all.len()].clone()).collect();
             let portions: Vec<_> = shuffled.chunks(portion).collect();
             assert_eq!(sandbox.import(&portions).await, (13, 0));
             assert_eq!(sandbox.partition().await, expect, "step {step}, portions of {portion}");
@@ -75,9 +77,14 @@ async fn import_identity_records_keeps_every_version() {
         assert_eq!(sandbox.import(&[&[older.clone()], &[older.clone(), newer.clone()]]).await, (1, 2));
         let owner = sandbox.owner("shop:1").await;
         assert_eq!(owner.records, [older, newer]);
-        let key = |email: &str| omnimesh_proto::identity::v1::resolve_identity_request::Key::Email(email.to_owned());
+        let key = |email: &str| {
+            omnimesh_proto::identity::v1::resolve_identity_request::Key::Email(email.to_owned())
+        };
         assert_eq!(sandbox.resolve(key("new@x.example")).await.expect("known").golden_id, owner.golden_id);
-        assert!(sandbox.resolve(key("old@x.example")).await.is_err(), "an older version's keys no longer link");
+        assert!(
+            sandbox.resolve(key("old@x.example")).await.is_err(),
+            "an older version's keys no longer link"
+        );
     }
 }
 
@@ -95,11 +102,19 @@ async fn import_identity_records_keeps_golden_ids_through_merge_and_split() {
         let absorbed = sandbox.client.clone().get_identity(request).await.expect("found").into_inner();
         assert_eq!(absorbed.identity.expect("an identity").merged_into, one.golden_id);
 
-        sandbox.import(&[&[record("shop:3", 3, &["a@x.example"])], &[record("shop:1", 4, &["c@x.example"])]]).await;
+        sandbox
+            .import(&[&[record("shop:3", 3, &["a@x.example"])], &[record("shop:1", 4, &["c@x.example"])]])
+            .await;
         let larger = sandbox.owner("shop:3").await;
-        assert_eq!((larger.golden_id, sources(&sandbox.owner("shop:2").await)), (one.golden_id, set(["shop:2", "shop:3"])));
+        assert_eq!(
+            (larger.golden_id, sources(&sandbox.owner("shop:2").await)),
+            (one.golden_id, set(["shop:2", "shop:3"]))
+        );
         let parted = sandbox.owner("shop:1").await.golden_id;
-        assert!(parted != merged.golden_id && parted != two.golden_id, "the smaller part gets a new golden id");
+        assert!(
+            parted != merged.golden_id && parted != two.golden_id,
+            "the smaller part gets a new golden id"
+        );
     }
 }
 

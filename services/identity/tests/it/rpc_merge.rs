@@ -12,7 +12,10 @@ async fn two_persons(sandbox: &Sandbox) -> (pb::Identity, pb::Identity) {
     (sandbox.owner("shop:1").await, sandbox.owner("shop:2").await)
 }
 
-async fn merge(sandbox: &Sandbox, request: pb::MergeIdentitiesRequest) -> Result<pb::Identity, tonic::Status> {
+async fn merge(
+    sandbox: &Sandbox,
+    request: pb::MergeIdentitiesRequest,
+) -> Result<pb::Identity, tonic::Status> {
     let answer = sandbox.client.clone().merge_identities(request).await?;
     Ok(answer.into_inner().identity.expect("an identity"))
 }
@@ -30,7 +33,11 @@ async fn merge_identities_leaves_the_older_golden_id() {
         let merged = merge(&sandbox, request).await.expect("merged");
         assert_eq!((&merged.golden_id, sources(&merged)), (&older.golden_id, set(["shop:1", "shop:2"])));
         sandbox.import(&[&[record("shop:2", 5, &["c@x.example"])]]).await;
-        assert_eq!(sandbox.owner("shop:2").await.golden_id, older.golden_id, "the word stands when keys change");
+        assert_eq!(
+            sandbox.owner("shop:2").await.golden_id,
+            older.golden_id,
+            "the word stands when keys change"
+        );
     }
 }
 
@@ -57,11 +64,24 @@ async fn merge_identities_refuses_what_is_stale_absent_or_wrong() {
     for sandbox in Sandbox::on_both_engines().await {
         let (one, other) = two_persons(&sandbox).await;
         let absent = "identities/00000000-0000-7000-8000-000000000000".to_owned();
-        let good = pb::MergeIdentitiesRequest { name: one.name.clone(), other: other.name, ..Default::default() };
+        let good =
+            pb::MergeIdentitiesRequest { name: one.name.clone(), other: other.name, ..Default::default() };
         for (request, code, expect) in [
-            (pb::MergeIdentitiesRequest { etag: "0".to_owned(), ..good.clone() }, Code::Aborted, "ETAG_MISMATCH"),
-            (pb::MergeIdentitiesRequest { other: absent.clone(), ..good.clone() }, Code::NotFound, "IDENTITY_NOT_FOUND"),
-            (pb::MergeIdentitiesRequest { name: absent, ..good.clone() }, Code::NotFound, "IDENTITY_NOT_FOUND"),
+            (
+                pb::MergeIdentitiesRequest { etag: "0".to_owned(), ..good.clone() },
+                Code::Aborted,
+                "ETAG_MISMATCH",
+            ),
+            (
+                pb::MergeIdentitiesRequest { other: absent.clone(), ..good.clone() },
+                Code::NotFound,
+                "IDENTITY_NOT_FOUND",
+            ),
+            (
+                pb::MergeIdentitiesRequest { name: absent, ..good.clone() },
+                Code::NotFound,
+                "IDENTITY_NOT_FOUND",
+            ),
         ] {
             let error = merge(&sandbox, request).await.expect_err(expect);
             assert_eq!((error.code(), reason(&error).as_str()), (code, expect));

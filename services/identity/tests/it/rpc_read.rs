@@ -10,7 +10,8 @@ async fn get_identity_returns_the_person() {
     for sandbox in Sandbox::on_both_engines().await {
         let mut written = record("shop:1", 1, &["a@x.example"]);
         written.given_name = "Maria".to_owned();
-        written.address = Some(omnimesh_proto::r#type::v1::Address { city: "Dayton".to_owned(), ..Default::default() });
+        written.address =
+            Some(omnimesh_proto::r#type::v1::Address { city: "Dayton".to_owned(), ..Default::default() });
         sandbox.import(&[&[written.clone()]]).await;
         let person = sandbox.owner("shop:1").await;
         let request = pb::GetIdentityRequest { name: person.name.clone() };
@@ -38,7 +39,8 @@ async fn get_identity_refuses_what_is_absent_or_no_name() {
 #[tokio::test]
 async fn list_identities_pages_through_everybody_once() {
     for sandbox in Sandbox::on_both_engines().await {
-        let records: Vec<_> = (0..7).map(|n| record(&format!("shop:{n}"), n, &[&format!("{n}@x.example")])).collect();
+        let records: Vec<_> =
+            (0..7).map(|n| record(&format!("shop:{n}"), n, &[&format!("{n}@x.example")])).collect();
         let portions: Vec<_> = records.chunks(3).collect();
         sandbox.import(&portions).await;
         let mut seen = Vec::new();

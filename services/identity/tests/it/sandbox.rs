@@ -42,7 +42,9 @@ impl Sandbox {
         let policy = Policy::new([("test", ["identity.*"].as_slice())]);
         let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
         let peers = server.host("identity");
-        identity::register(Config { max_records_per_key: 3 }, &storage, &peers, &mut server).await.expect("registered");
+        identity::register(Config { max_records_per_key: 3 }, &storage, &peers, &mut server)
+            .await
+            .expect("registered");
         let channel = peers.for_workload("test").channel("omnimesh.identity.v1.IdentityService");
         let server = server.build().await.expect("built");
         let server = tokio::spawn(async move { server.serve(std::future::pending()).await.expect("served") });
@@ -59,8 +61,10 @@ impl Sandbox {
         &self,
         portions: &[&[pb::IdentityRecord]],
     ) -> Result<pb::ImportIdentityRecordsResponse, tonic::Status> {
-        let portions: Vec<_> =
-            portions.iter().map(|records| pb::ImportIdentityRecordsRequest { records: records.to_vec() }).collect();
+        let portions: Vec<_> = portions
+            .iter()
+            .map(|records| pb::ImportIdentityRecordsRequest { records: records.to_vec() })
+            .collect();
         let answer = self.client.clone().import_identity_records(futures::stream::iter(portions)).await;
         answer.map(tonic::Response::into_inner)
     }
@@ -85,7 +89,8 @@ impl Sandbox {
         &self,
         key: pb::resolve_identity_request::Key,
     ) -> Result<pb::Identity, tonic::Status> {
-        let answer = self.client.clone().resolve_identity(pb::ResolveIdentityRequest { key: Some(key) }).await?;
+        let answer =
+            self.client.clone().resolve_identity(pb::ResolveIdentityRequest { key: Some(key) }).await?;
         Ok(answer.into_inner().identity.expect("an identity"))
     }
 }
@@ -97,8 +102,9 @@ pub(crate) fn reason(status: &tonic::Status) -> String {
 
 /// The fields at fault.
 pub(crate) fn fields(status: &tonic::Status) -> Vec<String> {
-    let details = status.get_details_bad_request().unwrap_or_default();
-    details.field_violations.into_iter().map(|violation| violation.field).collect()
+    let violations =
+        status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+    violations.into_iter().map(|violation| violation.field).collect()
 }
 
 /// Sources of a person's records as `system:id`.

@@ -65,7 +65,7 @@ mod tests {
             ("a,b,,c", Ok(vec!["a", "b", "", "c"])),
             ("", Ok(vec![""])),
             (r#""LOPEZ, MARIA",x"#, Ok(vec!["LOPEZ, MARIA", "x"])),
-            (r#"1,"say ""hi""","""#, Err("a quote is not closed")),
+            (r#"1,"say ""hi"#, Err("a quote is not closed")),
             (r#"1,"say ""hi""","#, Ok(vec!["1", r#"say "hi""#, ""])),
             (r#""a"b,c"#, Err("a comma is due after a closing quote, at `b,c`")),
             (r#"5" pipe,c"#, Ok(vec![r#"5" pipe"#, "c"])),

@@ -137,7 +137,7 @@ impl order::order_service_server::OrderService for Served {
                 }
             }
         }
-        Ok(Response::default())
+        Ok(Response::new(order::ImportOrdersResponse::default()))
     }
 
     async fn get_order(&self, _: Request<order::GetOrderRequest>) -> Answer<order::GetOrderResponse> {
@@ -189,7 +189,7 @@ impl identity::identity_service_server::IdentityService for Served {
                 }
             }
         }
-        Ok(Response::default())
+        Ok(Response::new(identity::ImportIdentityRecordsResponse::default()))
     }
 
     async fn get_identity(&self, _: Request<identity::GetIdentityRequest>) -> Answer<identity::GetIdentityResponse> {
@@ -227,7 +227,7 @@ impl catalog::catalog_service_server::CatalogService for Served {
             let mut held = self.0.held.lock().expect("lock");
             held.products.extend(portion.products.into_iter().map(|product| (product.sku.clone(), product)));
         }
-        Ok(Response::default())
+        Ok(Response::new(catalog::ImportProductsResponse::default()))
     }
 
     async fn get_product(&self, _: Request<catalog::GetProductRequest>) -> Answer<catalog::GetProductResponse> {
@@ -271,7 +271,7 @@ impl inventory::inventory_service_server::InventoryService for Served {
                 held.movements.insert(key(movement.source.as_ref()), movement);
             }
         }
-        Ok(Response::default())
+        Ok(Response::new(inventory::ImportStockMovementsResponse::default()))
     }
 
     async fn get_stock(&self, _: Request<inventory::GetStockRequest>) -> Answer<inventory::GetStockResponse> {

@@ -21,13 +21,11 @@ const SELECT: &str = "SELECT o.order_uid, o.golden_id, o.location_id, o.order_ti
     o.create_time, o.update_time, s.match_rule, s.record FROM (SELECT * FROM orders WHERE ";
 const JOIN: &str = ") o LEFT JOIN source_orders s ON s.order_uid = o.order_uid";
 
-/// Conditions on standing orders, by columns of `orders`.
-pub(crate) type Filter = Vec<Condition>;
-
-/// A run of orders by time.
+/// A run of standing orders by time.
 #[derive(Debug)]
 pub(crate) struct Query {
-    pub(crate) filter: Filter,
+    /// Conditions on columns of `orders`.
+    pub(crate) filter: Vec<Condition>,
     pub(crate) newest_first: bool,
     pub(crate) after: Option<(Timestamp, OrderUid)>,
     pub(crate) limit: i64,

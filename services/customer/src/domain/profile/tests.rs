@@ -37,9 +37,21 @@ fn the_newest_value_that_is_known_survives() {
     for (records, at, expect) in [
         (vec![], 9, "unknown"),
         (vec![record("shop", 1, "Pat", "")], 0, "unknown"),
-        (vec![record("shop", 1, "Pat", ""), record("loyalty", 2, "Patricia", "")], 9, "Patricia < MostRecent loyalty@2"),
-        (vec![record("shop", 1, "Pat", ""), record("loyalty", 2, "Patricia", "")], 1, "Pat < MostRecent shop@1"),
-        (vec![record("shop", 2, "Pat", ""), record("loyalty", 2, "Patricia", "")], 9, "Patricia < MostRecent loyalty@2"),
+        (
+            vec![record("shop", 1, "Pat", ""), record("loyalty", 2, "Patricia", "")],
+            9,
+            "Patricia < MostRecent loyalty@2",
+        ),
+        (
+            vec![record("shop", 1, "Pat", ""), record("loyalty", 2, "Patricia", "")],
+            1,
+            "Pat < MostRecent shop@1",
+        ),
+        (
+            vec![record("shop", 2, "Pat", ""), record("loyalty", 2, "Patricia", "")],
+            9,
+            "Patricia < MostRecent loyalty@2",
+        ),
         (vec![record("loyalty", 1, "Pat", ""), mail.clone()], 9, "Pat < MostRecent loyalty@1"),
         // A record's older versions no longer speak.
         (vec![record("shop", 1, "Pat", ""), mail.clone()], 9, "unknown"),
@@ -69,9 +81,13 @@ fn an_operators_word_wins_over_every_source() {
 
 #[test]
 fn the_history_has_a_version_where_something_changed() {
-    let records =
-        [record("shop", 1, "Pat", ""), record("shop", 4, "Pat", "a@x.example"), record("loyalty", 4, "Patricia", "")];
-    let evidence = evidence(&records, &[correction(6, Field::GivenName, "Trish"), correction(6, Field::Email, "")]);
+    let records = [
+        record("shop", 1, "Pat", ""),
+        record("shop", 4, "Pat", "a@x.example"),
+        record("loyalty", 4, "Patricia", ""),
+    ];
+    let evidence =
+        evidence(&records, &[correction(6, Field::GivenName, "Trish"), correction(6, Field::Email, "")]);
     let times: Vec<i64> = evidence.history().iter().map(|(time, _)| time.micros()).collect();
     assert_eq!(times, [1, 4, 6]);
     assert_eq!(evidence.history()[1].1, evidence.profile(Timestamp::from_micros(5)));
@@ -92,11 +108,13 @@ fn a_correction_that_says_nothing_new_is_not_kept() {
 
 #[test]
 fn cards_and_references_are_those_of_the_newest_versions() {
-    let card = |time, number: &str| Record { loyalty_card: number.to_owned(), ..record("loyalty", time, "", "") };
+    let card =
+        |time, number: &str| Record { loyalty_card: number.to_owned(), ..record("loyalty", time, "", "") };
     let evidence = evidence(&[card(1, "98"), card(3, "99"), record("shop", 2, "", "")], &[]);
     let profile = |at| evidence.profile(Timestamp::from_micros(at));
     assert_eq!(profile(1).loyalty_cards, BTreeSet::from(["98".to_owned()]));
     assert_eq!(profile(3).loyalty_cards, BTreeSet::from(["99".to_owned()]));
-    let systems: Vec<_> = profile(3).source_refs.into_iter().map(|source| source.system.into_string()).collect();
+    let systems: Vec<_> =
+        profile(3).source_refs.into_iter().map(|source| source.system.into_string()).collect();
     assert_eq!(systems, ["loyalty", "shop"]);
 }

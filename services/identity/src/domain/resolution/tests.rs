@@ -72,7 +72,8 @@ fn the_oldest_golden_id_survives_a_merge() {
 #[test]
 fn the_larger_part_keeps_the_golden_id_of_a_split() {
     let created = [(1, 10)];
-    let larger = [node("a", 1, Some(1), &["x"]), node("b", 2, Some(1), &["y"]), node("c", 3, Some(1), &["y"])];
+    let larger =
+        [node("a", 1, Some(1), &["x"]), node("b", 2, Some(1), &["y"]), node("c", 3, Some(1), &["y"])];
     assert_eq!(outcome(&larger, &created), ["new <- : a", "01 <- : b,c"]);
     let equal = [node("b", 2, Some(1), &["y"]), node("a", 1, Some(1), &["x"])];
     assert_eq!(outcome(&equal, &created), ["01 <- : a", "new <- : b"]);

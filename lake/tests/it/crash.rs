@@ -1,0 +1,64 @@
+//! The exporter's process is killed at random moments; the lake comes out as if nothing had happened.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+use crate::{export::files, sandbox::Sandbox, world};
+
+const KILLS: usize = 8;
+const VICTIM: &str = "OMNIMESH_LAKE_VICTIM";
+
+/// Not a test by itself: the process that the test below kills.
+#[tokio::test(flavor = "multi_thread")]
+async fn victim_exports_until_it_is_killed() {
+    let Some(directory) = std::env::var_os(VICTIM).map(PathBuf::from) else { return };
+    let sandbox = Sandbox::open(&directory).await;
+    let caught_up = async {
+        fs::write(directory.join("caught-up"), "").unwrap();
+        std::future::pending::<()>().await;
+    };
+    sandbox.export_then(sandbox.root(), caught_up).await;
+}
+
+/// Runs a victim until the lake has `limit` files, or everything.
+fn kill_at(directory: &Path, limit: usize) {
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["crash::victim_exports_until_it_is_killed", "--exact"])
+        .env(VICTIM, directory)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while files(&directory.join("lake")).len() < limit && !directory.join("caught-up").exists() {
+        assert!(victim.try_wait().unwrap().is_none(), "the victim died by itself");
+        std::thread::yield_now();
+    }
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_random_moments_the_lake_is_the_same() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish(&sandbox, 4).await;
+    let undisturbed = directory.path().join("undisturbed");
+    sandbox.export_then(&undisturbed, async {}).await;
+    let whole = files(&undisturbed).len();
+
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let mut limits: Vec<_> = (0..KILLS).map(|_| random.random_range(1..whole)).collect();
+    limits.sort_unstable();
+    for limit in limits {
+        kill_at(directory.path(), limit);
+    }
+    sandbox.export().await;
+    let summaries = lake::summary(sandbox.root()).await.unwrap();
+    assert_eq!(summaries, lake::summary(&undisturbed).await.unwrap());
+}

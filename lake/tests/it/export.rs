@@ -1,0 +1,97 @@
+//! What is exported, that doing it again changes nothing, and that a torn table mends itself.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use lake::TableSummary;
+use tempfile::TempDir;
+
+use crate::{sandbox::Sandbox, world};
+
+/// Every file below a directory.
+pub(crate) fn files(directory: &Path) -> BTreeSet<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return BTreeSet::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { [path.display().to_string()].into() }).collect()
+}
+
+fn assert_holds(summaries: &[TableSummary], expected: &world::Expected) {
+    let tables: Vec<_> = summaries.iter().map(|summary| summary.table.as_str()).collect();
+    assert_eq!(tables.iter().copied().collect::<BTreeSet<_>>(), expected.keys().copied().collect());
+    for summary in summaries {
+        for (path, sum) in &expected[summary.table.as_str()] {
+            let found = if path.is_empty() { summary.rows as i64 } else { summary.sums[*path] };
+            assert_eq!(found, *sum, "{} {path}", summary.table);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_is_in_its_table_once_and_again_changes_nothing() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let expected = world::publish(&sandbox, 1).await;
+    sandbox.export().await;
+    let summaries = lake::summary(sandbox.root()).await.unwrap();
+    assert_holds(&summaries, &expected);
+
+    let before = files(sandbox.root());
+    sandbox.export().await;
+    assert_eq!(files(sandbox.root()), before);
+    assert_eq!(lake::summary(sandbox.root()).await.unwrap(), summaries);
+
+    let other = directory.path().join("other");
+    sandbox.export_then(&other, async {}).await;
+    assert_eq!(lake::summary(&other).await.unwrap(), summaries, "a lake made anew is the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_come_later_are_exported_by_the_same_process() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = directory.path().join("early");
+    sandbox.export_then(&root, async { drop(world::publish(&sandbox, 2).await) }).await;
+    let expected = world::publish(&sandbox, 2).await;
+    sandbox.export_then(&root, async {}).await;
+    let summaries = lake::summary(&root).await.unwrap();
+    let silver: Vec<_> = summaries.into_iter().filter(|summary| summary.layer == "silver").collect();
+    let expected = expected.into_iter().filter(|(table, _)| !table.starts_with("bronze_")).collect();
+    assert_holds(&silver, &expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_newest_manifest_is_set_aside_and_its_rows_come_again() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish(&sandbox, 3).await;
+    sandbox.export().await;
+    let summaries = lake::summary(sandbox.root()).await.unwrap();
+    for summary in &summaries {
+        let table = sandbox.root().join(&summary.layer).join(format!("{}.lance", summary.table));
+        let manifests = files(&table.join("_versions"));
+        let newest = manifests.iter().find(|path| path.ends_with(".manifest")).unwrap();
+        let whole = fs::read(newest).unwrap();
+        let left = if summary.layer == "bronze" { 0 } else { whole.len() / 2 };
+        fs::write(newest, &whole[..left]).unwrap();
+    }
+    sandbox.export().await;
+    assert_eq!(lake::summary(sandbox.root()).await.unwrap(), summaries);
+    assert_eq!(files(&sandbox.root().join("_quarantine")).len(), summaries.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_commits_are_put_together() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let mut expected = 0;
+    for seed in 0..60 {
+        expected = world::publish_stock(&sandbox, seed).await;
+        sandbox.export().await;
+    }
+    let summaries = lake::summary(sandbox.root()).await.unwrap();
+    assert_eq!((summaries[0].rows as i64, summaries[0].sums["on_hand"]), (60, expected));
+    let deletions = files(&sandbox.root().join("silver/inventory_snapshots.lance/_transactions"));
+    assert!(deletions.len() > 60, "compaction commits beside the sixty exports");
+    let before = files(sandbox.root());
+    sandbox.export().await;
+    assert_eq!(files(sandbox.root()), before, "the cursor outlives compaction");
+}

@@ -1,0 +1,240 @@
+//! A small retailer's events, the same for the same seed, and what a lake of them must hold.
+
+use std::collections::BTreeMap;
+
+use arrow::{
+    array::{RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema},
+    ipc::writer::StreamWriter,
+};
+use events::NewEvent;
+use omnimesh_proto::{
+    customer::v1::{Customer, CustomerChanged, CustomerVersion, Provenance},
+    ingest::v1::RecordsLanded,
+    inventory::v1::{Stock, StockChanged},
+    order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource},
+    r#type::v1::{Address, SourceRef},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use types::Timestamp;
+
+use crate::sandbox::Sandbox;
+
+const LANDINGS: usize = 60;
+const RECORDS: usize = 40;
+const CUSTOMERS: usize = 60;
+const ORDERS: usize = 1500;
+const STOCKS: usize = 300;
+
+/// What the lake must add up to: table, then rows (under the empty name) and sums by path.
+pub(crate) type Expected = BTreeMap<&'static str, BTreeMap<&'static str, i64>>;
+
+fn at(second: i64) -> Option<prost_types::Timestamp> {
+    Some(Timestamp::from_micros(second * 1_000_000).into())
+}
+
+fn changed(event_type: &'static str, subject: String, payload: &impl prost::Message) -> NewEvent {
+    NewEvent::new(event_type, subject, Timestamp::from_micros(1), payload)
+}
+
+fn source(system: &str, id: impl ToString) -> Option<SourceRef> {
+    Some(SourceRef { system: system.to_owned(), id: id.to_string() })
+}
+
+/// Publishes everything and tells what it comes to.
+pub(crate) async fn publish(sandbox: &Sandbox, seed: u64) -> Expected {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut expected = Expected::new();
+    sandbox.publish("ingest", &landings(&mut expected), 5).await;
+    sandbox.publish("customer", &customers(&mut random, &mut expected), 7).await;
+    sandbox.publish("order", &orders(&mut random, &mut expected), 100).await;
+    sandbox.publish("inventory", &stocks(&mut random, &mut expected), 100).await;
+    expected
+}
+
+fn landings(expected: &mut Expected) -> Vec<NewEvent> {
+    let tables = [
+        ("shop", "orders", "bronze_shop__orders"),
+        ("shop", "customers", "bronze_shop__customers"),
+        ("pos", "transactions", "bronze_pos__transactions"),
+    ];
+    let landing = |number: usize| {
+        let (system, entity, table) = tables[number % 3];
+        *expected.entry(table).or_default().entry("").or_default() += RECORDS as i64;
+        let payload = RecordsLanded {
+            system: system.to_owned(),
+            entity: entity.to_owned(),
+            object: format!("{entity}-{number}.csv"),
+            record_count: RECORDS as i64,
+            read_time: at(1_000 + number as i64),
+            records: records(number).into(),
+            first_position: 0,
+        };
+        changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{system}"), &payload)
+    };
+    (0..LANDINGS).map(landing).collect()
+}
+
+fn records(number: usize) -> Vec<u8> {
+    let fields = ["position", "payload"].map(|name| Field::new(name, DataType::Utf8, false));
+    let schema = Schema::new(fields.to_vec());
+    let positions: StringArray = (0..RECORDS).map(|row| Some(row.to_string())).collect();
+    let payloads: StringArray = (0..RECORDS).map(|row| Some(format!("{{\"landing\":{number},\"row\":{row}}}"))).collect();
+    let batch = RecordBatch::try_new(schema.clone().into(), vec![positions.into_array(), payloads.into_array()]);
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
+    writer.write(&batch.unwrap()).unwrap();
+    writer.into_inner().unwrap()
+}
+
+trait IntoArray {
+    fn into_array(self) -> arrow::array::ArrayRef;
+}
+
+impl IntoArray for StringArray {
+    fn into_array(self) -> arrow::array::ArrayRef {
+        std::sync::Arc::new(self)
+    }
+}
+
+/// Each customer's history grows, and is now and then written anew; every tenth becomes a part of its neighbour.
+fn customers(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
+    let mut events = Vec::new();
+    let mut rows = 0;
+    for number in 0..CUSTOMERS {
+        let is_merged = number % 10 == 9;
+        let mut starts: Vec<i64> = Vec::new();
+        for change in 0..random.random_range(1..5) {
+            if change == 3 {
+                // A late record moves every period.
+                starts = starts.iter().map(|start| start - 10).collect();
+            }
+            starts.push(1_000 + 100 * change);
+            events.push(customer(number, &starts, false));
+        }
+        if is_merged {
+            events.push(customer(number, &[], true));
+        } else {
+            rows += starts.len() as i64;
+        }
+    }
+    expected.insert("users_scd", BTreeMap::from([("", rows), ("loyalty_cards", rows), ("source_refs", rows)]));
+    events
+}
+
+fn customer(number: usize, starts: &[i64], is_merged: bool) -> NewEvent {
+    let golden_id = format!("golden-{number}");
+    let profile = |start: i64| Customer {
+        golden_id: golden_id.clone(),
+        given_name: "Ada".to_owned(),
+        email: format!("ada{number}.{start}@example.com"),
+        address: (number % 2 == 0).then(|| Address { street: format!("{start} Main St"), ..Address::default() }),
+        loyalty_cards: vec![format!("card-{number}")],
+        source_refs: source("shop", number).into_iter().collect(),
+        provenance: [("email".to_owned(), Provenance {
+            source: source("shop", number),
+            update_time: at(start),
+            rule: "MOST_RECENT".to_owned(),
+        })]
+        .into(),
+        ..Customer::default()
+    };
+    let history = starts.iter().map(|start| CustomerVersion { valid_from_time: at(*start), customer: Some(profile(*start)) });
+    let merged_into = if is_merged { format!("golden-{}", number - 1) } else { String::new() };
+    let customer = Customer { golden_id: golden_id.clone(), merged_into, ..Customer::default() };
+    let payload = CustomerChanged { customer: Some(customer), history: history.collect() };
+    changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload)
+}
+
+/// Orders, of which every fifth changes later on, and every twentieth then becomes a part of its neighbour.
+fn orders(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
+    let mut orders: Vec<_> = (0..ORDERS).map(|number| order(random, number)).collect();
+    let mut events: Vec<_> = orders.iter().map(order_changed).collect();
+    for number in (0..ORDERS).step_by(5) {
+        if number % 20 == 0 {
+            orders[number].merged_into = format!("order-{}", number + 1);
+        } else {
+            orders[number].sources.push(OrderSource { source: source("marketplace", number), ..OrderSource::default() });
+            orders[number].total_minor += 1;
+        }
+        events.push(order_changed(&orders[number]));
+    }
+    orders.retain(|order| order.merged_into.is_empty());
+    let lines = || orders.iter().flat_map(|order| &order.lines);
+    expected.insert("orders_unified", BTreeMap::from([
+        ("", orders.len() as i64),
+        ("total_minor", orders.iter().map(|order| order.total_minor).sum()),
+        ("lines", lines().count() as i64),
+        ("lines.quantity", lines().map(|line| line.quantity).sum()),
+        ("lines.amount_minor", lines().map(|line| line.amount_minor).sum()),
+        ("source_refs", orders.iter().map(|order| order.sources.len() as i64).sum()),
+    ]));
+    events
+}
+
+fn order(random: &mut ChaCha8Rng, number: usize) -> Order {
+    let line = |random: &mut ChaCha8Rng| OrderLine {
+        sku: random.random_range(1..500).to_string(),
+        quantity: random.random_range(0..5),
+        amount_minor: random.random_range(0..5_000),
+        discount_minor: 0,
+    };
+    let lines: Vec<_> = (0..random.random_range(1..12)).map(|_| line(random)).collect();
+    Order {
+        order_uid: format!("order-{number}"),
+        channel: Channel::Web.into(),
+        order_time: at(number as i64),
+        currency_code: "USD".to_owned(),
+        total_minor: lines.iter().map(|line| line.amount_minor).sum(),
+        lines,
+        sources: vec![OrderSource { source: source("shop", number), role: "ORIGIN".to_owned(), ..OrderSource::default() }],
+        ..Order::default()
+    }
+}
+
+fn order_changed(order: &Order) -> NewEvent {
+    let payload = OrderChanged { order: Some(order.clone()) };
+    changed("omnimesh.order.v1.OrderChanged", format!("orders/{}", order.order_uid), &payload)
+}
+
+/// Stocks that change three times.
+fn stocks(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
+    let mut events = Vec::new();
+    let mut on_hand = 0;
+    for change in 1..4 {
+        for number in 0..STOCKS {
+            let stock = Stock {
+                sku: (number / 2).to_string(),
+                location_id: (number % 2).to_string(),
+                on_hand: random.random_range(-5..100),
+                ledger_sequence: change,
+                update_time: at(change),
+                ..Stock::default()
+            };
+            on_hand += if change == 3 { stock.on_hand } else { 0 };
+            let subject = format!("locations/{}/stocks/{}", stock.location_id, stock.sku);
+            let payload = StockChanged { stock: Some(stock), movements: Vec::new() };
+            events.push(changed("omnimesh.inventory.v1.StockChanged", subject, &payload));
+        }
+    }
+    let stocks = STOCKS as i64;
+    expected.insert("inventory_snapshots", BTreeMap::from([("", stocks), ("on_hand", on_hand), ("ledger_seq", 3 * stocks)]));
+    events
+}
+
+/// Publishes a change of sixty stocks, one after the other growing; returns what is on hand afterwards.
+pub(crate) async fn publish_stock(sandbox: &Sandbox, seed: i64) -> i64 {
+    let stocks = (0..60).map(|number| {
+        let stock = Stock {
+            sku: number.to_string(),
+            location_id: "1".to_owned(),
+            on_hand: seed * number,
+            ledger_sequence: seed + 1,
+            ..Stock::default()
+        };
+        let payload = StockChanged { stock: Some(stock), movements: Vec::new() };
+        changed("omnimesh.inventory.v1.StockChanged", format!("locations/1/stocks/{number}"), &payload)
+    });
+    sandbox.publish("inventory", &stocks.collect::<Vec<_>>(), 60).await;
+    (0..60).map(|number| seed * number).sum()
+}

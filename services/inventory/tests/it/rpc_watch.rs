@@ -1,0 +1,57 @@
+//! `WatchStock`: a resumed stream loses and repeats nothing.
+
+use futures::StreamExt;
+use omnimesh_proto::{inventory::v1 as pb, r#type::v1::ChangeType};
+use pb::MovementKind::{Count, Delivery};
+
+use crate::sandbox::{Sandbox, movement, reason};
+
+async fn next(stream: &mut tonic::Streaming<pb::WatchStockResponse>, wanted: ChangeType) -> pb::WatchStockResponse {
+    loop {
+        let response = stream.next().await.expect("goes on").expect("no error");
+        if response.change_type() == wanted {
+            return response;
+        }
+    }
+}
+
+#[tokio::test]
+async fn watch_stock_begins_with_the_state_and_resumes_exactly() {
+    for sandbox in Sandbox::on_both_engines().await {
+        sandbox.import(&[movement(Count, 10, 1, "a")]).await;
+        let mut client = sandbox.client.clone();
+        let request = pb::WatchStockRequest { include_initial: true, ..Default::default() };
+        let mut stream = client.watch_stock(request).await.expect("watching").into_inner();
+        let initial = next(&mut stream, ChangeType::Initial).await;
+        assert_eq!(initial.stock.map(|stock| stock.on_hand), Some(10));
+        let token = next(&mut stream, ChangeType::Bookmark).await.resume_token;
+        drop(stream);
+
+        for (number, id) in ["b", "c", "d"].into_iter().enumerate() {
+            sandbox.import(&[movement(Delivery, 1, 2 + number as i64, id)]).await;
+        }
+        let request = pb::WatchStockRequest { resume_token: token, ..Default::default() };
+        let mut stream = client.watch_stock(request).await.expect("resumed").into_inner();
+        let mut seen = Vec::new();
+        let mut token = String::new();
+        for _ in 0..2 {
+            let change = next(&mut stream, ChangeType::Changed).await;
+            seen.extend(change.stock.map(|stock| stock.on_hand));
+            token = change.resume_token;
+        }
+        drop(stream);
+        let request = pb::WatchStockRequest { resume_token: token, ..Default::default() };
+        let mut stream = client.watch_stock(request).await.expect("resumed").into_inner();
+        seen.extend(next(&mut stream, ChangeType::Changed).await.stock.map(|stock| stock.on_hand));
+        assert_eq!(seen, [11, 12, 13]);
+    }
+}
+
+#[tokio::test]
+async fn watch_stock_refuses_a_foreign_token() {
+    for sandbox in Sandbox::on_both_engines().await {
+        let request = pb::WatchStockRequest { resume_token: "yesterday".to_owned(), ..Default::default() };
+        let status = sandbox.client.clone().watch_stock(request).await.expect_err("refused");
+        assert_eq!(reason(&status), "RESUME_TOKEN_INVALID");
+    }
+}

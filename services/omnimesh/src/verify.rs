@@ -1,0 +1,66 @@
+//! `omnimesh verify`: the invariants of what is loaded, a line each.
+
+mod checks;
+mod orders;
+mod stock;
+
+use serde::Serialize;
+
+use crate::{
+    cli::ReadArgs,
+    client::{self, Client},
+    config::Config,
+    error::Failure,
+    status,
+    table::table,
+};
+
+/// An invariant, and whether it holds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Check {
+    pub(crate) name: String,
+    pub(crate) holds: bool,
+    /// What was compared, in words and numbers.
+    pub(crate) finding: String,
+}
+
+/// Everything that was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    sound: bool,
+    checks: Vec<Check>,
+    lake: Vec<lake::TableSummary>,
+}
+
+pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.common, None)?;
+    let lake_dir = config.lake_dir();
+    let report = client::with_services(&config, |client| async move {
+        let lake = lake::summary(&lake_dir).await?;
+        let checks = check(client, &lake).await?;
+        Ok(Report { sound: checks.iter().all(|check| check.holds), checks, lake })
+    })
+    .await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::usage)?);
+    } else {
+        let rows = report.checks.iter().map(|check| {
+            let verdict = if check.holds { "holds" } else { "FAILS" };
+            vec![check.name.clone(), verdict.to_owned(), check.finding.clone()]
+        });
+        println!("{}", table(&["invariant", "", "finding"], &[], rows));
+    }
+    if report.sound { Ok(()) } else { Err(Failure::Unsound) }
+}
+
+async fn check(client: Client, lake: &[lake::TableSummary]) -> anyhow::Result<Vec<Check>> {
+    let sources = status::sources(client.clone()).await?;
+    let orders = orders::Totals::read(client.clone()).await?;
+    let stock = stock::Totals::read(client.clone()).await?;
+    let customers = checks::customers(client).await?;
+    let mut checks = checks::sources(&sources);
+    checks.extend(checks::orders(&orders, lake));
+    checks.extend(checks::customers_in_lake(customers, lake));
+    checks.extend(checks::stock(&stock, lake));
+    Ok(checks)
+}

@@ -1,0 +1,75 @@
+//! What the order service holds, added up.
+
+use std::collections::{BTreeMap, HashSet};
+
+use omnimesh_proto::order::v1::{Channel, ListOrdersRequest, Order, order_service_client::OrderServiceClient};
+
+use crate::client::Client;
+
+const PAGE: i32 = 1_000;
+
+/// What one silo contributed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Silo {
+    /// Source records.
+    pub(super) records: i64,
+    /// Orders that were placed there.
+    pub(super) orders: i64,
+    /// Lines of these orders.
+    pub(super) lines: i64,
+    /// What these orders come to.
+    pub(super) total_minor: i64,
+}
+
+/// All orders, added up.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) orders: i64,
+    pub(super) lines: i64,
+    pub(super) quantity: i64,
+    pub(super) total_minor: i64,
+    /// Source records that belong to more than one order.
+    pub(super) doubled: i64,
+    /// Orders of the web shop or a marketplace, which know their customers, without one.
+    pub(super) unlinked: i64,
+    pub(super) silos: BTreeMap<String, Silo>,
+    seen: HashSet<(String, String)>,
+}
+
+impl Totals {
+    pub(super) async fn read(client: Client) -> anyhow::Result<Self> {
+        let mut client = OrderServiceClient::new(client).max_decoding_message_size(mesh::MAX_MESSAGE_BYTES);
+        let mut totals = Self::default();
+        let mut request = ListOrdersRequest { page_size: PAGE, ..ListOrdersRequest::default() };
+        loop {
+            let page = client.list_orders(request.clone()).await?.into_inner();
+            page.orders.into_iter().for_each(|order| totals.add(order));
+            if page.next_page_token.is_empty() {
+                return Ok(totals);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    fn add(&mut self, order: Order) {
+        let lines = i64::try_from(order.lines.len()).unwrap_or(i64::MAX);
+        self.orders += 1;
+        self.lines += lines;
+        self.quantity += order.lines.iter().map(|line| line.quantity).sum::<i64>();
+        self.total_minor += order.total_minor;
+        let knows_customer = matches!(order.channel(), Channel::Web | Channel::Marketplace);
+        self.unlinked += i64::from(knows_customer && order.golden_id.is_empty());
+        for source in order.sources {
+            let is_origin = source.role == "ORIGIN";
+            let Some(record) = source.source else { continue };
+            let silo = self.silos.entry(record.system.clone()).or_default();
+            silo.records += 1;
+            if is_origin {
+                silo.orders += 1;
+                silo.lines += lines;
+                silo.total_minor += order.total_minor;
+            }
+            self.doubled += i64::from(!self.seen.insert((record.system, record.id)));
+        }
+    }
+}
