@@ -47,7 +47,8 @@ if [ "$$(id -u)" -eq 0 ]; then
 	chown postgres "$$cluster"
 	as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
 fi
-pg() { (cd "$$cluster" && "$${as[@]}" "$$(ls -d /usr/lib/postgresql/*/bin | sort --version-sort | tail -1)/$$1" "$${@:2}" >/dev/null); }
+newest=$$(ls -d /usr/lib/postgresql/*/bin | sort --version-sort | tail -1)
+pg() { (cd "$$cluster" && "$${as[@]}" "$$newest/$$1" "$${@:2}" >/dev/null); }
 trap 'pg pg_ctl stop --pgdata data --mode immediate || true; rm -rf "$$cluster"' EXIT
 port=$$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
 pg initdb --pgdata data --auth trust --no-sync --username postgres

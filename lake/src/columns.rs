@@ -57,7 +57,7 @@ pub(crate) fn is_volatile(field: &Field) -> bool {
 
 /// Texts, none of them missing.
 pub(crate) fn text<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> Column {
-    Column::new(name, StringArray::from_iter_values(values))
+    Column::new(name, StringArray::from_iter(values.map(Some)))
 }
 
 /// Texts, of which an empty one is missing.

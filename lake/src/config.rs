@@ -10,7 +10,7 @@ use crate::table;
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Directory of the lake, made when it is missing. Default: `lake`.
+    /// Directory of the lake, made when it is missing. Default: `lake`, in the data directory.
     pub root: PathBuf,
     /// Longest time that an event waits for its commit while more keep coming, in milliseconds: longer means fewer and
     /// larger commits. Default: 5000.

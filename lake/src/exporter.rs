@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +17,6 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error, TableName,
@@ -24,8 +24,6 @@ use crate::{
     table::{Source, Table},
 };
 
-/// Every role that hosts domains serves it.
-pub(crate) const EVENT_SERVICE: &str = "omnimesh.event.v1.EventService";
 /// Between two attempts: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
@@ -63,29 +61,26 @@ impl Exporter {
         Position { consumer: self.source.consumer, domain: self.source.domain, cursor: self.position.subscribe() }
     }
 
-    /// Exports until `shutdown`; whatever fails is logged and tried again.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let attempts = async {
-            let mut retry = RETRY_FIRST;
-            loop {
-                let before = *self.position.borrow();
-                let Err(error) = self.export().await;
-                if *self.position.borrow() > before {
-                    retry = RETRY_FIRST;
-                }
-                tracing::warn!(consumer = self.source.consumer, %error, ?retry, "exporting stopped; trying again");
-                tokio::time::sleep(retry).await;
-                retry = (retry * 2).min(RETRY_LONGEST);
+    /// Exports; whatever fails is logged and tried again. Dropped in the middle of a commit, the commit never happened
+    /// and its events come again.
+    pub(crate) async fn run(self) -> Infallible {
+        let mut retry = RETRY_FIRST;
+        loop {
+            let before = *self.position.borrow();
+            let Err(error) = self.export().await;
+            if *self.position.borrow() > before {
+                retry = RETRY_FIRST;
             }
-        };
-        // Dropped in the middle of a commit, the commit never happened and its events come again.
-        shutdown.run_until_cancelled(attempts).await;
+            tracing::warn!(consumer = self.source.consumer, %error, ?retry, "exporting stopped; trying again");
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(RETRY_LONGEST);
+        }
     }
 
-    async fn export(&self) -> Result<std::convert::Infallible, Error> {
+    async fn export(&self) -> Result<Infallible, Error> {
         let mut tables = Tables::open(&self.store, self.table).await?;
         self.position.send_replace(tables.settled);
-        let peer = |status| PeerError::new(EVENT_SERVICE, status);
+        let peer = |status| PeerError::new(events::SERVICE, status);
         let mut client = EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut runs = client.stream_events(self.request(tables.settled)).await.map_err(peer)?.into_inner();
         let mut pending = Pending::default();

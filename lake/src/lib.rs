@@ -22,14 +22,13 @@ pub use summary::{TableSummary, summary};
 use dataset::Store;
 use exporter::Exporter;
 
-/// Starts to export whatever the tables' domains publish, until `consumers` are stopped.
-pub fn start(config: &Config, peers: &mesh::Peers, consumers: &events::Consumers) -> Result<(), Error> {
+/// Exports whatever the tables' domains publish, beside the services of `server`.
+pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuilder) -> Result<(), Error> {
     let store = Arc::new(Store::create(&config.root)?);
     for &table in table::ALL {
-        let channel = peers.channel_to(table.source().domain, exporter::EVENT_SERVICE);
+        let channel = peers.channel_to(table.source().domain, events::SERVICE);
         let exporter = Exporter::new(table, config, Arc::clone(&store), channel);
-        consumers.track(exporter.position());
-        consumers.spawn(exporter.run(consumers.shutdown_token()));
+        events::run(server, exporter.position(), exporter.run());
     }
     Ok(())
 }

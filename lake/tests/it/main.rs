@@ -4,3 +4,4 @@ mod crash;
 mod export;
 mod sandbox;
 mod world;
+mod perf;

@@ -22,7 +22,6 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) async fn open(directory: &Path) -> Self {
-        tracing_subscriber::fmt().with_test_writer().try_init().ok();
         let config = storage::Config { url: format!("sqlite:{}", directory.display()) };
         let mut logs = BTreeMap::new();
         for domain in DOMAINS {
@@ -57,8 +56,8 @@ impl Sandbox {
             events::serve(&mut server, self.logs[domain].1.clone());
         }
         let (consumers, _) = server.shared::<Consumers>();
-        let config = Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: 1, ..Config::default() };
-        lake::start(&config, &peers, &consumers).unwrap();
+        let config = Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: if std::env::var_os("PERF").is_some() { 64 } else { 1 }, ..Config::default() };
+        lake::start(&config, &peers, &mut server).unwrap();
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
         let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));

@@ -222,19 +222,47 @@ fn stocks(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
     events
 }
 
-/// Publishes a change of sixty stocks, one after the other growing; returns what is on hand afterwards.
-pub(crate) async fn publish_stock(sandbox: &Sandbox, seed: i64) -> i64 {
-    let stocks = (0..60).map(|number| {
+/// Publishes a new stock and a change of the first one; returns what is on hand of either.
+pub(crate) async fn publish_stock(sandbox: &Sandbox, number: i64) -> i64 {
+    let stocks = [0, number].map(|sku| {
         let stock = Stock {
-            sku: number.to_string(),
+            sku: sku.to_string(),
             location_id: "1".to_owned(),
-            on_hand: seed * number,
-            ledger_sequence: seed + 1,
+            on_hand: number,
+            ledger_sequence: number,
             ..Stock::default()
         };
         let payload = StockChanged { stock: Some(stock), movements: Vec::new() };
-        changed("omnimesh.inventory.v1.StockChanged", format!("locations/1/stocks/{number}"), &payload)
+        changed("omnimesh.inventory.v1.StockChanged", format!("locations/1/stocks/{sku}"), &payload)
     });
-    sandbox.publish("inventory", &stocks.collect::<Vec<_>>(), 60).await;
-    (0..60).map(|number| seed * number).sum()
+    sandbox.publish("inventory", &stocks, 2).await;
+    number
+}
+pub(crate) async fn perf(sandbox: &Sandbox) {
+    let mut random = ChaCha8Rng::seed_from_u64(9);
+    for portion in 0..156 {
+        let orders: Vec<_> = (0..1000).map(|n| { let mut o = order(&mut random, portion * 1000 + n); while o.lines.len() < 10 { let l = o.lines[0].clone(); o.lines.push(l); } order_changed(&o) }).collect();
+        sandbox.publish("order", &orders, 1000).await;
+    }
+    let tables = [("shop","orders"),("shop","order_lines"),("pos","transactions"),("events","clicks"),("stock","counts")];
+    for n in 0..2100 {
+        let (system, entity) = tables[n / 420];
+        let fields = ["position", "payload"].map(|name| Field::new(name, DataType::Utf8, false));
+        let schema = Schema::new(fields.to_vec());
+        let positions: StringArray = (0..1000).map(|row| Some(format!("{n}:{row}"))).collect();
+        let payloads: StringArray = (0..1000).map(|row| Some(format!("{{\"basket_id\":\"{}\",\"product_id\":\"{}\",\"quantity\":{},\"amount\":{},\"store\":\"{}\",\"household\":\"{}\",\"time\":\"2017-01-01T{row}:00Z\",\"discount\":\"0.00\",\"coupon\":\"0.00\"}}", n*1000+row, random.random_range(0..92000), random.random_range(1..4), random.random_range(1..10000), n % 300, row % 2469))).collect();
+        let batch = RecordBatch::try_new(schema.clone().into(), vec![positions.into_array(), payloads.into_array()]).unwrap();
+        let options = arrow::ipc::writer::IpcWriteOptions::default().try_with_compression(Some(arrow::ipc::CompressionType::ZSTD)).unwrap();
+        let mut writer = StreamWriter::try_new_with_options(Vec::new(), &schema, options).unwrap();
+        writer.write(&batch).unwrap();
+        let payload = RecordsLanded { system: system.into(), entity: entity.into(), object: "o".into(), record_count: 1000, read_time: at(1), records: writer.into_inner().unwrap().into(), first_position: 0 };
+        sandbox.publish("ingest", &[changed("omnimesh.ingest.v1.RecordsLanded", "sources/x".into(), &payload)], 1).await;
+    }
+    let mut expected = Expected::new();
+    let c = customers(&mut random, &mut expected);
+    sandbox.publish("customer", &c, 1000).await;
+    for portion in 0..200 {
+        let stocks: Vec<_> = (0..1000).map(|n| { let stock = Stock { sku: (portion * 1000 + n).to_string(), location_id: "1".into(), on_hand: 5, ledger_sequence: 1, update_time: at(5), ..Stock::default() }; changed("omnimesh.inventory.v1.StockChanged", format!("locations/1/stocks/{}", stock.sku), &StockChanged { stock: Some(stock), movements: vec![] }) }).collect();
+        sandbox.publish("inventory", &stocks, 1000).await;
+    }
 }

@@ -87,7 +87,9 @@ impl Service {
             let known = standing.get(&sku);
             if let Some(product) = Product::imported(sku, content, known, now) {
                 changed.push(product);
-                categories.extend(path.into_iter().map(|category| (category.id.clone(), category)));
+                for category in path {
+                    categories.entry(category.id.clone()).or_insert(category);
+                }
             }
         }
         let accepted = changed.len();

@@ -1,13 +1,12 @@
 //! A reader of another domain's log that applies every event exactly once.
 
-use std::{future::Future, time::Duration};
+use std::{convert::Infallible, future::Future, time::Duration};
 
 use futures::StreamExt;
 use mesh::{Channel, MAX_MESSAGE_BYTES, PeerError};
 use omnimesh_proto::event::v1::{Event, StreamEventsRequest, event_service_client::EventServiceClient};
 use storage::{Database, Tx};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::{Cursor, Error, Position, SERVICE, log::store};
 
@@ -54,18 +53,15 @@ impl Consumer {
         Position { consumer: self.name, domain: self.domain, cursor: self.position.subscribe() }
     }
 
-    /// Consumes until `shutdown`; whatever fails is logged and tried again.
-    pub async fn run(self, handler: impl Handler, shutdown: CancellationToken) {
-        let attempts = async {
-            loop {
-                if let Err(error) = self.consume(&handler).await {
-                    tracing::warn!(consumer = self.name, domain = self.domain, %error, "consuming stopped; trying again");
-                }
-                tokio::time::sleep(RETRY).await;
+    /// Consumes; whatever fails is logged and tried again. Dropped in the middle of a batch, the transaction never
+    /// happened and the batch comes again.
+    pub(crate) async fn run(self, handler: impl Handler) -> Infallible {
+        loop {
+            if let Err(error) = self.consume(&handler).await {
+                tracing::warn!(consumer = self.name, domain = self.domain, %error, "consuming stopped; trying again");
             }
-        };
-        // Dropped in the middle of a batch, the transaction never happened and the batch comes again.
-        shutdown.run_until_cancelled(attempts).await;
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     async fn consume(&self, handler: &impl Handler) -> Result<(), Error> {

@@ -1,6 +1,9 @@
 //! The consumers that run in a process: started with its services, stopped with them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use mesh::ServerBuilder;
 use tokio::sync::watch;
@@ -33,21 +36,6 @@ impl Consumers {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes a consumer that keeps its cursor elsewhere than in a database.
-    pub fn track(&self, position: Position) {
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner).push(position);
-    }
-
-    /// Tells a task of this process when to stop.
-    pub fn shutdown_token(&self) -> CancellationToken {
-        self.shutdown.clone()
-    }
-
-    /// Runs `task` until it ends by itself; `stop` waits for it.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
-    }
-
     /// Stops every consumer and waits until all have.
     pub async fn stop(&self) {
         self.shutdown.cancel();
@@ -56,10 +44,28 @@ impl Consumers {
     }
 }
 
-/// Starts a consumer beside the services of `server`.
+/// Runs a consumer beside the services of `server`, from when it serves until the consumers are stopped.
 pub fn consume(server: &mut ServerBuilder, consumer: Consumer, handler: impl Handler) {
+    let position = consumer.position();
+    run(server, position, consumer.run(handler));
+}
+
+/// Runs a consumer that keeps its cursor elsewhere than in a database, like [`consume`]; `consuming` is dropped when
+/// the consumers are stopped.
+pub fn run(
+    server: &mut ServerBuilder,
+    position: Position,
+    consuming: impl Future<Output = Infallible> + Send + 'static,
+) {
     let (consumers, _) = server.shared::<Consumers>();
-    consumers.track(consumer.position());
-    let shutdown = consumers.shutdown_token();
-    consumers.spawn(consumer.run(handler, shutdown));
+    consumers.positions.lock().unwrap_or_else(PoisonError::into_inner).push(position);
+    let started = server.started();
+    let shutdown = consumers.shutdown;
+    consumers.tasks.spawn(async move {
+        let consuming = async {
+            started.cancelled().await;
+            consuming.await
+        };
+        shutdown.run_until_cancelled(consuming).await;
+    });
 }

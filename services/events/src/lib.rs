@@ -12,7 +12,7 @@ mod log;
 mod watch;
 
 pub use consumer::{Consumer, Handler};
-pub use consumers::{Consumers, Position, consume};
+pub use consumers::{Consumers, Position, consume, run};
 pub use cursor::Cursor;
 pub use error::Error;
 pub use grpc::{Directory, SERVICE, serve};

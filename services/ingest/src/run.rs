@@ -9,6 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use events::{Cursor, Log};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 use types::Timestamp;
 
 use crate::{
@@ -60,7 +61,10 @@ impl Run {
         };
         let landed = async_stream::try_stream! {
             while let Some(portion) = waiting.recv().await {
-                yield self.land(portion).await?;
+                // A task of its own: this stream is not polled while a portion is settled, and a landing that stood
+                // still in its transaction would keep the settling from ever beginning one.
+                let run = self.clone();
+                yield AbortOnDropHandle::new(tokio::spawn(async move { run.land(portion).await })).await??;
             }
         };
         let applied = self.apply(landed).await;

@@ -53,6 +53,7 @@ pub struct ServerBuilder {
     routes: Routes,
     names: BTreeSet<&'static str>,
     shared: HashMap<TypeId, Box<dyn Any + Send>>,
+    started: CancellationToken,
 }
 
 impl ServerBuilder {
@@ -69,6 +70,7 @@ impl ServerBuilder {
             routes: Routes::default(),
             names: BTreeSet::new(),
             shared: HashMap::new(),
+            started: CancellationToken::new(),
         }
     }
 
@@ -110,6 +112,11 @@ impl ServerBuilder {
         (value.downcast_ref::<T>().cloned().unwrap_or_default(), is_new)
     }
 
+    /// Is cancelled when the server begins to serve: work beside its services waits for it.
+    pub fn started(&self) -> CancellationToken {
+        self.started.clone()
+    }
+
     /// Adds health and reflection, puts the stack around the services and binds the listeners. Fails if a peer
     /// that a service asked for leads nowhere.
     pub async fn build(mut self) -> Result<Server, StartError> {
@@ -143,6 +150,7 @@ impl ServerBuilder {
             health,
             served,
             drain: self.limits.drain(),
+            started: self.started,
             stopping,
         })
     }
@@ -174,6 +182,7 @@ pub struct Server {
     health: HealthReporter,
     served: BTreeSet<&'static str>,
     drain: Duration,
+    started: CancellationToken,
     stopping: CancellationToken,
 }
 
@@ -201,6 +210,7 @@ impl Server {
                 self.stopping.clone().cancelled_owned(),
             );
         tokio::pin!(serving);
+        self.started.cancel();
         tokio::select! {
             ended = &mut serving => return Ok(ended?),
             () = renew_certificates(self.identity) => {}

@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) inventory: inventory::Config,
     pub(crate) order: order::Config,
     pub(crate) ingest: ingest::Config,
+    /// The lake.
+    pub(crate) lake: lake::Config,
 }
 
 /// The edge as an operator sees it; its backends follow from the roles.
@@ -84,6 +86,7 @@ impl Default for Config {
             inventory: inventory::Config::default(),
             order: order::Config::default(),
             ingest: ingest::Config::default(),
+            lake: lake::Config::default(),
         }
     }
 }
@@ -120,9 +123,9 @@ impl Config {
         self.storage.clone().unwrap_or_else(default)
     }
 
-    /// Where the lake is.
-    pub(crate) fn lake_dir(&self) -> PathBuf {
-        self.data_dir.join("lake")
+    /// The lake's; a relative directory is below the data directory.
+    pub(crate) fn lake(&self) -> lake::Config {
+        lake::Config { root: self.data_dir.join(&self.lake.root), ..self.lake.clone() }
     }
 
     /// Prints it as TOML.

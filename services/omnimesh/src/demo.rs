@@ -26,7 +26,7 @@ const SOURCES: [&str; 6] = ["loyalty", "stock", "shop", "marketplace", "pos", "e
 /// Points ingest at the silos that the demo builds.
 pub(crate) fn configure(config: &mut Config) -> Result<(), Failure> {
     let silos = config.data_dir.join("silos");
-    config.ingest.sources = ingest::demo_sources(&silos).map_err(Failure::usage)?;
+    config.ingest.sources = ingest::demo_sources(&silos, None).map_err(Failure::usage)?;
     Ok(())
 }
 

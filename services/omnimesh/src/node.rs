@@ -71,24 +71,22 @@ impl Node {
         let telemetry = Arc::new(mesh::telemetry::init(&config.telemetry).map_err(Failure::usage)?);
         let tls = config.data_dir.join("tls");
         let identity =
-            Identity::open(config.mesh.certificate.as_ref(), &tls, Clock::System).map_err(Failure::usage)?;
+            Identity::open(config.mesh.certificate.as_ref(), &tls, Clock::system()).map_err(Failure::usage)?;
         let has_edge = roles.iter().any(|role| role.name == "edge");
         let mut mesh = config.mesh.clone();
         let socket = mesh.listen.unix.get_or_insert_with(|| Whereabouts::socket(&config.data_dir)).clone();
         let mut server = ServerBuilder::new(mesh, roles::policy(), Some(identity));
-        let (logs, _) = server.shared::<Directory>();
-        let (consumers, _) = server.shared::<Consumers>();
         for role in roles {
             let peers = server.host(role.name);
             roles::register(role, config, &peers, &mut server).await.map_err(Failure::Usage)?;
         }
         if roles.iter().any(|role| role.name == "lake") {
-            let lake = lake::Config { root: config.lake_dir() };
-            lake::start(lake, &server.peers("lake"), &consumers).await.map_err(Failure::usage)?;
+            lake::start(&config.lake(), &server.peers("lake"), &mut server).map_err(Failure::usage)?;
         }
+        // Shared with whoever registered first, so asked for last.
+        let (logs, _) = server.shared::<Directory>();
+        let (consumers, _) = server.shared::<Consumers>();
         let server = server.build().await.map_err(Failure::usage)?;
-        let stop = CancellationToken::new();
-        let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
         let edge = match has_edge {
             true => Some(start_edge(config, roles, &socket, telemetry.clone()).await?),
             false => None,
@@ -101,6 +99,8 @@ impl Node {
         };
         let text = serde_json::to_vec_pretty(&whereabouts).map_err(Failure::usage)?;
         std::fs::write(Whereabouts::path(&config.data_dir), text).map_err(Failure::usage)?;
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
         Ok(Self {
             whereabouts,
             logs,

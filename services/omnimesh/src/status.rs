@@ -37,7 +37,7 @@ pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
         }
         _ => Vec::new(),
     };
-    let lake = lake::summary(&config.lake_dir()).await.map_err(|error| Failure::Failed(error.into()))?;
+    let lake = lake::summary(&config.lake().root).await.map_err(|error| Failure::Failed(error.into()))?;
     let status = Status { running, sources, lake };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::usage)?);

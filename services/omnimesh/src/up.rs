@@ -73,6 +73,6 @@ pub(crate) fn report(node: &Node, config: &Config) {
     }
     row("roles", node.whereabouts.roles.join(", "));
     row("databases", config.storage().url);
-    row("lake", config.lake_dir().display().to_string());
+    row("lake", config.lake().root.display().to_string());
     println!("{}", table(&["what", "where"], &[], rows));
 }

@@ -34,7 +34,7 @@ struct Report {
 
 pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
     let config = Config::load(&args.common, None)?;
-    let lake_dir = config.lake_dir();
+    let lake_dir = config.lake().root;
     let report = client::with_services(&config, |client| async move {
         let lake = lake::summary(&lake_dir).await?;
         let checks = check(client, &lake).await?;

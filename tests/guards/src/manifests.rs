@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use crate::workspace::{self, expect_none, packages};
+use crate::workspace::{self, Package, expect_none, packages};
 
 fn manifest(directory: &Path) -> Table {
     workspace::text(&directory.join("Cargo.toml")).unwrap_or_default().parse().expect("a manifest is TOML")
@@ -59,11 +59,14 @@ fn crates_are_called_as_their_directories() {
 fn architecture_names_every_crate() {
     let architecture = std::fs::read_to_string(workspace::root().join("ARCHITECTURE.md"))
         .expect("ARCHITECTURE.md at the project's root");
-    let unnamed =
-        packages().iter().filter(|package| !architecture.contains(&*package.directory.to_string_lossy()));
+    let unnamed = packages().iter().filter(|package| {
+        let Package { name, directory, .. } = package;
+        let marks = [format!("**{name}**"), format!("`{name}`"), format!("`{}`", directory.display())];
+        !marks.iter().any(|mark| architecture.contains(mark))
+    });
     expect_none(
         "ARCHITECTURE.md does not say what a crate is for",
-        "add a line on it to the code map, under the crate's directory",
+        "add a line on it to the code map, beginning with **its name**",
         unnamed.map(|package| package.directory.display()),
     );
 }

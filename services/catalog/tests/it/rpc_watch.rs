@@ -37,6 +37,7 @@ async fn changes(
 async fn watch_products_tells_what_stands_then_what_changes() {
     for sandbox in Sandbox::on_both_engines().await {
         sandbox.import(&[&["1", "2"].map(cheese)]).await;
+        sandbox.told(2).await;
         let mut stream = watch(&sandbox, from("")).await;
         let (initial, _) = changes(&mut stream, 2).await;
         assert_eq!(initial, ["1", "2"].map(|sku| (ChangeType::Initial, sku.to_owned())));
@@ -57,6 +58,7 @@ async fn watch_products_tells_what_stands_then_what_changes() {
 async fn watch_products_begins_now_unless_told_otherwise() {
     for sandbox in Sandbox::on_both_engines().await {
         sandbox.import(&[&[cheese("1")]]).await;
+        sandbox.told(1).await;
         let mut stream = watch(&sandbox, pb::WatchProductsRequest::default()).await;
         assert_eq!(next(&mut stream).await.change_type(), ChangeType::Bookmark);
         sandbox.import(&[&["1", "2"].map(cheese)]).await;
@@ -69,6 +71,7 @@ async fn watch_products_tells_every_initial_product() {
     for sandbox in Sandbox::on_both_engines().await {
         let products: Vec<_> = (10_000..12_500).map(|sku| cheese(&sku.to_string())).collect();
         sandbox.import(&[&products]).await;
+        sandbox.told(products.len()).await;
         let mut stream = watch(&sandbox, from("")).await;
         let expect: Vec<_> = products.into_iter().map(|product| (ChangeType::Initial, product.sku)).collect();
         assert_eq!(changes(&mut stream, expect.len()).await.0, expect);

@@ -90,12 +90,14 @@ impl Sandbox {
         Ok(self.client.clone().list_categories(request).await?.into_inner().categories)
     }
 
-    /// Every change that the events tell of, in order.
-    pub(crate) async fn told(&self) -> Vec<pb::Product> {
-        let request = StreamEventsRequest { domain: "catalog".to_owned(), ..Default::default() };
+    /// The first changes that the events tell of, once there are `count`: on PostgreSQL an event stays unseen while
+    /// any older transaction is open.
+    pub(crate) async fn told(&self, count: usize) -> Vec<pb::Product> {
+        let request = StreamEventsRequest { domain: "catalog".to_owned(), follow: true, ..Default::default() };
         let mut batches = self.events.clone().stream_events(request).await.expect("streamed").into_inner();
         let mut products = Vec::new();
-        while let Some(batch) = batches.message().await.expect("a batch") {
+        while products.len() < count {
+            let batch = batches.message().await.expect("a batch").expect("an endless stream");
             products.extend(batch.events.into_iter().map(|event| {
                 assert_eq!(event.r#type, "omnimesh.catalog.v1.ProductChanged");
                 let changed = pb::ProductChanged::decode(event.payload).expect("a ProductChanged");
@@ -113,8 +115,8 @@ pub(crate) fn reason(status: &tonic::Status) -> String {
 
 /// The fields at fault.
 pub(crate) fn fields(status: &tonic::Status) -> Vec<String> {
-    let details = status.get_details_bad_request().unwrap_or_default();
-    details.field_violations.into_iter().map(|violation| violation.field).collect()
+    let violations = status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+    violations.into_iter().map(|violation| violation.field).collect()
 }
 
 /// What a source says of a shredded cheese.
