@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray},
+    array::{
+        Array, ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+        TimestampMicrosecondArray,
+    },
     buffer::OffsetBuffer,
     datatypes::{Field, Schema},
     error::ArrowError,
@@ -79,7 +82,8 @@ pub(crate) fn time(name: &str, values: impl Iterator<Item = Option<prost_types::
 
 /// Records of several columns.
 pub(crate) fn record(name: &str, columns: Vec<Column>) -> Column {
-    let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().map(|column| (column.field, column.array)).unzip();
+    let (fields, arrays): (Vec<_>, Vec<_>) =
+        columns.into_iter().map(|column| (column.field, column.array)).unzip();
     Column::new(name, StructArray::new(fields.into(), arrays, None))
 }
 
@@ -91,6 +95,7 @@ pub(crate) fn list(name: &str, lengths: impl Iterator<Item = usize>, items: Colu
 
 /// Rows of several columns.
 pub(crate) fn batch(columns: Vec<Column>) -> Result<RecordBatch, ArrowError> {
-    let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().map(|column| (column.field, column.array)).unzip();
+    let (fields, arrays): (Vec<_>, Vec<_>) =
+        columns.into_iter().map(|column| (column.field, column.array)).unzip();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
 }

@@ -95,7 +95,14 @@ impl Store {
         let quarantine = self.root.join("_quarantine").join(name.layer().as_str()).join(name.as_str());
         let was_torn = heal::heal(&path, &quarantine)?;
         let dataset = self.load(&name).await?;
-        Ok(Table { name, path, dataset, was_torn, session: Arc::clone(&self.session), durable: Durable::default() })
+        Ok(Table {
+            name,
+            path,
+            dataset,
+            was_torn,
+            session: Arc::clone(&self.session),
+            durable: Durable::default(),
+        })
     }
 
     /// A table's rows in its newest version, with only the columns that `wanted` picks.
@@ -107,7 +114,8 @@ impl Store {
         let Some(dataset) = self.load(name).await? else { return Ok(None) };
         let failed = |error| failed(name, "read", error);
         let schema = Schema::from(dataset.schema());
-        let columns: Vec<_> = schema.fields().iter().filter(|field| wanted(field)).map(|field| field.name()).collect();
+        let columns: Vec<_> =
+            schema.fields().iter().filter(|field| wanted(field)).map(|field| field.name()).collect();
         let mut scan = dataset.scan();
         scan.project(&columns).map_err(failed)?;
         let batches = scan.try_into_stream().await.map_err(failed)?;
@@ -117,7 +125,8 @@ impl Store {
 
     async fn load(&self, name: &TableName) -> Result<Option<Dataset>, Error> {
         let path = name.path(&self.root);
-        let builder = DatasetBuilder::from_uri(path.to_string_lossy()).with_session(Arc::clone(&self.session));
+        let builder =
+            DatasetBuilder::from_uri(path.to_string_lossy()).with_session(Arc::clone(&self.session));
         match builder.load().await {
             Ok(dataset) => Ok(Some(dataset)),
             Err(LanceError::DatasetNotFound { .. } | LanceError::NotFound { .. }) => Ok(None),
@@ -145,7 +154,8 @@ impl Progress {
 
     fn of(transaction: &Transaction, domain: &str) -> Result<Option<Self>, Error> {
         let Some(properties) = &transaction.transaction_properties else { return Ok(None) };
-        let cursor = |kind| properties.get(&format!("omnimesh.{kind}.{domain}")).map(|text| text.parse()).transpose();
+        let cursor =
+            |kind| properties.get(&format!("omnimesh.{kind}.{domain}")).map(|text| text.parse()).transpose();
         let (Some(cursor), Some(settled)) = (cursor("cursor")?, cursor("settled")?) else { return Ok(None) };
         Ok(Some(Self { cursor, settled }))
     }
@@ -175,7 +185,9 @@ impl Table {
         for version in (1..=dataset.version().version).rev() {
             let transaction = dataset.read_transaction_by_version(version).await;
             let transaction = transaction.map_err(|error| failed(&self.name, "read", error))?;
-            if let Some(progress) = transaction.map(|found| Progress::of(&found, domain)).transpose()?.flatten() {
+            if let Some(progress) =
+                transaction.map(|found| Progress::of(&found, domain)).transpose()?.flatten()
+            {
                 return Ok(progress);
             }
         }
@@ -183,13 +195,19 @@ impl Table {
     }
 
     /// Commits a change together with the progress that it makes. All of it is on disk afterwards, or none.
-    pub(crate) async fn commit(&mut self, change: Change, progress: Progress, domain: &str) -> Result<(), Error> {
+    pub(crate) async fn commit(
+        &mut self,
+        change: Change,
+        progress: Progress,
+        domain: &str,
+    ) -> Result<(), Error> {
         let properties = progress.properties(domain);
         let transaction = self.write(change).await.map_err(|error| failed(&self.name, "written", error))?;
         let Some(mut transaction) = transaction else { return Ok(()) };
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
         self.durable.sync(&self.path).await?;
-        let dataset = self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
+        let dataset =
+            self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
         let fragments = dataset.count_fragments();
         self.dataset = Some(dataset);
         self.durable.sync(&self.path).await?;
@@ -250,13 +268,20 @@ impl Table {
 }
 
 async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<Transaction, LanceError> {
-    let params =
-        WriteParams { mode: WriteMode::Append, data_storage_version: Some(VERSION), ..WriteParams::default() };
+    let params = WriteParams {
+        mode: WriteMode::Append,
+        data_storage_version: Some(VERSION),
+        ..WriteParams::default()
+    };
     InsertBuilder::new(Arc::new(dataset.clone())).with_params(&params).execute_uncommitted(rows).await
 }
 
 /// One merge writes, replaces and deletes, so that no reader sees a half of it.
-async fn upsert(dataset: &Dataset, rows: RecordBatch, stale: &Stale) -> Result<Option<Transaction>, LanceError> {
+async fn upsert(
+    dataset: &Dataset,
+    rows: RecordBatch,
+    stale: &Stale,
+) -> Result<Option<Transaction>, LanceError> {
     let mut merge = MergeInsertBuilder::try_new(Arc::new(dataset.clone()), Vec::new())?;
     merge.when_matched(WhenMatched::UpdateAll).when_not_matched(WhenNotMatched::InsertAll);
     if !stale.values.is_empty() {
@@ -272,7 +297,8 @@ async fn upsert(dataset: &Dataset, rows: RecordBatch, stale: &Stale) -> Result<O
 }
 
 fn filter(stale: &Stale) -> String {
-    let values: Vec<_> = stale.values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect();
+    let values: Vec<_> =
+        stale.values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect();
     format!("{} IN ({})", stale.column, values.join(", "))
 }
 

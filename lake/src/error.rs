@@ -28,7 +28,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Lance refused to read or write a table.
-    #[error("lake table {table} could not be {action}: {source}; it goes on by itself once the cause is gone")]
+    #[error(
+        "lake table {table} could not be {action}: {source}; it goes on by itself once the cause is gone"
+    )]
     Table {
         /// The table.
         table: TableName,

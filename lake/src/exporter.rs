@@ -43,7 +43,12 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    pub(crate) fn new(table: &'static dyn Table, config: &Config, store: Arc<Store>, channel: Channel) -> Self {
+    pub(crate) fn new(
+        table: &'static dyn Table,
+        config: &Config,
+        store: Arc<Store>,
+        channel: Channel,
+    ) -> Self {
         Self {
             table,
             source: table.source(),
@@ -58,7 +63,11 @@ impl Exporter {
 
     /// Follows how far it is: everything up to there is on disk.
     pub(crate) fn position(&self) -> Position {
-        Position { consumer: self.source.consumer, domain: self.source.domain, cursor: self.position.subscribe() }
+        Position {
+            consumer: self.source.consumer,
+            domain: self.source.domain,
+            cursor: self.position.subscribe(),
+        }
     }
 
     /// Exports; whatever fails is logged and tried again. Dropped in the middle of a commit, the commit never happened
@@ -81,7 +90,8 @@ impl Exporter {
         let mut tables = Tables::open(&self.store, self.table).await?;
         self.position.send_replace(tables.settled);
         let peer = |status| PeerError::new(events::SERVICE, status);
-        let mut client = EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client =
+            EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut runs = client.stream_events(self.request(tables.settled)).await.map_err(peer)?.into_inner();
         let mut pending = Pending::default();
         let mut cursor = tables.settled;
@@ -110,7 +120,12 @@ impl Exporter {
     }
 
     /// Puts a run's events aside for their tables; returns the position after it.
-    fn hold(&self, run: StreamEventsResponse, tables: &Tables<'_>, pending: &mut Pending) -> Result<Cursor, Error> {
+    fn hold(
+        &self,
+        run: StreamEventsResponse,
+        tables: &Tables<'_>,
+        pending: &mut Pending,
+    ) -> Result<Cursor, Error> {
         pending.at_end = run.events.is_empty();
         for event in run.events {
             let (name, rows) = self.table.route(&event)?;
@@ -202,7 +217,12 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    async fn commit_table(&mut self, name: TableName, events: Vec<Event>, progress: Progress) -> Result<(), Error> {
+    async fn commit_table(
+        &mut self,
+        name: TableName,
+        events: Vec<Event>,
+        progress: Progress,
+    ) -> Result<(), Error> {
         let table = self.table;
         let change = tokio::task::spawn_blocking(move || table.change(&events)).await??;
         if !self.open.contains_key(&name) {

@@ -49,11 +49,14 @@ impl Layer {
             Self::Silver => ("use snake_case", snake_case && parts.len() == 1),
             Self::Gold => (
                 "use snake_case that begins with dim_, fct_ or agg_",
-                snake_case && parts.len() == 1 && ["dim_", "fct_", "agg_"].iter().any(|kind| name.starts_with(kind)),
+                snake_case
+                    && parts.len() == 1
+                    && ["dim_", "fct_", "agg_"].iter().any(|kind| name.starts_with(kind)),
             ),
-            Self::Features | Self::Embeddings => {
-                ("use snake_case, with at most one __ before a model or version", snake_case && parts.len() <= 2)
-            }
+            Self::Features | Self::Embeddings => (
+                "use snake_case, with at most one __ before a model or version",
+                snake_case && parts.len() <= 2,
+            ),
         }
     }
 }

@@ -26,8 +26,8 @@ pub struct TableSummary {
     /// A digest of the rows that does not depend on their order, nor on generated ids and recorded times: equal for two
     /// runs over the same sources.
     pub digest: String,
-    /// The sum of every column of whole numbers, and the number of items in every column of lists, by path, such as
-    /// `total_minor`, `lines` and `lines.quantity`.
+    /// By path, such as `total_minor`, `is_current`, `lines` and `lines.quantity`: the sum of every column of whole
+    /// numbers, how often a column of truth values is true, and the number of items in every column of lists.
     pub sums: BTreeMap<String, i64>,
 }
 
@@ -62,7 +62,8 @@ struct Total {
 
 impl Total {
     fn add(mut self, batch: &RecordBatch) -> Result<Self, Error> {
-        let fields = batch.schema_ref().fields().iter().map(|field| SortField::new(field.data_type().clone()));
+        let fields =
+            batch.schema_ref().fields().iter().map(|field| SortField::new(field.data_type().clone()));
         let rows = RowConverter::new(fields.collect())?.convert_columns(batch.columns())?;
         for row in &rows {
             let hash = Sha256::digest(row.as_ref());
@@ -80,6 +81,7 @@ impl Total {
     fn sum(&mut self, path: &str, column: &dyn Array) {
         match column.data_type() {
             DataType::Int64 => self.count(path, sum(column.as_primitive::<Int64Type>()).unwrap_or(0)),
+            DataType::Boolean => self.count(path, column.as_boolean().true_count() as i64),
             DataType::Struct(fields) => {
                 for (field, column) in fields.iter().zip(column.as_struct().columns()) {
                     self.sum(&format!("{path}.{}", field.name()), column);
@@ -88,7 +90,8 @@ impl Total {
             DataType::List(_) => {
                 let lists = column.as_list::<i32>();
                 let offsets = lists.value_offsets();
-                let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
+                let (first, last) =
+                    (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
                 self.count(path, i64::from(last - first));
                 self.sum(path, &lists.values().slice(first as usize, (last - first) as usize));
             }

@@ -79,9 +79,13 @@ impl Stale {
 /// The newest event of each subject, in commit order.
 fn newest<M: Message + Default>(event_type: &'static str, events: &[Event]) -> Result<Vec<Newest<M>>, Error> {
     let mut seen = HashSet::new();
-    let mut newest: Vec<_> = events.iter().rev().filter(|event| seen.insert(event.subject.as_str())).collect();
+    let mut newest: Vec<_> =
+        events.iter().rev().filter(|event| seen.insert(event.subject.as_str())).collect();
     newest.reverse();
-    newest.into_iter().map(|event| Ok(Newest { payload: decode(event_type, event)?, event: event.clone() })).collect()
+    newest
+        .into_iter()
+        .map(|event| Ok(Newest { payload: decode(event_type, event)?, event: event.clone() }))
+        .collect()
 }
 
 /// The last word on a subject.

@@ -56,7 +56,12 @@ impl Table for Bronze {
 }
 
 /// Rows for the records of a batch, of which the first is the event's `first`th.
-fn unaltered(event: &Event, landed: &RecordsLanded, records: &RecordBatch, first: usize) -> Result<RecordBatch, Error> {
+fn unaltered(
+    event: &Event,
+    landed: &RecordsLanded,
+    records: &RecordBatch,
+    first: usize,
+) -> Result<RecordBatch, Error> {
     let count = records.num_rows();
     let position = strings(event, records, "position")?;
     let payload = strings(event, records, "payload")?;
@@ -79,7 +84,8 @@ fn unaltered(event: &Event, landed: &RecordsLanded, records: &RecordBatch, first
 }
 
 fn strings(event: &Event, records: &RecordBatch, name: &str) -> Result<StringArray, Error> {
-    let invalid = || Error::Event { id: event.id.clone(), reason: format!("its records lack the text `{name}`") };
+    let invalid =
+        || Error::Event { id: event.id.clone(), reason: format!("its records lack the text `{name}`") };
     let column = cast(records.column_by_name(name).ok_or_else(invalid)?, &DataType::Utf8)?;
     let strings = column.as_any().downcast_ref::<StringArray>().filter(|strings| strings.null_count() == 0);
     strings.cloned().ok_or_else(invalid)

@@ -80,16 +80,17 @@ fn periods(golden_id: &str, history: Vec<CustomerVersion>, event: &Event) -> Res
     }
     let starts: Vec<_> = versions.iter().map(|(valid_from, _)| *valid_from).skip(1).collect();
     let ends = starts.into_iter().map(Some).chain([None]);
-    let periods = versions.into_iter().zip(ends).zip(1..).map(|(((valid_from, profile), valid_to), version)| Period {
-        user_sk: format!("{golden_id}:{valid_from}"),
-        golden_id: golden_id.to_owned(),
-        version,
-        valid_from,
-        valid_to,
-        recorded_from: event.record_time,
-        hash_diff: hash_diff(&profile),
-        profile,
-    });
+    let periods =
+        versions.into_iter().zip(ends).zip(1..).map(|(((valid_from, profile), valid_to), version)| Period {
+            user_sk: format!("{golden_id}:{valid_from}"),
+            golden_id: golden_id.to_owned(),
+            version,
+            valid_from,
+            valid_to,
+            recorded_from: event.record_time,
+            hash_diff: hash_diff(&profile),
+            profile,
+        });
     Ok(periods.collect())
 }
 
@@ -130,7 +131,10 @@ fn rows(periods: &[Period]) -> Result<RecordBatch, Error> {
         time("valid_from", periods.iter().map(|period| Some(period.valid_from))),
         time("valid_to", periods.iter().map(|period| period.valid_to)),
         time("recorded_from", periods.iter().map(|period| period.recorded_from)).volatile(),
-        Column::new("is_current", BooleanArray::from_iter(periods.iter().map(|period| Some(period.valid_to.is_none())))),
+        Column::new(
+            "is_current",
+            BooleanArray::from_iter(periods.iter().map(|period| Some(period.valid_to.is_none()))),
+        ),
         optional_text("given_name", profiles().map(|profile| profile.given_name.as_str())),
         optional_text("family_name", profiles().map(|profile| profile.family_name.as_str())),
         optional_text("email", profiles().map(|profile| profile.email.as_str())),

@@ -11,7 +11,9 @@ use crate::{sandbox::Sandbox, world};
 pub(crate) fn files(directory: &Path) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(directory) else { return BTreeSet::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
-    paths.flat_map(|path| if path.is_dir() { files(&path) } else { [path.display().to_string()].into() }).collect()
+    paths
+        .flat_map(|path| if path.is_dir() { files(&path) } else { [path.display().to_string()].into() })
+        .collect()
 }
 
 fn assert_holds(summaries: &[TableSummary], expected: &world::Expected) {

@@ -4,4 +4,3 @@ mod crash;
 mod export;
 mod sandbox;
 mod world;
-mod perf;

@@ -56,7 +56,7 @@ impl Sandbox {
             events::serve(&mut server, self.logs[domain].1.clone());
         }
         let (consumers, _) = server.shared::<Consumers>();
-        let config = Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: if std::env::var_os("PERF").is_some() { 64 } else { 1 }, ..Config::default() };
+        let config = Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: 1, ..Config::default() };
         lake::start(&config, &peers, &mut server).unwrap();
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();

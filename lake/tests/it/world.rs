@@ -80,8 +80,10 @@ fn records(number: usize) -> Vec<u8> {
     let fields = ["position", "payload"].map(|name| Field::new(name, DataType::Utf8, false));
     let schema = Schema::new(fields.to_vec());
     let positions: StringArray = (0..RECORDS).map(|row| Some(row.to_string())).collect();
-    let payloads: StringArray = (0..RECORDS).map(|row| Some(format!("{{\"landing\":{number},\"row\":{row}}}"))).collect();
-    let batch = RecordBatch::try_new(schema.clone().into(), vec![positions.into_array(), payloads.into_array()]);
+    let payloads: StringArray =
+        (0..RECORDS).map(|row| Some(format!("{{\"landing\":{number},\"row\":{row}}}"))).collect();
+    let batch =
+        RecordBatch::try_new(schema.clone().into(), vec![positions.into_array(), payloads.into_array()]);
     let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
     writer.write(&batch.unwrap()).unwrap();
     writer.into_inner().unwrap()
@@ -100,7 +102,7 @@ impl IntoArray for StringArray {
 /// Each customer's history grows, and is now and then written anew; every tenth becomes a part of its neighbour.
 fn customers(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
     let mut events = Vec::new();
-    let mut rows = 0;
+    let (mut rows, mut current) = (0, 0);
     for number in 0..CUSTOMERS {
         let is_merged = number % 10 == 9;
         let mut starts: Vec<i64> = Vec::new();
@@ -116,9 +118,11 @@ fn customers(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> 
             events.push(customer(number, &[], true));
         } else {
             rows += starts.len() as i64;
+            current += 1;
         }
     }
-    expected.insert("users_scd", BTreeMap::from([("", rows), ("loyalty_cards", rows), ("source_refs", rows)]));
+    let sums = [("", rows), ("is_current", current), ("loyalty_cards", rows), ("source_refs", rows)];
+    expected.insert("users_scd", BTreeMap::from(sums));
     events
 }
 
@@ -128,18 +132,24 @@ fn customer(number: usize, starts: &[i64], is_merged: bool) -> NewEvent {
         golden_id: golden_id.clone(),
         given_name: "Ada".to_owned(),
         email: format!("ada{number}.{start}@example.com"),
-        address: (number % 2 == 0).then(|| Address { street: format!("{start} Main St"), ..Address::default() }),
+        address: (number % 2 == 0)
+            .then(|| Address { street: format!("{start} Main St"), ..Address::default() }),
         loyalty_cards: vec![format!("card-{number}")],
         source_refs: source("shop", number).into_iter().collect(),
-        provenance: [("email".to_owned(), Provenance {
-            source: source("shop", number),
-            update_time: at(start),
-            rule: "MOST_RECENT".to_owned(),
-        })]
+        provenance: [(
+            "email".to_owned(),
+            Provenance {
+                source: source("shop", number),
+                update_time: at(start),
+                rule: "MOST_RECENT".to_owned(),
+            },
+        )]
         .into(),
         ..Customer::default()
     };
-    let history = starts.iter().map(|start| CustomerVersion { valid_from_time: at(*start), customer: Some(profile(*start)) });
+    let history = starts
+        .iter()
+        .map(|start| CustomerVersion { valid_from_time: at(*start), customer: Some(profile(*start)) });
     let merged_into = if is_merged { format!("golden-{}", number - 1) } else { String::new() };
     let customer = Customer { golden_id: golden_id.clone(), merged_into, ..Customer::default() };
     let payload = CustomerChanged { customer: Some(customer), history: history.collect() };
@@ -154,21 +164,26 @@ fn orders(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
         if number % 20 == 0 {
             orders[number].merged_into = format!("order-{}", number + 1);
         } else {
-            orders[number].sources.push(OrderSource { source: source("marketplace", number), ..OrderSource::default() });
+            orders[number]
+                .sources
+                .push(OrderSource { source: source("marketplace", number), ..OrderSource::default() });
             orders[number].total_minor += 1;
         }
         events.push(order_changed(&orders[number]));
     }
     orders.retain(|order| order.merged_into.is_empty());
     let lines = || orders.iter().flat_map(|order| &order.lines);
-    expected.insert("orders_unified", BTreeMap::from([
-        ("", orders.len() as i64),
-        ("total_minor", orders.iter().map(|order| order.total_minor).sum()),
-        ("lines", lines().count() as i64),
-        ("lines.quantity", lines().map(|line| line.quantity).sum()),
-        ("lines.amount_minor", lines().map(|line| line.amount_minor).sum()),
-        ("source_refs", orders.iter().map(|order| order.sources.len() as i64).sum()),
-    ]));
+    expected.insert(
+        "orders_unified",
+        BTreeMap::from([
+            ("", orders.len() as i64),
+            ("total_minor", orders.iter().map(|order| order.total_minor).sum()),
+            ("lines", lines().count() as i64),
+            ("lines.quantity", lines().map(|line| line.quantity).sum()),
+            ("lines.amount_minor", lines().map(|line| line.amount_minor).sum()),
+            ("source_refs", orders.iter().map(|order| order.sources.len() as i64).sum()),
+        ]),
+    );
     events
 }
 
@@ -187,7 +202,11 @@ fn order(random: &mut ChaCha8Rng, number: usize) -> Order {
         currency_code: "USD".to_owned(),
         total_minor: lines.iter().map(|line| line.amount_minor).sum(),
         lines,
-        sources: vec![OrderSource { source: source("shop", number), role: "ORIGIN".to_owned(), ..OrderSource::default() }],
+        sources: vec![OrderSource {
+            source: source("shop", number),
+            role: "ORIGIN".to_owned(),
+            ..OrderSource::default()
+        }],
         ..Order::default()
     }
 }
@@ -218,7 +237,10 @@ fn stocks(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
         }
     }
     let stocks = STOCKS as i64;
-    expected.insert("inventory_snapshots", BTreeMap::from([("", stocks), ("on_hand", on_hand), ("ledger_seq", 3 * stocks)]));
+    expected.insert(
+        "inventory_snapshots",
+        BTreeMap::from([("", stocks), ("on_hand", on_hand), ("ledger_seq", 3 * stocks)]),
+    );
     events
 }
 
@@ -237,32 +259,4 @@ pub(crate) async fn publish_stock(sandbox: &Sandbox, number: i64) -> i64 {
     });
     sandbox.publish("inventory", &stocks, 2).await;
     number
-}
-pub(crate) async fn perf(sandbox: &Sandbox) {
-    let mut random = ChaCha8Rng::seed_from_u64(9);
-    for portion in 0..156 {
-        let orders: Vec<_> = (0..1000).map(|n| { let mut o = order(&mut random, portion * 1000 + n); while o.lines.len() < 10 { let l = o.lines[0].clone(); o.lines.push(l); } order_changed(&o) }).collect();
-        sandbox.publish("order", &orders, 1000).await;
-    }
-    let tables = [("shop","orders"),("shop","order_lines"),("pos","transactions"),("events","clicks"),("stock","counts")];
-    for n in 0..2100 {
-        let (system, entity) = tables[n / 420];
-        let fields = ["position", "payload"].map(|name| Field::new(name, DataType::Utf8, false));
-        let schema = Schema::new(fields.to_vec());
-        let positions: StringArray = (0..1000).map(|row| Some(format!("{n}:{row}"))).collect();
-        let payloads: StringArray = (0..1000).map(|row| Some(format!("{{\"basket_id\":\"{}\",\"product_id\":\"{}\",\"quantity\":{},\"amount\":{},\"store\":\"{}\",\"household\":\"{}\",\"time\":\"2017-01-01T{row}:00Z\",\"discount\":\"0.00\",\"coupon\":\"0.00\"}}", n*1000+row, random.random_range(0..92000), random.random_range(1..4), random.random_range(1..10000), n % 300, row % 2469))).collect();
-        let batch = RecordBatch::try_new(schema.clone().into(), vec![positions.into_array(), payloads.into_array()]).unwrap();
-        let options = arrow::ipc::writer::IpcWriteOptions::default().try_with_compression(Some(arrow::ipc::CompressionType::ZSTD)).unwrap();
-        let mut writer = StreamWriter::try_new_with_options(Vec::new(), &schema, options).unwrap();
-        writer.write(&batch).unwrap();
-        let payload = RecordsLanded { system: system.into(), entity: entity.into(), object: "o".into(), record_count: 1000, read_time: at(1), records: writer.into_inner().unwrap().into(), first_position: 0 };
-        sandbox.publish("ingest", &[changed("omnimesh.ingest.v1.RecordsLanded", "sources/x".into(), &payload)], 1).await;
-    }
-    let mut expected = Expected::new();
-    let c = customers(&mut random, &mut expected);
-    sandbox.publish("customer", &c, 1000).await;
-    for portion in 0..200 {
-        let stocks: Vec<_> = (0..1000).map(|n| { let stock = Stock { sku: (portion * 1000 + n).to_string(), location_id: "1".into(), on_hand: 5, ledger_sequence: 1, update_time: at(5), ..Stock::default() }; changed("omnimesh.inventory.v1.StockChanged", format!("locations/1/stocks/{}", stock.sku), &StockChanged { stock: Some(stock), movements: vec![] }) }).collect();
-        sandbox.publish("inventory", &stocks, 1000).await;
-    }
 }
