@@ -66,18 +66,16 @@ impl Keys {
     }
 }
 
-/// None where the content says too little: no goods at all, or one line for nothing.
+/// None where there is no content.
 fn content(record: &SourceOrder) -> Option<Content> {
-    let total = record.total_minor();
-    let has_goods = record.lines.iter().any(|line| line.quantity != 0);
-    if !has_goods || (record.lines.len() < 2 && total <= 0) {
+    if record.lines.is_empty() {
         return None;
     }
     let mut goods: Vec<_> = record.lines.iter().map(|line| (line.sku.as_str(), line.quantity)).collect();
     goods.sort_unstable();
     let mut digest = Sha256::new();
     digest.update(record.currency.to_string());
-    digest.update(total.to_le_bytes());
+    digest.update(record.total_minor().to_le_bytes());
     for (sku, quantity) in goods {
         digest.update(sku);
         digest.update([0]);
