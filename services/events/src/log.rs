@@ -66,9 +66,16 @@ impl Log {
         store::publish(tx, events, Timestamp::now()).await
     }
 
-    /// The position after the last event that is committed.
+    /// How far it can be read: nothing will ever come before this position. Who follows from here misses nothing, but
+    /// on PostgreSQL an event that is already committed may still lie behind it.
     pub async fn head(&self) -> Result<Cursor, Error> {
         store::head(&self.database).await
+    }
+
+    /// The position after the last event that is committed: a reader that got there has seen whatever was committed
+    /// before. Not a place to begin at, because a transaction that is still open may come before it.
+    pub async fn committed(&self) -> Result<Cursor, Error> {
+        store::committed(&self.database).await
     }
 
     /// The next run of events after `after`, of `types` if any are given.

@@ -51,23 +51,36 @@ pub(super) async fn publish(tx: &mut Tx, events: &[NewEvent], record_time: Times
 
 /// The newest position that no open transaction can still come before.
 async fn horizon(connection: &mut AnyConnection, engine: Engine) -> Result<Cursor, storage::Error> {
-    let sql = match engine {
-        Engine::Sqlite => "SELECT tx, seq FROM outbox ORDER BY seq DESC LIMIT 1",
-        Engine::Postgres => {
-            "SELECT tx, seq FROM outbox WHERE tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
-             ORDER BY tx DESC, seq DESC LIMIT 1"
-        }
+    let closed = match engine {
+        // One writer at a time: what is committed is closed.
+        Engine::Sqlite => "",
+        Engine::Postgres => " WHERE tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
     };
-    let row = sqlx::query(sql).fetch_optional(connection).await?;
-    Ok(match row {
+    newest(connection, engine, closed).await
+}
+
+async fn newest(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    condition: &'static str,
+) -> Result<Cursor, storage::Error> {
+    let mut statement = Statement::new("SELECT tx, seq FROM outbox");
+    statement.push(condition).push(match engine {
+        Engine::Sqlite => " ORDER BY seq DESC LIMIT 1",
+        Engine::Postgres => " ORDER BY tx DESC, seq DESC LIMIT 1",
+    });
+    Ok(match statement.fetch_optional(connection).await? {
         Some(row) => Cursor { tx: row.try_get(0)?, seq: row.try_get(1)? },
         None => Cursor::START,
     })
 }
 
 pub(super) async fn head(database: &Database) -> Result<Cursor, Error> {
-    let mut reader = database.reader().await?;
-    Ok(horizon(&mut reader, database.engine()).await?)
+    Ok(horizon(&mut *database.reader().await?, database.engine()).await?)
+}
+
+pub(super) async fn committed(database: &Database) -> Result<Cursor, Error> {
+    Ok(newest(&mut *database.reader().await?, database.engine(), "").await?)
 }
 
 pub(super) async fn read(database: &Database, after: Cursor, types: &[String]) -> Result<Batch, Error> {

@@ -93,9 +93,9 @@ impl Sandbox {
         let mut tx = self.database.begin().await.expect("begin");
         self.orders.publish(&mut tx, &events).await.expect("published");
         tx.commit().await.expect("committed");
-        let head = self.orders.head().await.expect("head");
+        let committed = self.orders.committed().await.expect("committed");
         let mut position = self.consumers.positions().remove(0).cursor;
-        let booked = tokio::time::timeout(Duration::from_secs(30), position.wait_for(|cursor| *cursor >= head));
+        let booked = tokio::time::timeout(Duration::from_secs(30), position.wait_for(|cursor| *cursor >= committed));
         booked.await.expect("booked in time").expect("the consumer runs");
     }
 }
