@@ -23,7 +23,8 @@ enum Command {
     /// Run chosen roles in this process; the others are found through `[mesh.peers]`.
     #[command(after_help = "Example:\n  omnimesh serve --role order,customer --config omnimesh.toml")]
     Serve(ServeArgs),
-    /// Show what runs where, how far the sources are and what the lake holds. Exit code 1 if nothing runs.
+    /// Show what runs where, how far the sources are, what waits in quarantine and what the lake holds. Exit code 1 if
+    /// nothing runs or something is in quarantine.
     #[command(after_help = "Example:\n  omnimesh status --data-dir omnimesh-data --json")]
     Status(ReadArgs),
     /// Check the invariants of what is loaded, a line each. Exit code 1 if one does not hold.

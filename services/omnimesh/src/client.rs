@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use hyper_util::rt::TokioIo;
 use mesh::{CONSUMER_HEADER, PERMISSIONS_HEADER};
 use tokio::net::UnixStream;
@@ -20,6 +20,7 @@ use crate::{
     error::Failure,
     node::{Node, Whereabouts},
     roles::ROLES,
+    settle::settle,
 };
 
 /// A channel to the services of the node that runs on a data directory.
@@ -61,12 +62,20 @@ where
     if Whereabouts::read(&config.data_dir).is_some() {
         return Ok(read(connect(&config.data_dir).await?).await?);
     }
+    if !config.data_dir.is_dir() {
+        return Err(Failure::Usage(anyhow!(
+            "there is no data directory {}: `omnimesh up --data-dir {0}` makes it",
+            config.data_dir.display()
+        )));
+    }
     let services: Vec<_> = ROLES.iter().filter(|role| role.name != "edge").collect();
     let node = Node::start(config, &services).await?;
-    let outcome = match connect(&config.data_dir).await {
-        Ok(client) => read(client).await,
-        Err(error) => Err(error),
+    let outcome = async {
+        // What an earlier process left half-told is told first.
+        settle(&node.logs, &node.consumers).await?;
+        read(connect(&config.data_dir).await?).await
     };
+    let outcome = outcome.await;
     node.shutdown().await?;
     Ok(outcome?)
 }

@@ -114,13 +114,28 @@ impl Config {
             config.edge.listen = addresses.listen.unwrap_or(config.edge.listen);
             config.edge.admin = addresses.admin.unwrap_or(config.edge.admin);
         }
+        // A directory that holds the demo keeps its sources, whoever looks at it.
+        if config.ingest.sources.is_empty() && config.silos().is_dir() {
+            config.add_demo()?;
+        }
         Ok(config)
+    }
+
+    /// Points ingest at the silos that the demo builds.
+    pub(crate) fn add_demo(&mut self) -> Result<(), Failure> {
+        self.ingest.sources = ingest::demo_sources(&self.silos(), None).map_err(Failure::usage)?;
+        Ok(())
     }
 
     /// Where the services' databases are.
     pub(crate) fn storage(&self) -> storage::Config {
         let default = || storage::Config { url: format!("sqlite:{}", self.data_dir.join("db").display()) };
         self.storage.clone().unwrap_or_else(default)
+    }
+
+    /// Where the demo's silos are.
+    pub(crate) fn silos(&self) -> PathBuf {
+        self.data_dir.join("silos")
     }
 
     /// The lake's; a relative directory is below the data directory.

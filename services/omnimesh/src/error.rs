@@ -9,15 +9,15 @@ pub(crate) enum Failure {
     Usage(anyhow::Error),
     /// Something ran and failed.
     Failed(anyhow::Error),
-    /// The command said everything itself; only the exit code is left to give.
-    Unsound,
+    /// The command ran and found something that wants a person: what it is.
+    Unsound(String),
 }
 
 impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) | Self::Unsound => ExitCode::from(1),
+            Self::Failed(_) | Self::Unsound(_) => ExitCode::from(1),
         }
     }
 
@@ -32,7 +32,7 @@ impl fmt::Display for Failure {
         match self {
             // The chain in one line: what failed, then why.
             Self::Usage(error) | Self::Failed(error) => write!(f, "{error:#}"),
-            Self::Unsound => f.write_str("not everything is sound; see above"),
+            Self::Unsound(finding) => f.write_str(finding),
         }
     }
 }

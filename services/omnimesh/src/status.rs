@@ -1,6 +1,10 @@
 //! `omnimesh status`: what runs where, how far the sources are, what the lake holds.
 
-use omnimesh_proto::ingest::v1::{ListSourcesRequest, Source, ingest_service_client::IngestServiceClient};
+use std::collections::HashSet;
+
+use omnimesh_proto::ingest::v1::{
+    ListQuarantinedRecordsRequest, ListSourcesRequest, Source, ingest_service_client::IngestServiceClient,
+};
 use serde::Serialize;
 
 use crate::{
@@ -16,6 +20,7 @@ use crate::{
 struct Status {
     running: Option<Whereabouts>,
     sources: Vec<Entity>,
+    quarantine: Vec<Quarantined>,
     lake: Vec<lake::TableSummary>,
 }
 
@@ -28,23 +33,35 @@ struct Entity {
     quarantined: i64,
 }
 
+/// A record that waits in quarantine.
+#[derive(Debug, Serialize)]
+struct Quarantined {
+    name: String,
+    system: String,
+    entity: String,
+    position: String,
+    reason: String,
+}
+
 pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
     let config = Config::load(&args.common, None)?;
     let running = Whereabouts::read(&config.data_dir);
-    let sources = match &running {
-        Some(node) if node.roles.iter().any(|role| role == "ingest") => {
-            entities(sources(client::connect(&config.data_dir).await?).await?)
-        }
-        _ => Vec::new(),
-    };
+    let (sources, quarantine) = client::with_services(&config, |client| async move {
+        Ok((entities(sources(client.clone()).await?), quarantine(client).await?))
+    })
+    .await?;
     let lake = lake::summary(&config.lake().root).await.map_err(|error| Failure::Failed(error.into()))?;
-    let status = Status { running, sources, lake };
+    let status = Status { running, sources, quarantine, lake };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::usage)?);
     } else {
         print(&status, &config);
     }
-    if status.running.is_some() { Ok(()) } else { Err(Failure::Unsound) }
+    match (&status.running, status.quarantine.len()) {
+        (Some(_), 0) => Ok(()),
+        (None, 0) => Err(Failure::Unsound(format!("nothing runs on {}", config.data_dir.display()))),
+        (_, waiting) => Err(Failure::Unsound(format!("{waiting} records wait in quarantine"))),
+    }
 }
 
 /// Every source, with what came of each of its entities.
@@ -57,6 +74,26 @@ pub(crate) async fn sources(client: client::Client) -> anyhow::Result<Vec<Source
         sources.extend(page.sources);
         if page.next_page_token.is_empty() {
             return Ok(sources);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+async fn quarantine(client: client::Client) -> anyhow::Result<Vec<Quarantined>> {
+    let mut client = IngestServiceClient::new(client).max_decoding_message_size(mesh::MAX_MESSAGE_BYTES);
+    let mut quarantine = Vec::new();
+    let mut request = ListQuarantinedRecordsRequest { page_size: 1_000, ..ListQuarantinedRecordsRequest::default() };
+    loop {
+        let page = client.list_quarantined_records(request.clone()).await?.into_inner();
+        quarantine.extend(page.records.into_iter().map(|record| Quarantined {
+            name: record.name,
+            system: record.system,
+            entity: record.entity,
+            position: record.position,
+            reason: record.reason,
+        }));
+        if page.next_page_token.is_empty() {
+            return Ok(quarantine);
         }
         request.page_token = page.next_page_token;
     }
@@ -91,6 +128,15 @@ fn print(status: &Status, config: &Config) {
             vec![row.system.clone(), row.entity.clone(), count(row.landed), count(row.applied), count(row.quarantined)]
         });
         println!("{}", table(&["source", "entity", "landed", "applied", "quarantined"], &[2, 3, 4], rows));
+    }
+    if !status.quarantine.is_empty() {
+        let mut seen = HashSet::new();
+        let first = status.quarantine.iter().filter(|record| seen.insert((&record.system, &record.entity)));
+        let rows = first.map(|record| {
+            vec![record.system.clone(), record.entity.clone(), record.position.clone(), record.reason.clone()]
+        });
+        println!("In quarantine, for example (--json shows every record):");
+        println!("{}", table(&["source", "entity", "record", "reason"], &[], rows));
     }
     if !status.lake.is_empty() {
         let rows = status.lake.iter().map(|row| {

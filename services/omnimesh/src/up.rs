@@ -14,7 +14,7 @@ use crate::{
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let mut config = Config::load(&args.common, Some(&args.addresses))?;
     if args.demo {
-        demo::configure(&mut config)?;
+        config.add_demo()?;
     }
     let interrupt = interrupt()?;
     tokio::pin!(interrupt);

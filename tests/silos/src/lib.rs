@@ -85,6 +85,11 @@ struct Marker {
     summary: Summary,
 }
 
+/// What the complete silos in `directory` hold; none if there are none.
+pub fn summary(directory: &Path) -> Result<Option<Summary>, Error> {
+    Ok(existing(directory)?.map(|marker| marker.summary))
+}
+
 /// All that the silos are written from.
 struct World {
     seed: u64,

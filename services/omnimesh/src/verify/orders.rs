@@ -8,16 +8,11 @@ use crate::client::Client;
 
 const PAGE: i32 = 1_000;
 
-/// What one silo contributed.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Silo {
-    /// Source records.
+/// What one system's records say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sums {
     pub(super) records: i64,
-    /// Orders that were placed there.
-    pub(super) orders: i64,
-    /// Lines of these orders.
     pub(super) lines: i64,
-    /// What these orders come to.
     pub(super) total_minor: i64,
 }
 
@@ -32,7 +27,7 @@ pub(super) struct Totals {
     pub(super) doubled: i64,
     /// Orders of the web shop or a marketplace, which know their customers, without one.
     pub(super) unlinked: i64,
-    pub(super) silos: BTreeMap<String, Silo>,
+    pub(super) systems: BTreeMap<String, Sums>,
     seen: HashSet<(String, String)>,
 }
 
@@ -60,15 +55,11 @@ impl Totals {
         let knows_customer = matches!(order.channel(), Channel::Web | Channel::Marketplace);
         self.unlinked += i64::from(knows_customer && order.golden_id.is_empty());
         for source in order.sources {
-            let is_origin = source.role == "ORIGIN";
             let Some(record) = source.source else { continue };
-            let silo = self.silos.entry(record.system.clone()).or_default();
-            silo.records += 1;
-            if is_origin {
-                silo.orders += 1;
-                silo.lines += lines;
-                silo.total_minor += order.total_minor;
-            }
+            let sums = self.systems.entry(record.system.clone()).or_default();
+            sums.records += 1;
+            sums.lines += source.line_count;
+            sums.total_minor += source.total_minor;
             self.doubled += i64::from(!self.seen.insert((record.system, record.id)));
         }
     }

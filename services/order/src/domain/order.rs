@@ -47,6 +47,8 @@ pub(crate) struct Source {
     pub(crate) origin: bool,
     pub(crate) rule: Option<MatchRule>,
     pub(crate) version: i64,
+    pub(crate) line_count: usize,
+    pub(crate) total_minor: i64,
 }
 
 /// What was bought, and how.
@@ -102,6 +104,8 @@ pub(crate) fn unify<'s>(sightings: impl IntoIterator<Item = &'s Sighting>) -> Op
         origin: index == 0,
         rule: sighting.rule,
         version: sighting.record.version,
+        line_count: sighting.record.lines.len(),
+        total_minor: sighting.record.total_minor(),
     };
     let purchase = Purchase {
         channel: origin.channel,

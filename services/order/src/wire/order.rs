@@ -90,6 +90,8 @@ impl From<Source> for pb::OrderSource {
             role: if source.origin { "ORIGIN" } else { "COPY" }.to_owned(),
             match_rule: match_rule.into(),
             version: source.version,
+            line_count: source.line_count as i64,
+            total_minor: source.total_minor,
         }
     }
 }
