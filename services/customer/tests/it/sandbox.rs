@@ -29,7 +29,6 @@ pub(crate) struct Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        self.consumers.shutdown_token().cancel();
         self.server.abort();
     }
 }
