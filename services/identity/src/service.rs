@@ -74,8 +74,9 @@ impl Service {
             store::add_versions(tx.connection()?, &fresh).await?;
             let affected = self.rekey(&mut tx, &before, &after).await?;
             self.reconcile(&mut tx, affected, now).await?;
-            tx.commit().await?;
         }
+        // Even if nothing was new: what made it known may not be durable yet.
+        tx.commit().await?;
         Ok(Imported { accepted: fresh.len(), unchanged: delivered - fresh.len() })
     }
 

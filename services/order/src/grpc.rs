@@ -2,14 +2,21 @@
 
 use std::pin::Pin;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use mesh::status;
 use omnimesh_proto::order::v1::{self as pb, order_service_server::OrderService};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Error, service::Service, wire};
+use crate::{
+    Error,
+    service::{Imported, Service},
+    wire,
+};
 
 const DOMAIN: &str = "order";
+
+/// Portions of an import under way: while one waits for the disk, the next is decoded and worked on.
+const PORTIONS: usize = 2;
 
 pub(crate) struct Grpc(Service);
 
@@ -29,11 +36,13 @@ impl OrderService for Grpc {
         &self,
         request: Request<Streaming<pb::ImportOrdersRequest>>,
     ) -> Result<Response<pb::ImportOrdersResponse>, Status> {
-        let portions = request.into_inner().map(|portion| {
+        let import = |portion: Result<pb::ImportOrdersRequest, Status>| async {
             let portion = portion.map_err(|status| Error::StreamBroken(status.message().to_owned()))?;
-            Ok(wire::import_orders(portion)?)
-        });
-        let imported = self.0.import_orders(portions).await.map_err(refuse)?;
+            self.0.import_orders(wire::import_orders(portion)?).await
+        };
+        let portions = request.into_inner().map(import).buffered(PORTIONS);
+        let sum = |sum: Imported, portion: Imported| async move { Ok(sum + portion) };
+        let imported = portions.try_fold(Imported::default(), sum).await.map_err(refuse)?;
         Ok(Response::new(imported.into()))
     }
 

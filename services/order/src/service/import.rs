@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::{Stream, TryStreamExt};
 use storage::Tx;
 use types::SourceRef;
 
@@ -31,37 +30,8 @@ impl std::ops::Add for Imported {
 }
 
 impl Service {
-    /// Takes in portions, one after the other; all are durable when this returns.
-    pub(crate) async fn import_orders(
-        &self,
-        portions: impl Stream<Item = Result<Vec<SourceOrder>, Error>>,
-    ) -> Result<Imported, Error> {
-        let mut portions = std::pin::pin!(portions);
-        let mut imported = Imported::default();
-        let mut written: Option<Tx> = None;
-        loop {
-            // While one portion waits for the disk, the next is decoded and worked on.
-            let commit = async {
-                match written.take() {
-                    Some(tx) => Ok(tx.commit().await?),
-                    None => Ok(()),
-                }
-            };
-            let next = async {
-                match portions.try_next().await? {
-                    Some(portion) => self.import_portion(portion).await.map(Some),
-                    None => Ok(None),
-                }
-            };
-            let ((), next) = futures::try_join!(commit, next)?;
-            let Some((portion, tx)) = next else { return Ok(imported) };
-            imported = imported + portion;
-            // Even if nothing was new: what made it known may not be durable yet.
-            written = Some(tx);
-        }
-    }
-
-    async fn import_portion(&self, orders: Vec<SourceOrder>) -> Result<(Imported, Tx), Error> {
+    /// Takes in one portion; it is durable when this returns.
+    pub(crate) async fn import_orders(&self, orders: Vec<SourceOrder>) -> Result<Imported, Error> {
         let received = orders.len();
         let mut newest = newest(orders);
         let mut tx = self.store.begin().await?;
@@ -80,7 +50,9 @@ impl Service {
             Touched { after: Sighting::new(record, golden_id), before }
         });
         self.reunify(&mut tx, touched.collect(), None).await?;
-        Ok((Imported { accepted: accepted as i64, unchanged: (received - accepted) as i64 }, tx))
+        // Even if nothing was new: what made it known may not be durable yet.
+        tx.commit().await?;
+        Ok(Imported { accepted: accepted as i64, unchanged: (received - accepted) as i64 })
     }
 
     /// Takes over who customers are, and decides their orders anew.
