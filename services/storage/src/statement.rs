@@ -1,8 +1,9 @@
-//! SQL put together at run time: numbered placeholders, which both engines understand.
+//! SQL put together at run time, with each engine's own placeholders: PostgreSQL knows numbered ones only, and SQLite
+//! looks a numbered one up among all others, which makes a statement of thousands take time by their square.
 
 use futures::Stream;
 use sqlx::{
-    Any, AnyConnection, Arguments, AssertSqlSafe, Encode, Executor, Type,
+    Any, AnyConnection, Arguments, AssertSqlSafe, Database, Encode, Executor, Postgres, Type,
     any::{AnyArguments, AnyQueryResult, AnyRow},
 };
 
@@ -12,6 +13,8 @@ use crate::Error;
 #[derive(Default)]
 pub struct Statement {
     sql: String,
+    /// Where in the text a placeholder stands.
+    placeholders: Vec<usize>,
     arguments: AnyArguments,
     failure: Option<String>,
 }
@@ -39,9 +42,7 @@ impl Statement {
         if let Err(error) = self.arguments.add(value) {
             self.failure = Some(error.to_string());
         }
-        let number = self.arguments.len();
-        self.sql.push('$');
-        self.sql.push_str(&number.to_string());
+        self.placeholders.push(self.sql.len());
         self
     }
 
@@ -56,21 +57,33 @@ impl Statement {
         self
     }
 
-    fn query(self) -> Result<sqlx::query::Query<'static, Any, AnyArguments>, Error> {
+    fn query(self, connection: &AnyConnection) -> Result<sqlx::query::Query<'static, Any, AnyArguments>, Error> {
+        let is_numbered = connection.backend_name() == Postgres::NAME;
+        let mut sql = String::with_capacity(self.sql.len() + 6 * self.placeholders.len());
+        let mut start = 0;
+        for (index, end) in self.placeholders.into_iter().enumerate() {
+            sql.push_str(&self.sql[start..end]);
+            match is_numbered {
+                true => sql.push_str(&format!("${}", index + 1)),
+                false => sql.push('?'),
+            }
+            start = end;
+        }
+        sql.push_str(&self.sql[start..]);
         match self.failure {
             Some(failure) => Err(Error::Corrupt(failure)),
-            None => Ok(sqlx::query_with(AssertSqlSafe(self.sql), self.arguments)),
+            None => Ok(sqlx::query_with(AssertSqlSafe(sql), self.arguments)),
         }
     }
 
     /// Runs it.
     pub async fn execute(self, connection: &mut AnyConnection) -> Result<AnyQueryResult, Error> {
-        Ok(connection.execute(self.query()?).await?)
+        Ok(connection.execute(self.query(connection)?).await?)
     }
 
     /// Runs it and returns its rows.
     pub async fn fetch_all(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, Error> {
-        Ok(connection.fetch_all(self.query()?).await?)
+        Ok(connection.fetch_all(self.query(connection)?).await?)
     }
 
     /// Runs it and streams its rows.
@@ -78,12 +91,12 @@ impl Statement {
         self,
         connection: &mut AnyConnection,
     ) -> Result<impl Stream<Item = Result<AnyRow, sqlx::Error>> + Send + '_, Error> {
-        Ok(connection.fetch(self.query()?))
+        Ok(connection.fetch(self.query(connection)?))
     }
 
     /// Runs it and returns its first row.
     pub async fn fetch_optional(self, connection: &mut AnyConnection) -> Result<Option<AnyRow>, Error> {
-        Ok(connection.fetch_optional(self.query()?).await?)
+        Ok(connection.fetch_optional(self.query(connection)?).await?)
     }
 }
 
