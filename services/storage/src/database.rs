@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    Any, AnyPool, AssertSqlSafe, Executor,
+    Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor,
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::Migrator,
     pool::PoolConnection,
@@ -17,9 +17,22 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// Connections for reading, and on PostgreSQL for writing too.
 const CONNECTIONS: u32 = 8;
 
+/// Waiting this long for a connection is worth a warning.
+const SLOW_CONNECTION: Duration = Duration::from_secs(10);
+
 /// What every SQLite connection is set to. FULL, because acked means durable even when the power fails.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; \
     PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 4000;";
+
+/// What a URL says. Statements are not logged: they can be long, and a slow one tells of the machine, not of itself.
+fn options(url: &str) -> Result<AnyConnectOptions, Error> {
+    let options: AnyConnectOptions = url.parse().map_err(|_| Error::Url(url.to_owned()))?;
+    Ok(options.disable_statement_logging())
+}
+
+fn pool() -> AnyPoolOptions {
+    AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_slow_threshold(SLOW_CONNECTION)
+}
 
 /// Which engine a database runs on: for the few statements that cannot be the same on both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +75,8 @@ impl Database {
         std::fs::create_dir_all(directory).map_err(|error| unusable(error.to_string()))?;
         let file = directory.join(format!("{service}.db"));
         let url = format!("sqlite://{}?mode=rwc", file.display());
-        let options: AnyConnectOptions = url.parse().map_err(|_| Error::Url(url.clone()))?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS)
+        let options = options(&url)?;
+        let pool = pool()
             .idle_timeout(Duration::from_secs(30))
             .after_connect(|connection, _| Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) }));
         let readers = pool.clone().connect_with(options.clone()).await.map_err(|error| unusable(error.to_string()))?;
@@ -74,7 +86,7 @@ impl Database {
     }
 
     async fn open_postgres(url: &str, service: &str, commits: watch::Sender<u64>) -> Result<Self, Error> {
-        let options: AnyConnectOptions = url.parse().map_err(|_| Error::Url(url.to_owned()))?;
+        let options = options(url)?;
         // `BLOB` is what SQLite calls it; the domain lets one migration serve both engines. The lock makes the first
         // start of several replicas safe.
         let setup = format!(
@@ -82,16 +94,21 @@ impl Database {
              SET search_path TO \"{service}\"; \
              DO $$ BEGIN CREATE DOMAIN blob AS bytea; EXCEPTION WHEN duplicate_object THEN NULL; END $$; COMMIT;"
         );
+        // A pool would try again for half a minute before it said why it cannot connect.
+        let mut connection = AnyConnection::connect_with(&options).await.map_err(|error| Error::Unreachable {
+            server: options.database_url.authority().rsplit('@').next().unwrap_or_default().to_owned(),
+            reason: error.to_string(),
+        })?;
+        connection.execute(AssertSqlSafe(setup)).await?;
+        connection.close().await?;
         let search_path = format!("SET search_path TO \"{service}\"");
-        let pool = AnyPoolOptions::new()
-            .max_connections(CONNECTIONS)
+        let pool = pool()
             .after_connect(move |connection, _| {
                 let search_path = search_path.clone();
                 Box::pin(async move { connection.execute(AssertSqlSafe(search_path)).await.map(drop) })
             })
             .connect_with(options)
             .await?;
-        pool.execute(AssertSqlSafe(setup)).await?;
         Ok(Self { pool, engine: Engine::Postgres, writer: None, commits })
     }
 

@@ -16,6 +16,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The server cannot be connected to.
+    #[error("cannot connect to the database at {server}: {reason}")]
+    Unreachable {
+        /// Its host and port.
+        server: String,
+        /// Why not.
+        reason: String,
+    },
     /// The database refused or failed.
     #[error("the database failed: {0}")]
     Database(Arc<sqlx::Error>),
