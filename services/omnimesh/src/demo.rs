@@ -12,6 +12,7 @@ use crate::{
     node::Node,
     progress::Progress,
     settle::settle,
+    status,
     table::{grouped, money},
 };
 
@@ -19,9 +20,9 @@ use crate::{
 const SEED: u64 = 20_170_101;
 /// Sources that are read at one time: as many as there are cores to read with.
 const CONCURRENT: usize = 2;
-/// Persons and products before what refers to them: the end state is the same in any order, this one is the
-/// fastest.
-const SOURCES: [&str; 6] = ["loyalty", "stock", "shop", "marketplace", "pos", "events"];
+/// Stock before orders: what was sold of a product is booked where its stock is tracked by then. Apart from that the
+/// end is the same in any order.
+const PHASES: [&[&str]; 2] = [&["stock", "loyalty", "events"], &["shop", "pos", "marketplace"]];
 
 /// Builds the silos, runs every source to its end and waits until everything derived from them is there.
 pub(crate) async fn load(
@@ -49,14 +50,21 @@ pub(crate) async fn load(
         money(summary.sales_minor),
     );
     let client = client::connect(&config.data_dir).await?;
-    futures::stream::iter(SOURCES)
-        .map(|source| run_source(client.clone(), source, progress))
-        .buffer_unordered(CONCURRENT)
-        .try_collect::<()>()
-        .await?;
+    for sources in PHASES {
+        futures::stream::iter(sources)
+            .map(|source| run_source(client.clone(), source, progress))
+            .buffer_unordered(CONCURRENT)
+            .try_collect::<()>()
+            .await?;
+    }
     let stage = progress.stage("catch up", 0);
     settle(&node.logs, &node.consumers).await?;
     stage.done("services and lake");
+    let sources = status::sources(client).await?;
+    let waiting: i64 = sources.iter().flat_map(|source| &source.entities).map(|entity| entity.quarantined_count).sum();
+    if waiting > 0 {
+        eprintln!("  {} records wait in quarantine: `omnimesh status` tells why", grouped(waiting));
+    }
     Ok(())
 }
 
