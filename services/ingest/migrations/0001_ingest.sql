@@ -22,7 +22,7 @@ CREATE TABLE objects (
     quarantined_count BIGINT NOT NULL,
     -- First position of the last batch that is applied.
     applied_to BIGINT NOT NULL,
-    -- How often it became another, or a record of it was replayed: what was read later is newer.
+    -- How often it became another, or the replay of a record of it began: what was read later is newer.
     revision BIGINT NOT NULL,
     -- Cursor of our own log before the first batch.
     landed_after TEXT NOT NULL,
@@ -40,5 +40,16 @@ CREATE TABLE quarantine (
     create_time BIGINT NOT NULL
 );
 
+-- What was taken in place of records that were quarantined.
+CREATE TABLE replayed (
+    id TEXT NOT NULL PRIMARY KEY,
+    system TEXT NOT NULL,
+    entity TEXT NOT NULL,
+    object TEXT NOT NULL,
+    position TEXT NOT NULL,
+    payload TEXT NOT NULL
+);
+
+CREATE INDEX replayed_object ON replayed (system, entity, object);
 CREATE INDEX quarantine_object ON quarantine (system, entity, object);
 CREATE INDEX quarantine_create_time ON quarantine (create_time, id);

@@ -1,15 +1,31 @@
 //! How sources are read: each connector hands over portions of records that it has not handed over before.
 
-pub(crate) mod files;
+mod files;
 mod lines;
 mod parquet;
-pub(crate) mod sql;
+mod sql;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::{domain::Progress, error::Error, landing::Portion};
+use crate::{
+    Error,
+    domain::Progress,
+    landing::Portion,
+    source::{Connector, Source},
+};
+
+/// Reads what is new in a source.
+pub(crate) async fn read(source: Arc<Source>, known: KnownObjects, sink: Sink) -> Result<(), End> {
+    match &source.connector {
+        Connector::Files { root, format } => {
+            let (root, format) = (root.clone(), *format);
+            tokio::task::spawn_blocking(move || files::read(&source, &root, format, known, &sink)).await?
+        }
+        Connector::Sql { url } => sql::read(&source, url, known, &sink).await,
+    }
+}
 
 /// What is known of an object that was read before.
 #[derive(Debug, Clone)]

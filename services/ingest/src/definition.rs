@@ -4,13 +4,14 @@
 //! - `[files]` (`root`, `format` = csv | jsonl | parquet) or `[sql]` (`url`, SQLite or PostgreSQL). Relative paths are
 //!   below the directory that the definition is resolved against.
 //! - `[[entity]]`: `files`, a glob below the root; or `table` with `key`, the columns that order it so that what is new
-//!   comes last (the last one identifies a record; all are text or integers), and `children`, tables whose rows are
-//!   nested into the record as arrays.
+//!   or changed comes last (text or integers, never NULL, and no two rows have the same), and `children`, tables whose
+//!   rows are nested into the record as arrays.
 //! - `expect`: names and kinds of the fields. Of CSV it is the header. Of documents the names are paths, `a.b` of a
 //!   nested field and `a[].b` of a field of an array's elements; further fields are kept but not looked at.
 //!   Kinds: `text`, `integer`, `decimal`, `time` (RFC 3339), `datetime` (without zone, taken as UTC), `date`; a `?`
 //!   after it says that the field may be missing.
-//! - `group_by`: the fields that CSV rows of one order share. A record is one line, whatever its quotes say.
+//! - `group_by`: the fields that CSV rows of one order share; they stand together. A record is one line, whatever its
+//!   quotes say.
 //! - `map.order`, `map.identity`, `map.product`, `map.stock`: templates of the command's fields. `{field}` stands for
 //!   a field's value, `{name|given}` and `{name|family}` for the parts of a full name, `{file.version}` for 2 of
 //!   `day.v2.csv` (1 where the name has no version), anything else for itself. A template with a missing field is

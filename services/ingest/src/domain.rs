@@ -41,6 +41,9 @@ impl SourceState {
     }
 }
 
+/// Position of the record that stands for an object that was put aside as a whole.
+pub(crate) const WHOLE_OBJECT: &str = "";
+
 /// A record that could not be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Quarantined {

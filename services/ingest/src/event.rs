@@ -8,8 +8,8 @@ use types::Timestamp;
 
 use crate::{Error, domain::SourceState, landing::Batch};
 
-pub(crate) const RECORDS_LANDED: &str = "omnimesh.ingest.v1.RecordsLanded";
-pub(crate) const SOURCE_CHANGED: &str = "omnimesh.ingest.v1.SourceChanged";
+const RECORDS_LANDED: &str = "omnimesh.ingest.v1.RecordsLanded";
+const SOURCE_CHANGED: &str = "omnimesh.ingest.v1.SourceChanged";
 
 /// A batch has landed; `stream` is its Arrow stream.
 pub(crate) fn records_landed(
@@ -40,6 +40,7 @@ pub(crate) fn source_changed(source: SourceState, now: Timestamp) -> NewEvent {
 /// A batch that landed before.
 #[derive(Debug)]
 pub(crate) struct Landed {
+    pub(crate) cursor: Cursor,
     pub(crate) system: String,
     pub(crate) entity: String,
     pub(crate) object: String,
@@ -48,9 +49,10 @@ pub(crate) struct Landed {
 }
 
 impl Landed {
-    pub(crate) fn decode(event: &Event) -> Result<Self, Error> {
+    fn decode(event: &Event) -> Result<Self, Error> {
         let landed: pb::RecordsLanded = events::decode(RECORDS_LANDED, event)?;
         Ok(Self {
+            cursor: event.cursor.parse()?,
             system: landed.system,
             entity: landed.entity,
             object: landed.object,
@@ -62,6 +64,22 @@ impl Landed {
     /// The batch; `entity` is its entity's index, `revision` its object's.
     pub(crate) fn batch(&self, entity: usize, revision: i64) -> Result<Batch, Error> {
         Ok(Batch::decode(entity, &self.object, revision, self.first_position, &self.stream)?)
+    }
+}
+
+/// Every batch that landed after `after`, up to the last one that is committed by now.
+pub(crate) fn landed(log: &Log, after: Cursor) -> impl Stream<Item = Result<Vec<Landed>, Error>> + Send + use<> {
+    let log = log.clone();
+    async_stream::try_stream! {
+        let end = log.committed().await?;
+        // Followed, because on PostgreSQL what is committed may not be readable yet.
+        for await run in log.stream(after, vec![RECORDS_LANDED.to_owned()], true) {
+            let run = run?;
+            yield run.events.iter().map(Landed::decode).collect::<Result<_, _>>()?;
+            if run.cursor >= end {
+                break;
+            }
+        }
     }
 }
 

@@ -70,8 +70,12 @@ impl Batch {
         self.payloads.len()
     }
 
+    pub(crate) fn positions(&self) -> impl Iterator<Item = &str> {
+        self.positions.iter().flatten()
+    }
+
     pub(crate) fn payloads(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).map(|index| self.payloads.value(index))
+        self.payloads.iter().flatten()
     }
 
     pub(crate) fn position(&self, index: usize) -> &str {
@@ -82,15 +86,6 @@ impl Batch {
         self.payloads.value(index)
     }
 
-    /// The next revision of the batch, with only the records whose index passes and with another payload for one.
-    pub(crate) fn edited(&self, keep: impl Fn(usize) -> bool, replace: (usize, &str)) -> Self {
-        let mut records = Records::default();
-        for index in (0..self.len()).filter(|index| keep(*index)) {
-            let payload = if index == replace.0 { replace.1 } else { self.payload(index) };
-            records.push(self.position(index), payload);
-        }
-        Self::new(self.entity, Arc::clone(&self.object), self.revision + 1, self.first_position, records)
-    }
 }
 
 /// Records being collected into a batch.
@@ -116,6 +111,11 @@ impl Records {
 
     pub(crate) fn is_full(&self) -> bool {
         self.count >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
+    }
+
+    /// No order is as long: what is awaited is not coming.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.count >= 4 * BATCH_RECORDS || self.bytes >= 4 * BATCH_BYTES
     }
 }
 

@@ -9,17 +9,17 @@ use std::{collections::HashMap, sync::Arc};
 use events::{Cursor, Log};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, watch};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use types::Timestamp;
 
 use crate::{
     Error,
     connector::{self, End, Sink},
     domain::{Progress, Quarantined, Settled},
-    event::{self, Landed},
+    event,
     landing::{Batch, Portion},
     peer::{self, Commands, Domains, Rejected},
-    source::{Connector, Source},
+    source::Source,
     store::{self, Store},
 };
 
@@ -30,41 +30,51 @@ const AHEAD: usize = 2;
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     pub(crate) source: Arc<Source>,
-    pub(crate) store: Store,
-    pub(crate) log: Log,
-    pub(crate) domains: Domains,
-    pub(crate) progress: watch::Sender<Progress>,
+    store: Store,
+    log: Log,
+    domains: Domains,
+    progress: watch::Sender<Progress>,
+    stop: CancellationToken,
+    /// Those that run beside the pipeline. None is broken off in the middle of a transaction or a call.
+    steps: TaskTracker,
 }
 
 impl Run {
-    /// Reads, lands and applies what is new.
+    pub(crate) fn new(
+        source: Arc<Source>,
+        store: Store,
+        log: Log,
+        domains: Domains,
+        progress: watch::Sender<Progress>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { source, store, log, domains, progress, stop, steps: TaskTracker::new() }
+    }
+
+    /// Reads, lands and applies what is new. Told to stop, it begins nothing more and ends what it is at.
     pub(crate) async fn go(&self) -> Result<(), Error> {
-        self.recover().await?;
+        let outcome = self.recover().await;
+        let outcome = if outcome.is_ok() && !self.stop.is_cancelled() { self.take_in().await } else { outcome };
+        // A failed run may have steps under way, and the next run has to find what they came to.
+        self.steps.close();
+        self.steps.wait().await;
+        outcome
+    }
+
+    async fn take_in(&self) -> Result<(), Error> {
         let (portions, mut waiting) = mpsc::channel(AHEAD);
         let mut known = Vec::new();
         for entity in &self.source.entities {
             known.push(self.store.known(&self.source.system, &entity.name).await?);
         }
         let sink = Sink::new(portions, self.progress.clone());
-        let source = Arc::clone(&self.source);
-        let reading = match &self.source.connector {
-            Connector::Files { .. } => tokio::task::spawn_blocking(move || match &source.connector {
-                Connector::Files { root, format } => connector::files::read(&source, root, *format, known, &sink),
-                Connector::Sql { .. } => Ok(()),
-            }),
-            Connector::Sql { .. } => tokio::spawn(async move {
-                match &source.connector {
-                    Connector::Sql { url } => connector::sql::read(&source, url, known, &sink).await,
-                    Connector::Files { .. } => Ok(()),
-                }
-            }),
-        };
+        let reading = self.steps.spawn(connector::read(Arc::clone(&self.source), known, sink));
         let landed = async_stream::try_stream! {
             while let Some(portion) = waiting.recv().await {
                 // A task of its own: this stream is not polled while a portion is settled, and a landing that stood
                 // still in its transaction would keep the settling from ever beginning one.
                 let run = self.clone();
-                yield AbortOnDropHandle::new(tokio::spawn(async move { run.land(portion).await })).await??;
+                yield self.steps.spawn(async move { run.land(portion).await }).await??;
             }
         };
         let applied = self.apply(landed).await;
@@ -123,15 +133,16 @@ impl Run {
     /// Maps, sends and settles portions of landed batches, in their order.
     async fn apply(&self, landed: impl Stream<Item = Result<Vec<Batch>, Error>>) -> Result<(), Error> {
         let sent = landed
+            .take_until(self.stop.cancelled())
             .map_ok(|batches| {
                 let source = Arc::clone(&self.source);
-                let mapping = tokio::task::spawn_blocking(move || map(&source, batches));
+                let mapping = self.steps.spawn_blocking(move || map(&source, batches));
                 async move { Ok::<_, Error>(mapping.await?) }
             })
             .try_buffered(AHEAD)
             .map_ok(|(batches, commands)| {
                 let domains = self.domains.clone();
-                let sending = tokio::spawn(async move { domains.send(commands).await });
+                let sending = self.steps.spawn(async move { domains.send(commands).await });
                 async move { Ok((batches, sending.await??)) }
             })
             .try_buffered(AHEAD);
@@ -196,24 +207,23 @@ impl Run {
     /// Applies what landed in an earlier run that broke off.
     async fn recover(&self) -> Result<(), Error> {
         let mut unsettled = HashMap::new();
-        let mut start = None;
         for object in self.store.unsettled(&self.source.system).await? {
             let after: Cursor = object.landed_after.parse()?;
-            start = Some(start.map_or(after, |start: Cursor| start.min(after)));
-            unsettled.insert((object.entity, object.object), (object.applied_to, object.revision));
+            unsettled.insert((object.entity.clone(), object.object.clone()), (after, object));
         }
-        let Some(start) = start else { return Ok(()) };
-        let landed = self.log.stream(start, vec![event::RECORDS_LANDED.to_owned()], false).map(|run| {
+        let Some(start) = unsettled.values().map(|(after, _)| *after).min() else { return Ok(()) };
+        let landed = event::landed(&self.log, start).map(|landed| {
             let mut batches = Vec::new();
-            for event in run?.events {
-                let landed = Landed::decode(&event)?;
-                let key = (landed.entity.clone(), landed.object.clone());
+            for landed in landed? {
                 let entity = self.source.entities.iter().position(|entity| entity.name == landed.entity);
-                if let (Some(entity), Some((applied_to, revision))) = (entity, unsettled.get(&key))
-                    && landed.first_position > *applied_to
+                let object = unsettled.get(&(landed.entity.clone(), landed.object.clone()));
+                // What landed before the object became another is of no concern any more.
+                if let (Some(entity), Some((after, object))) = (entity, object)
                     && landed.system == self.source.system
+                    && landed.cursor > *after
+                    && landed.first_position > object.applied_to
                 {
-                    batches.push(landed.batch(entity, *revision)?);
+                    batches.push(landed.batch(entity, object.revision)?);
                 }
             }
             Ok(batches)

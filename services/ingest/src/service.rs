@@ -8,7 +8,7 @@ use events::{Cursor, Log};
 use futures::{Stream, StreamExt};
 use storage::Tx;
 use tokio::sync::{Mutex, watch};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::CancellationToken;
 use types::{Timestamp, page::Page};
 use uuid::Uuid;
 
@@ -54,7 +54,8 @@ impl Service {
         self.sources.get(system).ok_or_else(|| Error::SourceNotFound(system.to_owned()))
     }
 
-    /// Runs for as long as somebody reads the stream. A run that is broken off is taken up by the next one.
+    /// Runs for as long as somebody reads the stream. A run that nobody reads any more ends what it is at; the next one
+    /// takes it up.
     pub(crate) fn run_source(
         &self,
         system: &str,
@@ -65,15 +66,18 @@ impl Service {
         let (progress, mut watched) = watch::channel(Progress::default());
         let source = Arc::clone(&known.source);
         let (store, log, domains) = (self.store.clone(), self.log.clone(), self.domains.clone());
-        let run = Run { source, store, log, domains, progress };
+        let stop = CancellationToken::new();
+        let unread = stop.clone().drop_guard();
+        let run = Run::new(source, store, log, domains, progress, stop);
         let service = self.clone();
-        let mut ended = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut ended = tokio::spawn(async move {
             let _held = held;
             let outcome = run.go().await;
             service.publish(&run.source).await?;
             outcome
-        }));
+        });
         Ok(async_stream::try_stream! {
+            let _unread = unread;
             let outcome = loop {
                 tokio::select! {
                     outcome = &mut ended => break outcome,

@@ -137,7 +137,10 @@ fn table(
         return Err("key: names no column".to_owned());
     }
     for column in &key {
-        schema.field(column).map_err(|reason| format!("key: {reason}"))?;
+        let field = schema.field(column).map_err(|reason| format!("key: {reason}"))?;
+        if schema.fields()[field].kind.optional {
+            return Err(format!("key: `{column}` may be missing, by its `?` in `expect`"));
+        }
     }
     for child in &children {
         schema.array_named(&child.name).map_err(|reason| format!("children: {reason}"))?;

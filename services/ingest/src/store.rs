@@ -1,6 +1,6 @@
 //! All SQL of this service.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use storage::{
     Database, Error, Statement, Tx, insert_many,
@@ -27,7 +27,7 @@ pub(crate) struct Unsettled {
     pub(crate) revision: i64,
 }
 
-/// Where a quarantined record's object is in our own log, and which revision it is in.
+/// Where a record's object is in our own log, and the revision that a replay of it is.
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) landed_after: String,
@@ -218,6 +218,7 @@ pub(crate) async fn land(
 async fn forget(tx: &mut Tx, system: &str, entity: &str, object: &str) -> Result<(), Error> {
     for sql in [
         "DELETE FROM quarantine WHERE system = $1 AND entity = $2 AND object = $3",
+        "DELETE FROM replayed WHERE system = $1 AND entity = $2 AND object = $3",
         "DELETE FROM objects WHERE system = $1 AND entity = $2 AND object = $3",
     ] {
         sqlx::query(sql).bind(system).bind(entity).bind(object).execute(tx.connection()?).await?;
@@ -283,26 +284,25 @@ pub(crate) async fn quarantine(tx: &mut Tx, records: &[Quarantined]) -> Result<(
     Ok(())
 }
 
-pub(crate) async fn origin(
-    connection: &mut AnyConnection,
-    record: &Quarantined,
-) -> Result<Origin, Error> {
+/// Begins a revision of a record's object. None if the object is not known any more.
+pub(crate) async fn revise(tx: &mut Tx, record: &Quarantined) -> Result<Option<Origin>, Error> {
     let row = sqlx::query(
-        "SELECT landed_after, revision FROM objects WHERE system = $1 AND entity = $2 AND object = $3",
+        "UPDATE objects SET revision = revision + 1 WHERE system = $1 AND entity = $2 AND object = $3 \
+         RETURNING landed_after, revision",
     )
     .bind(record.system.as_str())
     .bind(record.entity.as_str())
     .bind(record.object.as_str())
-    .fetch_one(connection)
+    .fetch_optional(tx.connection()?)
     .await?;
-    Ok(Origin { landed_after: row.try_get(0)?, revision: row.try_get(1)? })
+    row.map(|row| Ok(Origin { landed_after: row.try_get(0)?, revision: row.try_get(1)? })).transpose()
 }
 
-/// Positions of an object's records that are quarantined now.
+/// Positions of the records of an object that are quarantined now.
 pub(crate) async fn quarantined_positions(
     connection: &mut AnyConnection,
     record: &Quarantined,
-) -> Result<Vec<String>, Error> {
+) -> Result<HashSet<String>, Error> {
     let rows = sqlx::query("SELECT position FROM quarantine WHERE system = $1 AND entity = $2 AND object = $3")
         .bind(record.system.as_str())
         .bind(record.entity.as_str())
@@ -312,15 +312,41 @@ pub(crate) async fn quarantined_positions(
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Moves a record from quarantined to applied. False if it is not quarantined any more.
-pub(crate) async fn release(tx: &mut Tx, record: &Quarantined) -> Result<bool, Error> {
+/// What was taken in place of records of an object, by their position.
+pub(crate) async fn replayed_payloads(
+    connection: &mut AnyConnection,
+    record: &Quarantined,
+) -> Result<HashMap<String, String>, Error> {
+    let rows = sqlx::query("SELECT position, payload FROM replayed WHERE system = $1 AND entity = $2 AND object = $3")
+        .bind(record.system.as_str())
+        .bind(record.entity.as_str())
+        .bind(record.object.as_str())
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// Moves a record from quarantined to applied, with the payload that was taken. False if it is not quarantined any
+/// more.
+pub(crate) async fn release(tx: &mut Tx, record: &Quarantined, payload: &str) -> Result<bool, Error> {
     let deleted = sqlx::query("DELETE FROM quarantine WHERE id = $1").bind(record.id.to_string());
     if deleted.execute(tx.connection()?).await?.rows_affected() == 0 {
         return Ok(false);
     }
     sqlx::query(
-        "UPDATE objects SET applied_count = applied_count + 1, quarantined_count = quarantined_count - 1, \
-         revision = revision + 1 WHERE system = $1 AND entity = $2 AND object = $3",
+        "INSERT INTO replayed (id, system, entity, object, position, payload) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(record.id.to_string())
+    .bind(record.system.as_str())
+    .bind(record.entity.as_str())
+    .bind(record.object.as_str())
+    .bind(record.position.as_str())
+    .bind(payload)
+    .execute(tx.connection()?)
+    .await?;
+    sqlx::query(
+        "UPDATE objects SET applied_count = applied_count + 1, quarantined_count = quarantined_count - 1 \
+         WHERE system = $1 AND entity = $2 AND object = $3",
     )
     .bind(record.system.as_str())
     .bind(record.entity.as_str())

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    domain::{EntityState, Progress, Quarantined, SourceState},
+    domain::{EntityState, Progress, Quarantined, SourceState, WHOLE_OBJECT},
     event::SourceChange,
 };
 
@@ -109,9 +109,8 @@ impl From<EntityState> for pb::SourceEntity {
 
 impl From<Quarantined> for pb::QuarantinedRecord {
     fn from(record: Quarantined) -> Self {
-        // A record that stands for a whole file has no position in it.
         let position = match record.position.as_str() {
-            "0" => record.object,
+            WHOLE_OBJECT => record.object,
             position => format!("{}:{position}", record.object),
         };
         Self {

@@ -17,6 +17,15 @@ fn allowed(package: &Package) -> Option<&'static [&'static str]> {
     })
 }
 
+/// What a crate's tests may use beside. Ingest feeds four domains from the silos: only the real ones can tell whether
+/// what they were given arrived, so its tests serve them beside it. The product still knows their contract only.
+fn allowed_in_tests(package: &Package) -> &'static [&'static str] {
+    match &*package.name {
+        "ingest" => &["identity", "catalog", "inventory", "order", "silos"],
+        _ => &[],
+    }
+}
+
 #[test]
 fn dependencies_point_down() {
     let guarded = packages().iter().filter_map(|package| Some((package, allowed(package)?)));
@@ -24,7 +33,8 @@ fn dependencies_point_down() {
         let uses = package.uses.iter().filter(move |name| !allowed.contains(&&***name));
         // Tests may stand on every foundation, and on a feature of the crate itself that exists for tests.
         let tested_with = package.tested_with.iter().filter(move |name| {
-            ![allowed, &FOUNDATIONS, &[&*package.name]].iter().any(|known| known.contains(&&***name))
+            let known = [allowed, allowed_in_tests(package), &FOUNDATIONS, &[&*package.name]];
+            !known.iter().any(|known| known.contains(&&***name))
         });
         uses.chain(tested_with).map(|name| format!("{} -> {name}", package.name))
     });

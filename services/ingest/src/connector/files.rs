@@ -10,6 +10,7 @@ use super::{End, Known, KnownObjects, Sink, lines, parquet};
 use crate::{
     Error,
     definition::Format,
+    domain::WHOLE_OBJECT,
     landing::{Batch, Checkpoint, Encoder, Portion, Records},
     source::{self, Place, Source},
 };
@@ -34,42 +35,48 @@ pub(crate) fn read(
     known: KnownObjects,
     sink: &Sink,
 ) -> Result<(), End> {
-    let files = find(source, root, known)?;
+    let (files, mut unreadable) = find(source, root, known);
     sink.expect(files.len());
     let mut out = Output { sink, encoder: Encoder::new()?, portion: Portion::default() };
     for file in &files {
         let entity = &source.entities[file.entity];
-        match format {
-            Format::Csv | Format::Jsonl => lines::read(file, entity, &mut out)?,
-            Format::Parquet => parquet::read(file, &mut out)?,
+        let read = match format {
+            Format::Csv | Format::Jsonl => lines::read(file, entity, &mut out),
+            Format::Parquet => parquet::read(file, &mut out),
+        };
+        match read {
+            Err(End::Failed(error)) => drop(unreadable.get_or_insert(error)),
+            read => read?,
         }
         if out.portion.is_full() {
             out.flush()?;
         }
     }
-    out.flush()
+    out.flush()?;
+    unreadable.map_or(Ok(()), |error| Err(End::Failed(error)))
 }
 
-/// The files that an entity's glob names and that are not as they were, by name.
-fn find(source: &Source, root: &Path, mut known: KnownObjects) -> Result<Vec<File>, Error> {
-    let unreadable = |place: &Path, reason: String| Error::SourceUnreadable {
-        place: place.display().to_string(),
-        reason,
-    };
+/// The files that an entity's glob names and that are not as they were, by name; and the first place that kept its
+/// files to itself.
+fn find(source: &Source, root: &Path, mut known: KnownObjects) -> (Vec<File>, Option<Error>) {
     let mut files = Vec::new();
+    let mut unreadable = None;
     for entry in walkdir::WalkDir::new(root).follow_links(true) {
-        let entry = entry.map_err(|error| {
-            let reason = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
-            unreadable(error.path().unwrap_or(root), reason)
-        })?;
+        let read = entry.and_then(|entry| Ok((entry.metadata()?, entry)));
+        let (metadata, entry) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let place = error.path().unwrap_or(root).display().to_string();
+                let reason = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+                unreadable.get_or_insert(Error::SourceUnreadable { place, reason });
+                continue;
+            }
+        };
         let Ok(object) = entry.path().strip_prefix(root) else { continue };
         let object = object.to_string_lossy();
         let globbed = |place: &Place| matches!(place, Place::Files(glob) if glob.matches_with(&object, source::GLOB));
-        let Some(entity) = source.entities.iter().position(|entity| globbed(&entity.place)) else { continue };
-        let metadata = entry.metadata().map_err(|error| unreadable(entry.path(), error.to_string()))?;
-        if !metadata.is_file() {
-            continue;
-        }
+        let entity = source.entities.iter().position(|entity| globbed(&entity.place));
+        let Some(entity) = entity.filter(|_| metadata.is_file()) else { continue };
         let size = i64::try_from(metadata.size()).unwrap_or(i64::MAX);
         let mtime = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
         let known = known[entity].remove(&*object);
@@ -79,8 +86,11 @@ fn find(source: &Source, root: &Path, mut known: KnownObjects) -> Result<Vec<Fil
         }
     }
     files.sort_by(|a, b| (a.entity, &a.object).cmp(&(b.entity, &b.object)));
-    Ok(files)
+    (files, unreadable)
 }
+
+/// How far a file is read that was put aside as a whole.
+const PUT_ASIDE: &str = "aside";
 
 /// What is being handed over.
 pub(super) struct Output<'s> {
@@ -124,14 +134,14 @@ impl Output<'_> {
 
     /// Puts a file aside that is not what it should be; `digest` is empty where it has to be tried again.
     pub(super) fn fail(&mut self, file: &File, start: &str, digest: &str, reason: String) -> Result<(), End> {
-        let tried = file.known.as_ref().is_some_and(|known| known.digest == digest && known.landed == 1);
-        if digest.is_empty() && tried {
-            return Ok(());
-        }
+        let (position, digest) = (PUT_ASIDE.to_owned(), digest.to_owned());
+        let changed = !file.known.as_ref().is_some_and(|known| known.position == position && known.digest == digest);
+        let reached = Reached { complete: !digest.is_empty(), position, digest, restart: changed, changed };
         let mut records = Records::default();
-        records.push("0", start);
-        let position = "0 0".to_owned();
-        let reached = Reached { position, digest: digest.to_owned(), complete: !digest.is_empty(), restart: true, changed: true };
+        if !changed {
+            return self.add(file, 0, records, reached);
+        }
+        records.push(WHOLE_OBJECT, start);
         self.add(file, 0, records, reached)?;
         if let Some(checkpoint) = self.portion.checkpoints.last_mut() {
             checkpoint.failure = Some(reason);

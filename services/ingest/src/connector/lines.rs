@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Read, Seek},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -22,8 +22,10 @@ use crate::{
 };
 
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What is kept of a file that is put aside as a whole.
-const KEPT_BYTES: u64 = 16 * 1024;
+/// A line that is longer is cut off, and thereby damaged.
+const LINE_BYTES: u64 = 4 * 1024 * 1024;
+/// What is kept of a line that is cut off, and of a file that is put aside as a whole.
+const KEPT_BYTES: usize = 16 * 1024;
 
 pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result<(), End> {
     let mut lines = match Lines::open(&file.path) {
@@ -34,7 +36,7 @@ pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result
         place: file.path.display().to_string(),
         reason: error.to_string(),
     };
-    let changed = !lines.resume(file).map_err(failed)?;
+    let changed = !lines.resume(file, entity).map_err(failed)?;
     if lines.state.bytes == 0 && entity.schema.shape() == Shape::Row {
         lines.next().map_err(failed)?;
         let line = String::from_utf8_lossy(lines.text());
@@ -57,6 +59,7 @@ fn batches(
     let mut records = Records::default();
     let mut restart = changed;
     let mut first = 0;
+    // The last row of a full batch that is one.
     let mut last = String::new();
     loop {
         let before = records.is_full().then(|| lines.state.clone());
@@ -64,10 +67,11 @@ fn batches(
         let text = String::from_utf8_lossy(lines.text());
         if let Some(before) = before
             && more
-            && !same_group(entity, &last, &text)
+            && (records.is_overfull() || are_apart(entity, &last, &text))
         {
             out.add(file, first, std::mem::take(&mut records), Reached { restart, changed, ..before.reached() })?;
             restart = false;
+            last.clear();
         }
         if !more {
             return out.add(file, first, records, Reached { complete: true, restart, changed, ..lines.state.reached() });
@@ -79,21 +83,21 @@ fn batches(
             first = lines.state.lines;
         }
         records.push(lines.state.lines.to_string().as_str(), &text);
-        if records.is_full() {
+        if records.is_full() && (last.is_empty() || entity.schema.parse(&text).is_ok()) {
             last.clear();
             last.push_str(&text);
         }
     }
 }
 
-/// True where a batch must not end between two rows, because they are of one order.
-fn same_group(entity: &Entity, last: &str, next: &str) -> bool {
+/// True where two rows are certainly not of one order. Of a bad row nobody knows: it may stand within an order.
+fn are_apart(entity: &Entity, last: &str, next: &str) -> bool {
     if entity.group_by.is_empty() {
-        return false;
+        return true;
     }
-    match (mapping::row(last), mapping::row(next)) {
-        (Ok(last), Ok(next)) => entity.group_by.iter().all(|field| last.get(*field) == next.get(*field)),
-        _ => true,
+    match (entity.schema.parse(last), entity.schema.parse(next)) {
+        (Ok(last), Ok(next)) => entity.group_by.iter().any(|field| last.column(*field) != next.column(*field)),
+        _ => false,
     }
 }
 
@@ -131,11 +135,34 @@ impl Lines {
     /// Reads the next line; false at the end.
     fn next(&mut self) -> io::Result<bool> {
         self.line.clear();
-        let read = self.reader.read_until(b'\n', &mut self.line)?;
+        let read = self.reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut self.line)? as u64;
         self.state.digest.update(&self.line);
-        self.state.bytes += read as u64;
+        self.state.bytes += read;
         self.state.lines += i64::from(read > 0);
+        if read == LINE_BYTES && !self.line.ends_with(b"\n") {
+            self.cut_off()?;
+        }
         Ok(read > 0)
+    }
+
+    /// Passes over the rest of a line that is too long to be kept. A byte that is no text marks it as damaged.
+    fn cut_off(&mut self) -> io::Result<()> {
+        self.line.truncate(KEPT_BYTES);
+        self.line.push(0xff);
+        loop {
+            let buffer = self.reader.fill_buf()?;
+            let end = buffer.iter().position(|byte| *byte == b'\n');
+            let length = end.map_or(buffer.len(), |end| end + 1);
+            self.state.digest.update(&buffer[..length]);
+            self.state.bytes += length as u64;
+            self.reader.consume(length);
+            if end.is_some() {
+                self.line.push(b'\n');
+            }
+            if end.is_some() || length == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// The line without its end.
@@ -144,14 +171,19 @@ impl Lines {
         line.strip_suffix(b"\r").unwrap_or(line)
     }
 
-    /// Goes to where reading ended the last time. False, and at the start, if the file is not what it was up to there.
-    fn resume(&mut self, file: &File) -> io::Result<bool> {
+    /// Goes to where reading ended the last time. False, and at the start, if the file is not what it was up to there,
+    /// or goes on in the middle of an order: half of it was taken for the whole.
+    fn resume(&mut self, file: &File, entity: &Entity) -> io::Result<bool> {
         let Some(known) = &file.known else { return Ok(true) };
         let bytes = known.position.split(' ').next().and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
         while self.state.bytes < bytes && self.next()? {}
         // A last line without an end may have grown meanwhile.
         let at_line_end = self.line.ends_with(b"\n") || self.reader.fill_buf()?.is_empty();
-        if self.state.bytes == bytes && at_line_end && self.state.digest() == known.digest {
+        if self.state.bytes == bytes
+            && at_line_end
+            && self.state.digest() == known.digest
+            && (!known.complete || self.goes_on_apart(entity)?)
+        {
             return Ok(true);
         }
         self.reader.rewind()?;
@@ -159,10 +191,24 @@ impl Lines {
         Ok(false)
     }
 
+    /// True if the next line, which is not taken, is no part of the last line's order.
+    fn goes_on_apart(&mut self, entity: &Entity) -> io::Result<bool> {
+        if entity.group_by.is_empty() {
+            return Ok(true);
+        }
+        let state = self.state.clone();
+        let last = String::from_utf8_lossy(self.text()).into_owned();
+        let more = self.next()?;
+        let apart = !more || state.lines <= 1 || are_apart(entity, &last, &String::from_utf8_lossy(self.text()));
+        self.reader.seek(SeekFrom::Start(state.bytes))?;
+        self.state = state;
+        Ok(apart)
+    }
+
     /// The start of the file, and the digest of all of it.
     fn rest_of_bad_file(&mut self, path: &Path) -> io::Result<(String, String)> {
         let mut start = Vec::new();
-        fs::File::open(path)?.take(KEPT_BYTES).read_to_end(&mut start)?;
+        fs::File::open(path)?.take(KEPT_BYTES as u64).read_to_end(&mut start)?;
         while self.next()? {}
         Ok((String::from_utf8_lossy(&start).into_owned(), self.state.digest()))
     }

@@ -10,7 +10,7 @@ use super::{
     End,
     files::{File, Output, Reached},
 };
-use crate::landing::Records;
+use crate::{Error, landing::Records};
 
 const ROWS: usize = 1024;
 
@@ -33,8 +33,12 @@ pub(super) fn read(file: &File, out: &mut Output<'_>) -> Result<(), End> {
     };
     let mut row = skip;
     for batch in batches {
+        let batch = batch.map_err(|error| Error::SourceUnreadable {
+            place: file.path.display().to_string(),
+            reason: error.to_string(),
+        })?;
         let mut writer = LineDelimitedWriter::new(Vec::new());
-        writer.write(&batch?)?;
+        writer.write(&batch)?;
         writer.finish()?;
         let lines = writer.into_inner();
         let mut records = Records::default();

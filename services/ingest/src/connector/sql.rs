@@ -8,9 +8,10 @@ use storage::{
     sqlx::{self, AnyConnection, Connection, Row, any::AnyRow},
 };
 
-use super::{End, KnownObjects, Sink};
+use super::{End, Known, KnownObjects, Sink};
 use crate::{
     Error,
+    definition::Child,
     landing::{Batch, Checkpoint, Encoder, Portion, Records},
     mapping::{Schema, Type},
     source::{Entity, Place, Source, Table},
@@ -32,6 +33,7 @@ pub(crate) async fn read(source: &Source, url: &str, known: KnownObjects, sink: 
         reason: error.to_string(),
     })?;
     sink.expect(source.entities.len());
+    let mut unreadable = None;
     for (index, (entity, known)) in source.entities.iter().zip(known).enumerate() {
         let Place::Table(table) = &entity.place else { continue };
         let known = known.get(&table.name);
@@ -41,11 +43,12 @@ pub(crate) async fn read(source: &Source, url: &str, known: KnownObjects, sink: 
             parent: Columns::new(entity, None),
             children: (0..table.children.len()).map(|child| Columns::new(entity, Some(child))).collect(),
         };
-        let position = known.map(|known| known.position.clone()).unwrap_or_default();
-        let landed = known.map_or(0, |known| known.landed);
-        reader.run(&mut connection, index, position, landed, sink).await?;
+        match reader.run(&mut connection, index, known, sink).await {
+            Err(End::Failed(error)) => drop(unreadable.get_or_insert(error)),
+            read => read?,
+        }
     }
-    Ok(())
+    unreadable.map_or(Ok(()), |error| Err(End::Failed(error)))
 }
 
 /// What may be told of where a database is: a server's URL may hold a password.
@@ -61,24 +64,20 @@ struct Columns {
 
 impl Columns {
     fn new(entity: &Entity, child: Option<usize>) -> Self {
-        let Place::Table(table) = &entity.place else { return Self { select: String::new(), names: Vec::new() } };
-        let array = child.and_then(|child| entity.schema.array_named(&table.children[child].name).ok());
         let mut columns = Self { select: String::new(), names: Vec::new() };
+        let Place::Table(table) = &entity.place else { return columns };
+        let child = child.map(|child| &table.children[child]);
+        let array = child.and_then(|child| entity.schema.array_named(&child.name).ok());
         if let Some(child) = child {
-            columns.select = text_of(&table.children[child].key);
+            columns.select = text_of(&child.key);
         }
         for field in entity.schema.fields().iter().filter(|field| field.each == array) {
             let column = field.path.join(".");
             if !columns.select.is_empty() {
                 columns.select.push_str(", ");
             }
-            let r#type = field.kind.r#type;
-            match r#type {
-                Type::Integer => columns.select.push_str(&quote(&column)),
-                // Of any other type, the text is what both engines and JSON agree on.
-                _ => columns.select.push_str(&text_of(&column)),
-            }
-            columns.names.push((format!("\"{column}\":"), r#type));
+            columns.select.push_str(&text_of(&column));
+            columns.names.push((format!("\"{column}\":"), field.kind.r#type));
         }
         columns
     }
@@ -90,34 +89,40 @@ impl Columns {
                 out.push(',');
             }
             out.push_str(name);
-            match value(row, first + index, *r#type)? {
-                Some(Value::Integer(value)) => out.push_str(&value.to_string()),
-                Some(Value::Text(value)) => out.push_str(&serde_json::Value::String(value).to_string()),
-                None => out.push_str("null"),
+            let Some(text) = row.try_get::<Option<String>, _>(first + index)? else {
+                out.push_str("null");
+                continue;
+            };
+            match integer(&text, *r#type) {
+                Some(number) => out.push_str(&number.to_string()),
+                None => out.push_str(&serde_json::Value::String(text).to_string()),
             }
         }
         Ok(())
     }
 }
 
-enum Value {
-    Integer(i64),
-    Text(String),
+/// The number that a column of integers holds. In SQLite it may hold anything, which is for the schema to judge.
+fn integer(text: &str, r#type: Type) -> Option<i64> {
+    if r#type == Type::Integer { text.parse().ok() } else { None }
 }
 
-fn value(row: &AnyRow, index: usize, r#type: Type) -> Result<Option<Value>, sqlx::Error> {
-    Ok(match r#type {
-        Type::Integer => row.try_get::<Option<i64>, _>(index)?.map(Value::Integer),
-        _ => row.try_get::<Option<String>, _>(index)?.map(Value::Text),
-    })
+fn bind(statement: &mut Statement, value: &str, r#type: Type) {
+    match integer(value, r#type) {
+        Some(number) => statement.bind(number),
+        None => statement.bind(value),
+    };
 }
 
-fn quote(name: &str) -> String {
-    format!("\"{name}\"")
+/// A column of the table that is read. With the table's name before it: SQLite would take a column that is not there
+/// for a text.
+fn quote(column: &str) -> String {
+    format!("t.\"{column}\"")
 }
 
+/// A column as text, which both engines and JSON agree on.
 fn text_of(column: &str) -> String {
-    format!("CAST(\"{column}\" AS TEXT)")
+    format!("CAST({} AS TEXT)", quote(column))
 }
 
 /// Reads one table.
@@ -133,26 +138,29 @@ impl Reader<'_> {
         &self,
         connection: &mut AnyConnection,
         entity: usize,
-        mut position: String,
-        mut landed: i64,
+        known: Option<&Known>,
         sink: &Sink,
     ) -> Result<(), End> {
         let unreadable = |error: storage::Error| Error::SourceUnreadable {
             place: format!("table `{}`", self.table.name),
             reason: error.to_string(),
         };
+        let mut position = known.map(|known| known.position.clone()).unwrap_or_default();
+        let mut landed = known.map_or(0, |known| known.landed);
+        let mut unchanged = known.is_some_and(|known| known.complete);
         let object: Arc<str> = self.table.name.as_str().into();
         let mut encoder = Encoder::new()?;
         let mut portion = Portion::default();
         loop {
             let page = self.page(connection, &position).await.map_err(unreadable)?;
             let complete = (page.documents.len() as i64) < PAGE_ROWS;
-            if page.documents.is_empty() && portion.is_empty() && !position.is_empty() {
+            unchanged &= page.documents.is_empty();
+            if unchanged {
                 return Ok(());
             }
             let mut records = Records::default();
-            for (id, document) in &page.documents {
-                records.push(id, document);
+            for (place, document) in &page.documents {
+                records.push(place, document);
             }
             position = page.position.unwrap_or(position);
             let (first, count) = (landed + 1, records.count() as i64);
@@ -185,30 +193,25 @@ impl Reader<'_> {
     async fn page(&self, connection: &mut AnyConnection, position: &str) -> Result<Page, storage::Error> {
         let rows = self.rows(connection, position).await?;
         let mut documents = Vec::with_capacity(rows.len());
+        let mut position = None;
         for row in &rows {
             let mut document = String::from("{");
             self.parent.write(row, 0, &mut document)?;
-            let id = self.key_of(row, self.table.key.len() - 1)?;
-            documents.push((text(&id), document));
+            let key: Result<Vec<_>, _> = self.table.key.iter().map(|column| self.column(row, column)).collect();
+            let key = key?;
+            documents.push((key.join("/"), document));
+            position = Some(serde_json::Value::from(key).to_string());
         }
         for (child, columns) in self.table.children.iter().zip(&self.children) {
             let parents: Result<Vec<_>, _> = rows.iter().map(|row| self.column(row, &child.key)).collect();
             let parents = parents?;
             let mut nested = self.nested(connection, child, columns, &parents).await?;
             for ((_, document), parent) in documents.iter_mut().zip(&parents) {
-                let elements = nested.remove(&text(parent)).unwrap_or_default();
+                let elements = nested.remove(parent).unwrap_or_default();
                 document.push_str(&format!(",\"{}\":[{elements}]", child.name));
             }
         }
         documents.iter_mut().for_each(|(_, document)| document.push('}'));
-        let position = match rows.last() {
-            Some(row) => {
-                let key: Result<Vec<_>, _> = (0..self.table.key.len()).map(|part| self.key_of(row, part)).collect();
-                let key: Vec<String> = key?.iter().map(text).collect();
-                Some(serde_json::Value::from(key).to_string())
-            }
-            None => None,
-        };
         Ok(Page { documents, position })
     }
 
@@ -216,16 +219,13 @@ impl Reader<'_> {
         let key: Vec<String> = self.table.key.iter().map(|column| quote(column)).collect();
         let key = key.join(", ");
         let mut statement = Statement::new("SELECT ");
-        statement.push(&self.parent.select).push(" FROM ").push(&quote(&self.table.name));
+        statement.push(&self.parent.select).push(&format!(" FROM \"{}\" AS t", self.table.name));
         let after: Vec<String> = serde_json::from_str(position).unwrap_or_default();
         if !after.is_empty() {
             statement.push(&format!(" WHERE ({key}) > ("));
             for (index, (column, value)) in self.table.key.iter().zip(after).enumerate() {
                 statement.push(if index == 0 { "" } else { ", " });
-                match (self.type_of(column), value.parse::<i64>()) {
-                    (Type::Integer, Ok(number)) => statement.bind(number),
-                    _ => statement.bind(value),
-                };
+                bind(&mut statement, &value, self.type_of(column));
             }
             statement.push(")");
         }
@@ -237,25 +237,22 @@ impl Reader<'_> {
     async fn nested(
         &self,
         connection: &mut AnyConnection,
-        child: &crate::definition::Child,
+        child: &Child,
         columns: &Columns,
-        parents: &[Value],
+        parents: &[String],
     ) -> Result<HashMap<String, String>, storage::Error> {
         let mut nested: HashMap<String, String> = HashMap::with_capacity(parents.len());
         if parents.is_empty() {
             return Ok(nested);
         }
+        let (key, order) = (quote(&child.key), quote(&child.order));
         let mut statement = Statement::new("SELECT ");
-        statement.push(&columns.select).push(" FROM ").push(&quote(&child.table));
-        statement.push(&format!(" WHERE {} IN (", quote(&child.key)));
+        statement.push(&columns.select).push(&format!(" FROM \"{}\" AS t WHERE {key} IN (", child.table));
         for (index, parent) in parents.iter().enumerate() {
             statement.push(if index == 0 { "" } else { ", " });
-            match parent {
-                Value::Integer(number) => statement.bind(*number),
-                Value::Text(text) => statement.bind(text.as_str()),
-            };
+            bind(&mut statement, parent, self.type_of(&child.key));
         }
-        statement.push(&format!(") ORDER BY {}, {}", quote(&child.key), quote(&child.order)));
+        statement.push(&format!(") ORDER BY {key}, {order}"));
         for row in statement.fetch_all(connection).await? {
             let elements = nested.entry(row.try_get(0)?).or_default();
             elements.push_str(if elements.is_empty() { "{" } else { ",{" });
@@ -270,28 +267,17 @@ impl Reader<'_> {
     }
 
     /// A column of the table's own, which `expect` names.
-    fn column(&self, row: &AnyRow, column: &str) -> Result<Value, storage::Error> {
-        let own = self.schema.fields().iter().filter(|field| field.each.is_none());
-        let index = own.clone().position(|field| field.name == column).unwrap_or(0);
-        let found = value(row, index, self.type_of(column))?;
-        found.ok_or_else(|| storage::Error::Corrupt(format!("`{column}` is NULL")))
-    }
-
-    fn key_of(&self, row: &AnyRow, part: usize) -> Result<Value, storage::Error> {
-        self.column(row, &self.table.key[part])
+    fn column(&self, row: &AnyRow, column: &str) -> Result<String, storage::Error> {
+        let mut own = self.schema.fields().iter().filter(|field| field.each.is_none());
+        let index = own.position(|field| field.name == column).unwrap_or(0);
+        let found: Option<String> = row.try_get(index)?;
+        found.ok_or_else(|| storage::Error::Corrupt(format!("`{column}` is NULL, which has no place in a key")))
     }
 }
 
 struct Page {
-    /// Each with its record's id.
+    /// Each with its place in the key's order.
     documents: Vec<(String, String)>,
     /// Where to go on, as a JSON array of the key's values.
     position: Option<String>,
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Integer(number) => number.to_string(),
-        Value::Text(text) => text.clone(),
-    }
 }

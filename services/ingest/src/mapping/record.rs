@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
+use types::Timestamp;
 
 use super::{Schema, schema::Field};
 
@@ -85,9 +86,19 @@ fn scalar(value: Option<&Value>) -> Result<Option<Cow<'_, str>>, String> {
         Some(Value::Number(number)) => Ok(Some(Cow::Owned(number.to_string()))),
         Some(Value::Bool(truth)) => Ok(Some(Cow::Borrowed(if *truth { "true" } else { "false" }))),
         Some(Value::Object(wrapper)) => match wrapper.iter().next() {
+            Some((name, inner)) if wrapper.len() == 1 && name == "$date" && inner.is_object() => {
+                milliseconds(inner).map(|time| Some(Cow::Owned(time)))
+            }
             Some((name, inner)) if wrapper.len() == 1 && name.starts_with('$') => scalar(Some(inner)),
             _ => Err("is an object where a value is due".to_owned()),
         },
         Some(Value::Array(_)) => Err("is an array where a value is due".to_owned()),
     }
+}
+
+/// The time that extended JSON's canonical form counts in milliseconds: `{"$numberLong": …}`.
+fn milliseconds(count: &Value) -> Result<String, String> {
+    let milliseconds = scalar(Some(count))?.and_then(|text| text.parse::<i64>().ok());
+    let micros = milliseconds.and_then(|milliseconds| milliseconds.checked_mul(1000));
+    micros.map(|micros| Timestamp::from_micros(micros).to_string()).ok_or_else(|| format!("`{count}` is no time"))
 }

@@ -84,9 +84,8 @@ impl Schema {
 
     /// Reads a record and checks it.
     pub(crate) fn parse<'p>(&self, payload: &'p str) -> Result<Parsed<'p>, String> {
-        // What landing writes in place of bytes that are no UTF-8.
-        if payload.contains('\u{fffd}') {
-            return Err("the text is not UTF-8".to_owned());
+        if payload.contains(char::REPLACEMENT_CHARACTER) {
+            return Err("the text is damaged: it is cut off, or not UTF-8".to_owned());
         }
         let parsed = match self.shape {
             Shape::Row => Parsed::Row(self.columns(payload)?),
@@ -124,6 +123,8 @@ impl Schema {
 fn check(field: &Field, index: usize, scope: Scope<'_>) -> Result<(), String> {
     let named = |reason: String| format!("{}: {reason}", field.name);
     match scope.text(field, index).map_err(named)? {
+        // PostgreSQL's text holds none, and no system means one.
+        Some(text) if text.contains('\0') => Err(named("holds a NUL character".to_owned())),
         Some(text) => field.kind.r#type.check(&text).map_err(named),
         None if field.kind.optional => Ok(()),
         None => Err(format!("{}: is missing", field.name)),

@@ -121,12 +121,12 @@ impl Mapping {
     pub(super) fn rows<'r>(
         &self,
         context: Context<'_>,
-        rows: impl Iterator<Item = (usize, &'r Parsed<'r>)>,
+        rows: impl Iterator<Item = (usize, &'r Parsed<'r>)> + Clone,
     ) -> (Option<SourceOrder>, Vec<(usize, String)>) {
         let mut order = None;
         let mut first = None;
         let mut bad = Vec::new();
-        for (number, row) in rows {
+        for (number, row) in rows.clone() {
             let taken = self.lines.line(context.schema, row.scope()).and_then(|line| {
                 if order.is_none() {
                     order = Some(self.head(context, row.scope())?);
@@ -140,9 +140,10 @@ impl Mapping {
                 (Ok(_), None) => {}
             }
         }
-        if let (Some(order), Some(first)) = (&mut order, first) {
-            // The payment's columns were checked against the schema, so that nothing is left to fail.
-            self.pay(context, first, order).ok();
+        if let (Some(order), Some(first)) = (&mut order, first)
+            && let Err(reason) = self.pay(context, first, order)
+        {
+            return (None, rows.map(|(number, _)| (number, reason.clone())).chain(bad).collect());
         }
         (order, bad)
     }
@@ -169,8 +170,9 @@ impl Mapping {
     }
 
     fn pay(&self, context: Context<'_>, record: &Parsed<'_>, order: &mut SourceOrder) -> Result<(), String> {
+        let total = order.lines.iter().try_fold(0_i64, |sum, line| sum.checked_add(line.amount_minor));
+        let total = total.ok_or("the lines' amounts are too large")?;
         let Some(payments) = &self.payments else { return Ok(()) };
-        let total = order.lines.iter().map(|line| line.amount_minor).sum();
         for scope in scopes(context.schema, record, payments.each)? {
             order.payments.push(payments.payment(context.schema, scope, total)?);
         }

@@ -1,9 +1,9 @@
 //! Handing commands to the domains.
 //!
 //! Each message is a call of its own: then an index in a refusal means one command. What a domain refuses is taken out
-//! and the rest is sent again; the imports are idempotent.
+//! and the rest is sent again; the imports are idempotent. A refusal that names no command fails the run.
 
-use std::{collections::BTreeSet, future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use mesh::{Channel, MAX_MESSAGE_BYTES, PeerError, Peers};
 use omnimesh_proto::{
@@ -110,47 +110,36 @@ impl Domains {
 
     async fn send_all<T: Import>(&self, mut commands: Vec<Command<T>>) -> Result<Rejected, Error> {
         let mut rejected = Rejected::new();
-        // Portions still to be sent; a refused one comes back without what was refused, or in halves.
-        let mut portions = Vec::new();
         while !commands.is_empty() {
             let rest = commands.split_off(commands.len().min(COMMANDS));
-            portions.push(std::mem::replace(&mut commands, rest));
-        }
-        portions.reverse();
-        while let Some(mut portion) = portions.pop() {
-            let Err(status) = self.send_portion(&portion).await? else { continue };
-            let named = violations(&status, portion.len());
-            if named.is_empty() && portion.len() > 1 {
-                let half = portion.split_off(portion.len() / 2);
-                portions.extend([half, portion]);
-                continue;
-            }
-            let reason = |index| {
-                let found = named.iter().find(|(named, _)| *named == index).map(|(_, reason)| reason.clone());
-                found.or_else(|| named.is_empty().then(|| status.message().to_owned()))
-            };
-            let mut rest = Vec::new();
-            for (index, command) in portion.into_iter().enumerate() {
-                match reason(index) {
-                    Some(reason) => rejected.extend(command.records.iter().map(|id| (*id, reason.clone()))),
-                    None => rest.push(command),
+            let mut portion = std::mem::replace(&mut commands, rest);
+            loop {
+                let mut refused = self.send_portion(&portion).await?;
+                if refused.is_empty() {
+                    break;
                 }
-            }
-            if !rest.is_empty() {
-                portions.push(rest);
+                let mut good = Vec::new();
+                for (index, command) in portion.into_iter().enumerate() {
+                    match refused.remove(&index) {
+                        Some(reason) => rejected.extend(command.records.iter().map(|id| (*id, reason.clone()))),
+                        None => good.push(command),
+                    }
+                }
+                portion = good;
             }
         }
         Ok(rejected)
     }
 
-    /// The inner error is the domain's refusal of what was sent, the outer one any other failure.
-    async fn send_portion<T: Import>(&self, portion: &[Command<T>]) -> Result<Result<(), Status>, Error> {
+    /// Sends a portion; returns the commands, by their index, that kept the domain from taking it.
+    async fn send_portion<T: Import>(&self, portion: &[Command<T>]) -> Result<BTreeMap<usize, String>, Error> {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             let messages = portion.iter().map(|command| command.message.clone()).collect();
-            let Err(status) = T::import(self, messages).await else { return Ok(Ok(())) };
-            if status.code() == tonic::Code::InvalidArgument {
-                return Ok(Err(status));
+            let Err(status) = T::import(self, messages).await else { break };
+            let refused = refused(&status, portion.len());
+            if !refused.is_empty() {
+                return Ok(refused);
             }
             let error = PeerError::new(T::SERVICE, status);
             if !error.is_retryable() || attempt == ATTEMPTS {
@@ -159,21 +148,22 @@ impl Domains {
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        Ok(Ok(()))
+        Ok(BTreeMap::new())
     }
 }
 
 /// The commands that a refusal names, by their index in the message, and what is wrong with them.
-fn violations(status: &Status, count: usize) -> Vec<(usize, String)> {
+fn refused(status: &Status, count: usize) -> BTreeMap<usize, String> {
     let details = status.get_error_details();
-    let Some(request) = details.bad_request() else { return Vec::new() };
-    let mut seen = BTreeSet::new();
-    let named = request.field_violations.iter().filter_map(|violation| {
-        let (_, after) = violation.field.split_once('[')?;
-        let (index, field) = after.split_once(']')?;
-        let index = index.parse().ok().filter(|index| *index < count)?;
-        let field = field.trim_start_matches('.');
-        seen.insert(index).then(|| (index, format!("{field}: {}", violation.description)))
-    });
-    named.collect()
+    let mut refused = BTreeMap::new();
+    for violation in details.bad_request().map(|request| &request.field_violations).into_iter().flatten() {
+        let index = violation.field.split_once('[').and_then(|(_, after)| after.split_once(']'));
+        if let Some((index, field)) = index
+            && let Some(index) = index.parse().ok().filter(|index| *index < count)
+        {
+            let field = field.trim_start_matches('.');
+            refused.entry(index).or_insert_with(|| format!("{field}: {}", violation.description));
+        }
+    }
+    refused
 }

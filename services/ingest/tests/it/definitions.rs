@@ -2,7 +2,7 @@
 
 use ingest::Definition;
 
-use crate::{domains::Domains, sandbox::Sandbox};
+use crate::sandbox::{GRANTS, Sandbox};
 
 const GOOD: &str = r#"
 system = "erp"
@@ -32,7 +32,7 @@ async fn refusal(text: &str) -> String {
     };
     let directory = tempfile::TempDir::new().expect("a temporary directory");
     let storage = storage::Config { url: format!("sqlite:{}", directory.path().display()) };
-    match Sandbox::start(storage, Domains::new(), vec![definition]).await {
+    match Sandbox::start(storage, vec![definition], GRANTS).await {
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
     }
@@ -57,8 +57,24 @@ async fn definitions_with_mistakes_are_refused() {
         ("\"{n}\"", "\"{n}{n}\"", "map.order.lines: quantity: `{n}{n}` is not one field, such as `{name}`"),
         ("lines = {", "lines = { each = \"items\",", "map.order.lines: no field of `items[]` is in `expect`"),
         ("files = \"*.csv\"", "table = \"orders\"", "files: a glob is due, and no `table`"),
+        ("root = \"erp\"", "url = \"sqlite:erp.db\"", "erp.toml: TOML parse error"),
     ] {
         let refusal = refusal(&GOOD.replace(part, replacement)).await;
         assert!(refusal.contains(expect), "{expect:?} is due, not {refusal:?}");
     }
+}
+
+#[tokio::test]
+async fn tables_whose_key_may_be_missing_are_refused() {
+    let text = r#"
+        system = "erp"
+        sql = { url = "sqlite:erp.db" }
+        [[entity]]
+        name = "orders"
+        table = "orders"
+        key = ["at", "id"]
+        expect = [["id", "text"], ["at", "time?"]]
+    "#;
+    let refusal = refusal(text).await;
+    assert!(refusal.ends_with("entity `orders`: key: `at` may be missing, by its `?` in `expect`"), "{refusal}");
 }

@@ -1,11 +1,13 @@
 //! The ingest service behind a real server, reading small silos that the tests write.
 
 mod definitions;
-mod domains;
 mod rpc_quarantined_records;
 mod rpc_run_source;
 mod rpc_run_source_again;
+mod rpc_run_source_silos;
+mod rpc_run_source_sql;
 mod rpc_sources;
 mod sandbox;
 mod silo;
 mod store_engines;
+mod store_recovery;

@@ -51,31 +51,37 @@ async fn next_change(stream: &mut tonic::Streaming<pb::WatchSourcesResponse>) ->
 #[tokio::test]
 async fn watch_sources_loses_and_repeats_nothing() {
     let silo = Silo::new();
-    let sandbox = Sandbox::new(silo.source("pos")).await;
-    let watch = |request: pb::WatchSourcesRequest| {
-        let mut client = sandbox.client.clone();
-        async move { client.watch_sources(request).await.map(tonic::Response::into_inner) }
-    };
-    let request = pb::WatchSourcesRequest { include_initial: true, ..Default::default() };
-    let mut stream = watch(request).await.expect("a stream");
-    let initial = next_change(&mut stream).await;
-    assert_eq!((initial.change_type(), initial.source), (ChangeType::Initial, Some(sandbox.source("pos").await)));
-    silo.pos("pos/330/a.csv", &[row("3-1", 1, "7", 2, "1.50")]);
-    sandbox.run("pos").await.expect("a run");
-    let first = next_change(&mut stream).await;
-    assert_eq!((first.change_type(), first.source), (ChangeType::Changed, Some(sandbox.source("pos").await)));
-    drop(stream);
+    let definitions = || silo.source("pos");
+    for sandbox in Sandbox::on_both_engines(definitions).await {
+        std::fs::remove_dir_all(silo.path("pos")).expect("removed");
+        let watch = |request: pb::WatchSourcesRequest| {
+            let mut client = sandbox.client.clone();
+            async move { client.watch_sources(request).await.map(tonic::Response::into_inner) }
+        };
+        let request = pb::WatchSourcesRequest { include_initial: true, ..Default::default() };
+        let mut stream = watch(request).await.expect("a stream");
+        let initial = next_change(&mut stream).await;
+        assert_eq!((initial.change_type(), initial.source), (ChangeType::Initial, Some(sandbox.source("pos").await)));
+        silo.pos("pos/330/a.csv", &[row("3-1", 1, "7", 2, "1.50")]);
+        sandbox.run("pos").await.expect("a run");
+        let first = next_change(&mut stream).await;
+        assert_eq!((first.change_type(), first.source), (ChangeType::Changed, Some(sandbox.source("pos").await)));
+        drop(stream);
 
-    silo.pos("pos/330/b.csv", &[row("3-2", 1, "7", 2, "1.50")]);
-    sandbox.run("pos").await.expect("a run");
-    sandbox.run("pos").await.expect("a run");
-    let resume_token = first.resume_token;
-    let mut stream = watch(pb::WatchSourcesRequest { resume_token, ..Default::default() }).await.expect("a stream");
-    assert_eq!(next_change(&mut stream).await.source, Some(sandbox.source("pos").await));
-    let next = stream.message().await.expect("open").expect("a bookmark");
-    assert_eq!(next.change_type(), ChangeType::Bookmark);
+        // A run that finds nothing new is no change.
+        silo.pos("pos/330/b.csv", &[row("3-2", 1, "7", 2, "1.50")]);
+        sandbox.run("pos").await.expect("a run");
+        let second = sandbox.source("pos").await;
+        sandbox.run("pos").await.expect("a run");
+        silo.pos("pos/330/c.csv", &[row("3-3", 1, "7", 2, "1.50")]);
+        sandbox.run("pos").await.expect("a run");
+        let resume_token = first.resume_token;
+        let mut stream = watch(pb::WatchSourcesRequest { resume_token, ..Default::default() }).await.expect("a stream");
+        assert_eq!(next_change(&mut stream).await.source, Some(second));
+        assert_eq!(next_change(&mut stream).await.source, Some(sandbox.source("pos").await));
 
-    let request = pb::WatchSourcesRequest { resume_token: "nonsense".to_owned(), ..Default::default() };
-    let status = watch(request).await.expect_err("refused");
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "RESUME_TOKEN_INVALID"));
+        let request = pb::WatchSourcesRequest { resume_token: "nonsense".to_owned(), ..Default::default() };
+        let status = watch(request).await.expect_err("refused");
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "RESUME_TOKEN_INVALID"));
+    }
 }

@@ -26,7 +26,7 @@ impl Silo {
     }
 
     /// Writes a file; its modification time is never the same twice.
-    pub(crate) fn write(&self, path: &str, content: &str) {
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         let before = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
@@ -37,9 +37,15 @@ impl Silo {
         }
     }
 
+    /// Rows of the loyalty programme's members.
+    pub(crate) fn members(&self, rows: &str) {
+        let header = "card_number,name,email,phone,street,city,postcode,enrolled_at,updated_at";
+        self.write("loyalty/members.csv", format!("{header}\n{rows}"));
+    }
+
     /// Rows under the tills' header.
     pub(crate) fn pos(&self, path: &str, rows: &[String]) {
-        self.write(path, &format!("{POS_HEADER}\n{}\n", rows.join("\n")));
+        self.write(path, format!("{POS_HEADER}\n{}\n", rows.join("\n")));
     }
 
     /// The demo's sources over this silo.
@@ -53,9 +59,9 @@ impl Silo {
     }
 }
 
-/// A till's row.
+/// A row of a cash receipt.
 pub(crate) fn row(receipt: &str, line: u32, sku: &str, quantity: i64, amount: &str) -> String {
-    format!("330,{receipt},3,2017-01-01 11:53:26,601,{line},{sku},{quantity},{amount},0.10,0.05,0.00,card,1,psp_9,S-1")
+    format!("330,{receipt},3,2017-01-01 11:53:26,,{line},{sku},{quantity},{amount},0.10,0.05,0.00,cash,,,")
 }
 
 /// A marketplace document.
