@@ -7,8 +7,8 @@ use std::path::PathBuf;
 /// The edge did not start; nothing is left running.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on {address}: {source}; free the port or choose another with {flag}")]
-    Bind { address: SocketAddr, flag: &'static str, source: io::Error },
+    #[error("cannot listen on {address}: {reason}; free the port or choose another with {flag}")]
+    Bind { address: SocketAddr, flag: &'static str, reason: io::Error },
     #[error(
         "refusing to serve {0} without TLS: give a certificate and key, or listen on loopback (--listen)"
     )]
@@ -22,16 +22,16 @@ pub enum StartError {
     #[error("the socket path {path} cannot be used: {reason}")]
     SocketPath { path: PathBuf, reason: String },
     #[error("the edge cannot start its threads: {0}")]
-    Runtime(#[source] io::Error),
+    Runtime(io::Error),
 }
 
 /// The store of API keys, or the admin key's file, could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    #[error("API keys: {0}")]
+    #[error("the API keys cannot be read or written")]
     Storage(#[from] storage::Error),
-    #[error("cannot write the admin key to {path}: {source}; check that the data directory is writable")]
-    AdminKey { path: PathBuf, source: io::Error },
+    #[error("cannot write the admin key to {path}: {reason}; check that the data directory is writable")]
+    AdminKey { path: PathBuf, reason: io::Error },
     #[error("API key {0} is stored with a secret hash of the wrong length")]
     Corrupt(String),
 }

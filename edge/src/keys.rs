@@ -112,7 +112,7 @@ impl Keys {
         });
         // The file comes first: a crash between the two leaves a key that nobody honours, and the next start makes
         // another, instead of a stored key that nobody knows.
-        write_secret(file, &text).map_err(|source| KeysError::AdminKey { path: file.to_owned(), source })?;
+        write_secret(file, &text).map_err(|reason| KeysError::AdminKey { path: file.to_owned(), reason })?;
         let mut tx = self.database.begin().await?;
         store::delete_keys_of(&mut tx, ADMIN).await?;
         store::insert_key(&mut tx, &key).await?;

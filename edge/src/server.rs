@@ -86,7 +86,7 @@ struct Listener {
 impl Listener {
     /// Binds here rather than in Pingora, which would try for half a minute and then panic.
     fn bind(address: SocketAddr, flag: &'static str) -> Result<Self, StartError> {
-        let failed = |source| StartError::Bind { address, flag, source };
+        let failed = |reason| StartError::Bind { address, flag, reason };
         let socket = TcpListener::bind(address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;

@@ -102,7 +102,7 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         let mut config: Self =
-            figment.merge(Env::prefixed("OMNIMESH__").split("__")).extract().map_err(Failure::usage)?;
+            figment.merge(Env::prefixed("OMNIMESH__").split("__")).extract().map_err(|error| explain(&error))?;
         // A flag's default must not win over the file.
         if common.config.is_none() || common.data_dir != Self::default().data_dir {
             config.data_dir.clone_from(&common.data_dir);
@@ -148,4 +148,17 @@ impl Config {
         print!("{}", toml::to_string_pretty(self).context("the configuration cannot be shown as TOML")?);
         Ok(())
     }
+}
+
+/// What is wrong with the configuration, and where, in a line.
+fn explain(error: &figment::Error) -> Failure {
+    let place = error.metadata.as_ref().map_or_else(String::new, |metadata| match &metadata.source {
+        Some(source) => format!("{source}: "),
+        None => format!("{}: ", metadata.name),
+    });
+    let key = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path.join(".")) };
+    // A mistake in the syntax comes with a drawing of its place, over several lines.
+    let text = error.kind.to_string();
+    let lines: Vec<_> = text.lines().filter(|line| !line.contains(" |")).collect();
+    Failure::Usage(anyhow!("{place}{key}{}", lines.join(", ")))
 }
