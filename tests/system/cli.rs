@@ -1,0 +1,137 @@
+//! The command line: what is wrong with it is said in a line, before anything starts.
+
+use std::{fs, net::TcpListener};
+
+use crate::{
+    deployment::{DEMO, Deployment},
+    process::{Ended, omnimesh},
+};
+
+/// Refused: nothing on standard output, one line on standard error that begins with the program's name.
+fn assert_refused(ended: &Ended, says: &str) {
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert_eq!(ended.stdout, "", "{ended:?}");
+    let line = ended.stderr.strip_suffix('\n').expect("a line");
+    assert!(line.starts_with("omnimesh: ") && !line.contains('\n'), "{line}");
+    assert!(line.contains(says), "`{says}` is not said by: {line}");
+    let reason = line.rsplit(": ").next().expect("a reason");
+    assert_eq!(line.matches(reason).count(), 1, "said twice: {line}");
+}
+
+async fn up(deployment: &Deployment, flags: &[&str]) -> Ended {
+    deployment.up(&[flags, &["--exit-when-ready"]].concat()).ended().await
+}
+
+#[tokio::test]
+async fn wrong_configuration_is_refused() {
+    let deployment = Deployment::embedded();
+    let cases = [
+        ("colour = 1", "colour"),
+        ("[edge]\nlisten_on = \"127.0.0.1:0\"", "edge.listen_on"),
+        ("[edge]\nlisten = \"nowhere\"", "edge.listen"),
+        ("[storage", "line 1"),
+        ("[mesh.certificate]\nca = \"ca\"\nchain = \"chain\"\nkey = \"key\"", "ca: cannot read certificates"),
+        ("[[ingest.source]]", "ingest.source"),
+    ];
+    for (text, says) in cases {
+        let file = deployment.path().join("wrong.toml");
+        fs::write(&file, text).expect("a configuration");
+        let file = file.to_str().expect("a path in UTF-8");
+        assert_refused(&up(&deployment, &["--config", file]).await, says);
+    }
+    assert_refused(&up(&deployment, &["--config", "absent.toml"]).await, "absent.toml");
+}
+
+#[tokio::test]
+async fn addresses_that_cannot_be_served_are_refused() {
+    let deployment = Deployment::embedded();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    for (flags, says) in [
+        (["--listen", &taken, "--admin", "127.0.0.1:0"], "choose another with --listen"),
+        (["--listen", "127.0.0.1:0", "--admin", &taken], "choose another with --admin"),
+        (["--listen", "0.0.0.0:0", "--admin", "127.0.0.1:0"], "without TLS"),
+        (["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"], "must be a loopback address"),
+    ] {
+        let ended = deployment.start("up", &flags).ended().await;
+        assert_refused(&ended, says);
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_is_refused() {
+    let deployment = Deployment::embedded();
+    let file = deployment.path().join("file");
+    fs::write(&file, "").expect("a file");
+    for path in [file.join("below"), file] {
+        let path = path.to_str().expect("a path in UTF-8");
+        assert_refused(&omnimesh(["up", "--data-dir", path]).await, "cannot use the data directory");
+    }
+    let absent = deployment.path().join("absent");
+    for command in ["status", "verify"] {
+        let path = absent.to_str().expect("a path in UTF-8");
+        assert_refused(&omnimesh([command, "--data-dir", path]).await, "there is no data directory");
+        assert!(!absent.exists(), "{command} only reads");
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_a_directory_is_refused() {
+    let deployment = Deployment::embedded();
+    let mut first = deployment.up(&[]);
+    first.ready().await;
+    assert_refused(&up(&deployment, &[]).await, "another omnimesh process runs on");
+    assert_refused(&up(&deployment, &DEMO).await, "another omnimesh process runs on");
+    assert_eq!(first.stop("TERM").await.code, Some(0));
+    assert_eq!(up(&deployment, &[]).await.code, Some(0), "the directory is free again");
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_used_is_refused() {
+    for (url, says) in [
+        ("mysql://localhost/omnimesh", "is no database URL"),
+        ("postgres://nobody@127.0.0.1:1/none", "127.0.0.1:1"),
+    ] {
+        let deployment = Deployment::embedded();
+        assert_refused(&up(&deployment, &["--database-url", url]).await, says);
+    }
+}
+
+#[tokio::test]
+async fn roles_that_cannot_run_are_refused() {
+    let deployment = Deployment::embedded();
+    for (roles, says) in [("till", "there are: identity, customer"), ("order", "role identity is needed")] {
+        let ended = deployment.start("serve", &["--role", roles]).ended().await;
+        assert_refused(&ended, says);
+    }
+}
+
+#[tokio::test]
+async fn flags_that_do_not_exist_or_fit_are_refused() {
+    for flags in [&["up", "--colour"][..], &["up", "--demo-size", "small"], &["serve"], &["fly"], &[]] {
+        let ended = omnimesh(flags).await;
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+        assert!(ended.stderr.contains("Usage: omnimesh"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn every_command_shows_an_example() {
+    for command in ["up", "serve", "status", "verify", "config"] {
+        let ended = omnimesh([command, "--help"]).await;
+        assert_eq!(ended.code, Some(0));
+        assert!(ended.stdout.contains(&format!("\n  omnimesh {command}")), "{}", ended.stdout);
+        let listed = omnimesh(["--help"]).await.stdout;
+        assert!(listed.contains(&format!("\n  {command} ")), "{listed}");
+    }
+}
+
+#[tokio::test]
+async fn the_printed_configuration_is_one_that_is_taken() {
+    let deployment = Deployment::embedded();
+    let printed = deployment.start("config", &[]).ended().await;
+    let file = deployment.path().join("omnimesh.toml");
+    fs::write(&file, &printed.stdout).expect("a configuration");
+    let again = omnimesh(["config", "--config", file.to_str().expect("a path in UTF-8")]).await;
+    assert_eq!((again.code, &again.stdout), (Some(0), &printed.stdout), "{}", again.stderr);
+}

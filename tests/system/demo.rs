@@ -1,0 +1,121 @@
+//! The demo from one end to the other: what the edge and the lake give out is what the sources hold, to the cent.
+
+use std::os::unix::fs::PermissionsExt;
+
+use omnimesh_proto::order::v1::{
+    GetOrderRequest, ListOrdersRequest, ListOrdersResponse, order_service_client::OrderServiceClient,
+};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::{
+    client::{grpc, grpc_web},
+    deployment::{DEMO, Deployment, admin_key_file},
+    report::{differences, keys, table},
+};
+
+/// The baskets of a tenth of the households, as they can be counted in the dataset's Parquet files.
+const BASKETS: Totals = Totals { orders: 16_907, lines: 153_294, total_minor: 47_806_733 };
+const LIST_ORDERS: &str = "omnimesh.order.v1.OrderService/ListOrders";
+
+/// What orders add up to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    orders: usize,
+    lines: usize,
+    total_minor: i64,
+}
+
+/// Reads all orders, page by page.
+async fn totals(mut list: impl AsyncFnMut(ListOrdersRequest) -> ListOrdersResponse) -> Totals {
+    let mut totals = Totals::default();
+    let mut request = ListOrdersRequest { page_size: 1_000, ..ListOrdersRequest::default() };
+    loop {
+        let page = list(request.clone()).await;
+        totals.orders += page.orders.len();
+        totals.lines += page.orders.iter().map(|order| order.lines.len()).sum::<usize>();
+        totals.total_minor += page.orders.iter().map(|order| order.total_minor).sum::<i64>();
+        if page.next_page_token.is_empty() {
+            return totals;
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+#[tokio::test]
+async fn what_went_in_comes_out_everywhere_and_stays() {
+    let mesh = Deployment::embedded();
+    mesh.load().await;
+    let loaded = mesh.verify().await;
+    lake_holds_the_baskets(&loaded);
+
+    // The second process finds nothing new, and serves what the first has left.
+    let mut process = mesh.up(&DEMO);
+    process.ready().await;
+    edge_gives_out_the_baskets(&mesh).await;
+    edge_refuses_strangers(&mesh).await;
+    let mode = std::fs::metadata(admin_key_file(mesh.path())).expect("the key's file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "only its owner reads the administrator's key");
+    json_keeps_its_keys(&mesh, &loaded).await;
+    assert_eq!(differences(&mesh.verify().await, &loaded), [""; 0], "while it runs");
+
+    let ended = process.stop("TERM").await;
+    assert_eq!((ended.code, ended.stderr.contains("WARN")), (Some(0), false), "{}", ended.stderr);
+    assert_eq!(differences(&mesh.verify().await, &loaded), [""; 0], "after it ran");
+}
+
+fn lake_holds_the_baskets(report: &Value) {
+    let orders = table(report, "orders_unified");
+    assert_eq!(orders["rows"], BASKETS.orders);
+    assert_eq!(orders["sums"]["lines"], BASKETS.lines);
+    assert_eq!(orders["sums"]["total_minor"], BASKETS.total_minor);
+    assert_eq!(orders["sums"]["lines.amount_minor"], BASKETS.total_minor);
+}
+
+async fn edge_gives_out_the_baskets(mesh: &Deployment) {
+    let (edge, key) = (mesh.address(), mesh.key());
+    let client = OrderServiceClient::new(grpc(edge, Some(key.clone())).await);
+    let mut client = client.max_decoding_message_size(mesh::MAX_MESSAGE_BYTES);
+    let over_grpc =
+        totals(async |request| client.list_orders(request).await.expect("a page").into_inner()).await;
+    assert_eq!(over_grpc, BASKETS);
+    let over_web =
+        totals(async |request| grpc_web(edge, &key, LIST_ORDERS, &request).await.expect("a page")).await;
+    assert_eq!(over_web, BASKETS);
+}
+
+async fn edge_refuses_strangers(mesh: &Deployment) {
+    let (edge, key) = (mesh.address(), mesh.key());
+    let (last, rest) = key.chars().next_back().zip(key.get(..key.len() - 1)).expect("a key");
+    let garbled = format!("{rest}{}", if last == 'x' { 'y' } else { 'x' });
+    for wrong in [None, Some(garbled.clone()), Some("nonsense".to_owned())] {
+        let mut client = OrderServiceClient::new(grpc(edge, wrong.clone()).await);
+        let refused = client.list_orders(ListOrdersRequest::default()).await.expect_err("a refusal");
+        assert_eq!(refused.code(), Code::Unauthenticated, "with the key {wrong:?}");
+    }
+    let everything = ListOrdersRequest::default();
+    let refused = grpc_web::<ListOrdersResponse>(edge, &garbled, LIST_ORDERS, &everything).await;
+    assert_eq!(refused, Err(Code::Unauthenticated));
+    let mut client = OrderServiceClient::new(grpc(edge, Some(key)).await);
+    let absent = client.get_order(GetOrderRequest { name: "orders/none".to_owned() }).await;
+    assert_ne!(absent.expect_err("there is no such order").code(), Code::Unauthenticated);
+}
+
+/// Programs read these: a key that goes or is called something else breaks them.
+async fn json_keeps_its_keys(mesh: &Deployment, verified: &Value) {
+    let check = ["checks.finding", "checks.holds", "checks.name"];
+    let lake = ["lake.digest", "lake.layer", "lake.rows", "lake.sums", "lake.table"];
+    assert_eq!(keys(verified), [&check[..], &lake, &["sound"]].concat());
+
+    // The demo's junk waits in quarantine, which is worth an exit code.
+    let ended = mesh.start("status", &["--json"]).ended().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let status: Value = serde_json::from_str(&ended.stdout).expect("status prints JSON");
+    let quarantine =
+        ["entity", "name", "position", "reason", "system"].map(|key| format!("quarantine.{key}")).to_vec();
+    let running = ["admin", "listen", "pid", "roles"].map(|key| format!("running.{key}")).to_vec();
+    let sources = ["applied", "entity", "landed", "quarantined", "system"].map(|key| format!("sources.{key}"));
+    assert_eq!(keys(&status), [lake.map(str::to_owned).to_vec(), quarantine, running, sources.to_vec()].concat());
+    assert_eq!(status["lake"], verified["lake"]);
+    assert_eq!(status["running"]["listen"], json!(mesh.address()));
+}
