@@ -13,7 +13,7 @@ pub struct Config {
     /// Directory of the lake, made when it is missing. Default: `lake`, in the data directory.
     pub root: PathBuf,
     /// Longest time that an event waits for its commit while more keep coming, in milliseconds: longer means fewer and
-    /// larger commits. Default: 5000.
+    /// larger commits. Default: 30000.
     pub linger_ms: u64,
     /// Time without a new event after which those that wait are committed, in milliseconds. Default: 250.
     pub quiet_ms: u64,
@@ -23,7 +23,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { root: PathBuf::from("lake"), linger_ms: 5_000, quiet_ms: 250, buffer_mib: 64 }
+        Self { root: PathBuf::from("lake"), linger_ms: 30_000, quiet_ms: 250, buffer_mib: 64 }
     }
 }
 

@@ -41,6 +41,8 @@ use durable::Durable;
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// A table in more pieces than this is put together.
 const FRAGMENTS: usize = 50;
+/// So is one with this many more dead rows than live ones: each manifest names the ids of both.
+const DEAD_ROWS: usize = 50_000;
 /// Versions that stay readable behind the newest.
 const VERSIONS: usize = 100;
 const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
@@ -208,12 +210,9 @@ impl Table {
         self.durable.sync(&self.path).await?;
         let dataset =
             self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
-        let fragments = dataset.count_fragments();
         self.dataset = Some(dataset);
         self.durable.sync(&self.path).await?;
-        if fragments > FRAGMENTS
-            && let Err(error) = self.maintain(properties).await
-        {
+        if let Err(error) = self.maintain(properties).await {
             tracing::warn!(table = %self.name, %error, "the table stays in pieces until its next commit");
         }
         Ok(())
@@ -254,10 +253,15 @@ impl Table {
         commit.execute(transaction).await
     }
 
-    /// Puts fragments together and drops versions that nobody reads any more.
+    /// Puts a worn table together and drops versions that nobody reads any more.
     async fn maintain(&mut self, properties: HashMap<String, String>) -> Result<(), Error> {
         let Some(dataset) = &mut self.dataset else { return Ok(()) };
         let failed = |error| failed(&self.name, "compacted", error);
+        let live = dataset.count_rows(None).await.map_err(failed)?;
+        let dead = dataset.count_deleted_rows().await.map_err(failed)?;
+        if dataset.count_fragments() <= FRAGMENTS && dead <= live + DEAD_ROWS {
+            return Ok(());
+        }
         let options = CompactionOptions::default().transaction_properties(properties);
         compact_files(dataset, options, None).await.map_err(failed)?;
         let policy = CleanupPolicyBuilder::default().error_if_tagged_old_versions(false);

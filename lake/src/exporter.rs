@@ -13,6 +13,7 @@ use mesh::{Channel, MAX_MESSAGE_BYTES, PeerError};
 use omnimesh_proto::event::v1::{
     StreamEventsRequest, StreamEventsResponse, event_service_client::EventServiceClient,
 };
+use prost::bytes::Bytes;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -21,7 +22,7 @@ use tokio::{
 use crate::{
     Config, Error, TableName,
     dataset::{self, Progress, Store},
-    table::{Source, Table},
+    table::{Route, Source, Table},
 };
 
 /// Between two attempts: at first, and at most.
@@ -128,9 +129,9 @@ impl Exporter {
     ) -> Result<Cursor, Error> {
         pending.at_end = run.events.is_empty();
         for event in run.events {
-            let (name, rows) = self.table.route(&event)?;
-            if event.cursor.parse::<Cursor>()? > tables.cursor(&name) {
-                pending.push(name, rows, event);
+            let route = self.table.route(&event)?;
+            if event.cursor.parse::<Cursor>()? > tables.cursor(&route.table) {
+                pending.push(route, event);
             }
         }
         Ok(run.cursor.parse()?)
@@ -151,7 +152,7 @@ impl Exporter {
 /// Events that wait for a commit.
 #[derive(Default)]
 struct Pending {
-    events: BTreeMap<TableName, Vec<Event>>,
+    events: BTreeMap<TableName, BTreeMap<String, Event>>,
     rows: usize,
     bytes: usize,
     /// When the first of them came.
@@ -162,11 +163,15 @@ struct Pending {
 }
 
 impl Pending {
-    fn push(&mut self, name: TableName, rows: usize, event: Event) {
-        self.rows += rows;
-        self.bytes += event.payload.len();
+    fn push(&mut self, route: Route, mut event: Event) {
         self.since.get_or_insert_with(Instant::now);
-        self.events.entry(name).or_default().push(event);
+        self.bytes += event.payload.len();
+        // As it came, it is a slice that keeps its whole run in memory.
+        event.payload = Bytes::copy_from_slice(&event.payload);
+        match self.events.entry(route.table).or_default().insert(route.key, event) {
+            Some(outdated) => self.bytes -= outdated.payload.len(),
+            None => self.rows += route.rows,
+        }
     }
 }
 
@@ -220,11 +225,12 @@ impl<'a> Tables<'a> {
     async fn commit_table(
         &mut self,
         name: TableName,
-        events: Vec<Event>,
+        events: BTreeMap<String, Event>,
         progress: Progress,
     ) -> Result<(), Error> {
         let table = self.table;
-        let change = tokio::task::spawn_blocking(move || table.change(&events)).await??;
+        let change =
+            tokio::task::spawn_blocking(move || table.change(events.into_values().collect())).await??;
         if !self.open.contains_key(&name) {
             self.open.insert(name.clone(), (self.store.open(name.clone()).await?, Cursor::START));
         }

@@ -8,8 +8,6 @@ mod inventory_snapshots;
 mod orders_unified;
 mod users_scd;
 
-use std::collections::HashSet;
-
 use arrow::array::RecordBatch;
 use omnimesh_proto::event::v1::Event;
 use prost::Message;
@@ -43,11 +41,22 @@ pub(crate) trait Table: Send + Sync {
     /// Whether the table on disk is one of its own.
     fn owns(&self, name: &TableName) -> bool;
 
-    /// The table that an event belongs to, and how many rows to expect of it.
-    fn route(&self, event: &Event) -> Result<(TableName, usize), Error>;
+    /// Where an event goes.
+    fn route(&self, event: &Event) -> Result<Route, Error>;
 
-    /// What events of one table, in commit order, change in it.
-    fn change(&self, events: &[Event]) -> Result<Change, Error>;
+    /// What events of one table change in it, of which each has a key of its own.
+    fn change(&self, events: Vec<Event>) -> Result<Change, Error>;
+}
+
+/// Where an event goes.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The table that it belongs to.
+    pub(crate) table: TableName,
+    /// Of two events with the same key only the later one counts.
+    pub(crate) key: String,
+    /// How many rows to expect of it.
+    pub(crate) rows: usize,
 }
 
 /// A change of a table that is committed as one.
@@ -76,22 +85,9 @@ impl Stale {
     const NONE: Self = Self { column: "", values: Vec::new() };
 }
 
-/// The newest event of each subject, in commit order.
-fn newest<M: Message + Default>(event_type: &'static str, events: &[Event]) -> Result<Vec<Newest<M>>, Error> {
-    let mut seen = HashSet::new();
-    let mut newest: Vec<_> =
-        events.iter().rev().filter(|event| seen.insert(event.subject.as_str())).collect();
-    newest.reverse();
-    newest
-        .into_iter()
-        .map(|event| Ok(Newest { payload: decode(event_type, event)?, event: event.clone() }))
-        .collect()
-}
-
-/// The last word on a subject.
-struct Newest<M> {
-    payload: M,
-    event: Event,
+/// An event of a silver table, whose payload is the whole state of its subject.
+fn state_of_subject(table: &'static str, event: &Event) -> Result<Route, Error> {
+    Ok(Route { table: TableName::new(Layer::Silver, table)?, key: event.subject.clone(), rows: 1 })
 }
 
 fn decode<M: Message + Default>(event_type: &'static str, event: &Event) -> Result<M, Error> {
@@ -100,8 +96,4 @@ fn decode<M: Message + Default>(event_type: &'static str, event: &Event) -> Resu
 
 fn missing(event: &Event, what: &str) -> Error {
     Error::Event { id: event.id.clone(), reason: format!("it has no {what}") }
-}
-
-fn silver(name: &'static str) -> Result<TableName, Error> {
-    TableName::new(Layer::Silver, name)
 }

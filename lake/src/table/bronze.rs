@@ -11,7 +11,7 @@ use arrow::{
 use omnimesh_proto::{event::v1::Event, ingest::v1::RecordsLanded};
 use sha2::{Digest, Sha256};
 
-use super::{Change, Source, Table, decode};
+use super::{Change, Route, Source, Table, decode};
 use crate::{
     Error, Layer, TableName,
     columns::{Column, batch, text, time},
@@ -34,15 +34,16 @@ impl Table for Bronze {
         name.layer() == Layer::Bronze
     }
 
-    fn route(&self, event: &Event) -> Result<(TableName, usize), Error> {
+    fn route(&self, event: &Event) -> Result<Route, Error> {
         let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
-        let name = TableName::new(Layer::Bronze, format!("bronze_{}__{}", landed.system, landed.entity))?;
-        Ok((name, usize::try_from(landed.record_count).unwrap_or(0)))
+        let table = TableName::new(Layer::Bronze, format!("bronze_{}__{}", landed.system, landed.entity))?;
+        let rows = usize::try_from(landed.record_count).unwrap_or(0);
+        Ok(Route { table, key: event.id.clone(), rows })
     }
 
-    fn change(&self, events: &[Event]) -> Result<Change, Error> {
+    fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
         let mut rows = Vec::new();
-        for event in events {
+        for event in &events {
             let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
             let mut first = 0;
             for records in StreamReader::try_new(Cursor::new(&landed.records), None)? {

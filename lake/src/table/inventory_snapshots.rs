@@ -5,7 +5,7 @@ use omnimesh_proto::{
     inventory::v1::{Stock, StockChanged},
 };
 
-use super::{Change, Newest, Source, Stale, Table, missing, newest, silver};
+use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
 use crate::{
     Error, TableName,
     columns::{batch, integer, text, time},
@@ -30,16 +30,16 @@ impl Table for InventorySnapshots {
         name.as_str() == NAME
     }
 
-    fn route(&self, _: &Event) -> Result<(TableName, usize), Error> {
-        Ok((silver(NAME)?, 1))
+    fn route(&self, event: &Event) -> Result<Route, Error> {
+        state_of_subject(NAME, event)
     }
 
-    fn change(&self, events: &[Event]) -> Result<Change, Error> {
-        let newest = newest(SOURCE.event_type, events)?.into_iter();
-        let stocks = newest.map(|Newest::<StockChanged> { payload, event }| {
-            payload.stock.ok_or_else(|| missing(&event, "stock"))
-        });
-        let stocks: Vec<Stock> = stocks.collect::<Result<_, _>>()?;
+    fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
+        let stock = |event: Event| {
+            let changed: StockChanged = decode(SOURCE.event_type, &event)?;
+            changed.stock.ok_or_else(|| missing(&event, "stock"))
+        };
+        let stocks: Vec<Stock> = events.into_iter().map(stock).collect::<Result<_, _>>()?;
         let rows = batch(vec![
             text("sku", stocks.iter().map(|stock| stock.sku.as_str())).key(1),
             text("location_id", stocks.iter().map(|stock| stock.location_id.as_str())).key(2),

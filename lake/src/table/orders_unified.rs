@@ -6,7 +6,7 @@ use omnimesh_proto::{
     order::v1::{Channel, MatchRule, Order, OrderChanged, OrderSource, OrderStatus},
 };
 
-use super::{Change, Source, Stale, Table, missing, newest, silver};
+use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
 use crate::{
     Error, TableName,
     columns::{Column, batch, integer, list, optional_text, record, text, time},
@@ -31,17 +31,18 @@ impl Table for OrdersUnified {
         name.as_str() == NAME
     }
 
-    fn route(&self, _: &Event) -> Result<(TableName, usize), Error> {
-        Ok((silver(NAME)?, 1))
+    fn route(&self, event: &Event) -> Result<Route, Error> {
+        state_of_subject(NAME, event)
     }
 
-    fn change(&self, events: &[Event]) -> Result<Change, Error> {
+    fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
         let mut orders = Vec::new();
         let mut merged = Vec::new();
-        for newest in newest::<OrderChanged>(SOURCE.event_type, events)? {
-            let order = newest.payload.order.ok_or_else(|| missing(&newest.event, "order"))?;
+        for event in events {
+            let changed: OrderChanged = decode(SOURCE.event_type, &event)?;
+            let order = changed.order.ok_or_else(|| missing(&event, "order"))?;
             if order.merged_into.is_empty() {
-                orders.push(Row { order: in_order(order), last_event_time: newest.event.event_time });
+                orders.push(Row { order: in_order(order), last_event_time: event.event_time });
             } else {
                 merged.push(order.order_uid);
             }

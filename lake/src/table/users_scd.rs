@@ -9,7 +9,7 @@ use omnimesh_proto::{
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Change, Newest, Source, Stale, Table, missing, newest, silver};
+use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
 use crate::{
     Error, TableName,
     columns::{Column, batch, integer, list, optional_text, record, text, time},
@@ -34,17 +34,17 @@ impl Table for UsersScd {
         name.as_str() == NAME
     }
 
-    fn route(&self, _: &Event) -> Result<(TableName, usize), Error> {
-        Ok((silver(NAME)?, 1))
+    fn route(&self, event: &Event) -> Result<Route, Error> {
+        state_of_subject(NAME, event)
     }
 
     /// An event carries the whole history, so a customer's rows are replaced as a whole: a merge or a late record may
     /// have moved every period.
-    fn change(&self, events: &[Event]) -> Result<Change, Error> {
+    fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
         let mut periods = Vec::new();
         let mut golden_ids = Vec::new();
-        for newest in newest::<CustomerChanged>(SOURCE.event_type, events)? {
-            let Newest { payload: CustomerChanged { customer, history }, event } = newest;
+        for event in events {
+            let CustomerChanged { customer, history } = decode(SOURCE.event_type, &event)?;
             let customer = customer.ok_or_else(|| missing(&event, "customer"))?;
             if customer.merged_into.is_empty() {
                 periods.extend(self::periods(&customer.golden_id, history, &event)?);
