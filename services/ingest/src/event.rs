@@ -68,7 +68,10 @@ impl Landed {
 }
 
 /// Every batch that landed after `after`, up to the last one that is committed by now.
-pub(crate) fn landed(log: &Log, after: Cursor) -> impl Stream<Item = Result<Vec<Landed>, Error>> + Send + use<> {
+pub(crate) fn landed(
+    log: &Log,
+    after: Cursor,
+) -> impl Stream<Item = Result<Vec<Landed>, Error>> + Send + use<> {
     let log = log.clone();
     async_stream::try_stream! {
         let end = log.committed().await?;
@@ -88,7 +91,10 @@ pub(crate) fn landed(log: &Log, after: Cursor) -> impl Stream<Item = Result<Vec<
 pub(crate) enum SourceChange {
     /// As it stood when the stream began.
     Initial(SourceState, Cursor),
-    Changed { source: Option<pb::Source>, event: Event },
+    Changed {
+        source: Option<pb::Source>,
+        event: Event,
+    },
     /// Everything up to here was sent.
     Bookmark(Cursor),
 }

@@ -85,7 +85,6 @@ impl Batch {
     pub(crate) fn payload(&self, index: usize) -> &str {
         self.payloads.value(index)
     }
-
 }
 
 /// Records being collected into a batch.
@@ -190,9 +189,10 @@ impl Portion {
 
     /// Notes how far an object is; of one object only the last word counts.
     pub(crate) fn reach(&mut self, mut checkpoint: Checkpoint) {
-        if let Some(last) = self.checkpoints.pop_if(|last| {
-            last.entity == checkpoint.entity && last.object == checkpoint.object
-        }) {
+        if let Some(last) = self
+            .checkpoints
+            .pop_if(|last| last.entity == checkpoint.entity && last.object == checkpoint.object)
+        {
             checkpoint.landed += last.landed;
             checkpoint.restart |= last.restart;
         }

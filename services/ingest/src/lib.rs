@@ -1,20 +1,20 @@
 //! Intake of what the source systems hold: landed unaltered, mapped to the domains' commands, quarantined where bad.
 
 mod config;
-mod definition;
-mod grpc;
-mod wire;
-mod service;
-mod run;
 mod connector;
-mod source;
-mod mapping;
-mod landing;
+mod definition;
 mod domain;
-mod store;
-mod event;
-mod peer;
 mod error;
+mod event;
+mod grpc;
+mod landing;
+mod mapping;
+mod peer;
+mod run;
+mod service;
+mod source;
+mod store;
+mod wire;
 
 pub use config::{Config, demo_sources, read_sources};
 pub use definition::Definition;

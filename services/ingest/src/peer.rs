@@ -9,7 +9,8 @@ mod stock;
 use std::collections::BTreeMap;
 
 use omnimesh_proto::{
-    catalog::v1::ProductImport, identity::v1::IdentityRecord, inventory::v1::StockMovement, order::v1::SourceOrder,
+    catalog::v1::ProductImport, identity::v1::IdentityRecord, inventory::v1::StockMovement,
+    order::v1::SourceOrder,
 };
 
 pub(crate) use send::Domains;

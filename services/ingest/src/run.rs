@@ -54,7 +54,8 @@ impl Run {
     /// Reads, lands and applies what is new. Told to stop, it begins nothing more and ends what it is at.
     pub(crate) async fn go(&self) -> Result<(), Error> {
         let outcome = self.recover().await;
-        let outcome = if outcome.is_ok() && !self.stop.is_cancelled() { self.take_in().await } else { outcome };
+        let outcome =
+            if outcome.is_ok() && !self.stop.is_cancelled() { self.take_in().await } else { outcome };
         // A failed run may have steps under way, and the next run has to find what they came to.
         self.steps.close();
         self.steps.wait().await;
@@ -121,7 +122,8 @@ impl Run {
         store::quarantine(&mut tx, &quarantined).await?;
         tx.commit().await?;
         self.progress.send_modify(|progress| {
-            progress.objects += portion.checkpoints.iter().filter(|checkpoint| checkpoint.complete).count() as i64;
+            progress.objects +=
+                portion.checkpoints.iter().filter(|checkpoint| checkpoint.complete).count() as i64;
             progress.quarantined += quarantined.len() as i64;
             if let Some(last) = portion.checkpoints.last() {
                 names[last.entity].clone_into(&mut progress.entity);
@@ -159,7 +161,11 @@ impl Run {
         for (batch, quarantined) in batches.iter().zip(bad) {
             let entity = &self.source.entities[batch.entity].name;
             let applied = batch.len() as i64 - quarantined;
-            match settled.iter_mut().rev().take(1).find(|last| last.entity == *entity && *last.object == *batch.object)
+            match settled
+                .iter_mut()
+                .rev()
+                .take(1)
+                .find(|last| last.entity == *entity && *last.object == *batch.object)
             {
                 Some(last) => {
                     last.applied += applied;

@@ -67,9 +67,13 @@ pub(crate) fn compile(definitions: Vec<Definition>) -> Result<Vec<Source>, Error
     let mut systems = BTreeSet::new();
     let mut sources = Vec::new();
     for definition in definitions {
-        let origin = if definition.origin.is_empty() { definition.system.clone() } else { definition.origin.clone() };
+        let origin =
+            if definition.origin.is_empty() { definition.system.clone() } else { definition.origin.clone() };
         if !systems.insert(definition.system.clone()) {
-            return Err(Error::Definition(format!("{origin}: system: `{}` is defined twice", definition.system)));
+            return Err(Error::Definition(format!(
+                "{origin}: system: `{}` is defined twice",
+                definition.system
+            )));
         }
         sources.push(source(definition).map_err(|reason| Error::Definition(format!("{origin}: {reason}")))?);
     }
@@ -96,8 +100,11 @@ fn source(definition: Definition) -> Result<Source, String> {
 }
 
 /// How globs match: a star ends at a slash.
-pub(crate) const GLOB: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+pub(crate) const GLOB: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
 
 fn entity(definition: definition::Entity, connector: &Connector) -> Result<Entity, String> {
     let shape = match connector {

@@ -159,7 +159,12 @@ pub(crate) async fn get_source(
 }
 
 /// Notes what a source has come to. False if that was published already.
-pub(crate) async fn touch_source(tx: &mut Tx, system: &str, counts: &str, now: Timestamp) -> Result<bool, Error> {
+pub(crate) async fn touch_source(
+    tx: &mut Tx,
+    system: &str,
+    counts: &str,
+    now: Timestamp,
+) -> Result<bool, Error> {
     let written = sqlx::query(
         "INSERT INTO sources (system, counts, update_time) VALUES ($1, $2, $3) \
          ON CONFLICT (system) DO UPDATE SET counts = excluded.counts, update_time = excluded.update_time \
@@ -303,12 +308,13 @@ pub(crate) async fn quarantined_positions(
     connection: &mut AnyConnection,
     record: &Quarantined,
 ) -> Result<HashSet<String>, Error> {
-    let rows = sqlx::query("SELECT position FROM quarantine WHERE system = $1 AND entity = $2 AND object = $3")
-        .bind(record.system.as_str())
-        .bind(record.entity.as_str())
-        .bind(record.object.as_str())
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT position FROM quarantine WHERE system = $1 AND entity = $2 AND object = $3")
+            .bind(record.system.as_str())
+            .bind(record.entity.as_str())
+            .bind(record.object.as_str())
+            .fetch_all(connection)
+            .await?;
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
@@ -317,12 +323,14 @@ pub(crate) async fn replayed_payloads(
     connection: &mut AnyConnection,
     record: &Quarantined,
 ) -> Result<HashMap<String, String>, Error> {
-    let rows = sqlx::query("SELECT position, payload FROM replayed WHERE system = $1 AND entity = $2 AND object = $3")
-        .bind(record.system.as_str())
-        .bind(record.entity.as_str())
-        .bind(record.object.as_str())
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT position, payload FROM replayed WHERE system = $1 AND entity = $2 AND object = $3",
+    )
+    .bind(record.system.as_str())
+    .bind(record.entity.as_str())
+    .bind(record.object.as_str())
+    .fetch_all(connection)
+    .await?;
     Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?)
 }
 

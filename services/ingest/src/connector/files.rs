@@ -74,7 +74,8 @@ fn find(source: &Source, root: &Path, mut known: KnownObjects) -> (Vec<File>, Op
         };
         let Ok(object) = entry.path().strip_prefix(root) else { continue };
         let object = object.to_string_lossy();
-        let globbed = |place: &Place| matches!(place, Place::Files(glob) if glob.matches_with(&object, source::GLOB));
+        let globbed =
+            |place: &Place| matches!(place, Place::Files(glob) if glob.matches_with(&object, source::GLOB));
         let entity = source.entities.iter().position(|entity| globbed(&entity.place));
         let Some(entity) = entity.filter(|_| metadata.is_file()) else { continue };
         let size = i64::try_from(metadata.size()).unwrap_or(i64::MAX);
@@ -135,7 +136,8 @@ impl Output<'_> {
     /// Puts a file aside that is not what it should be; `digest` is empty where it has to be tried again.
     pub(super) fn fail(&mut self, file: &File, start: &str, digest: &str, reason: String) -> Result<(), End> {
         let (position, digest) = (PUT_ASIDE.to_owned(), digest.to_owned());
-        let changed = !file.known.as_ref().is_some_and(|known| known.position == position && known.digest == digest);
+        let changed =
+            !file.known.as_ref().is_some_and(|known| known.position == position && known.digest == digest);
         let reached = Reached { complete: !digest.is_empty(), position, digest, restart: changed, changed };
         let mut records = Records::default();
         if !changed {

@@ -69,12 +69,22 @@ fn batches(
             && more
             && (records.is_overfull() || are_apart(entity, &last, &text))
         {
-            out.add(file, first, std::mem::take(&mut records), Reached { restart, changed, ..before.reached() })?;
+            out.add(
+                file,
+                first,
+                std::mem::take(&mut records),
+                Reached { restart, changed, ..before.reached() },
+            )?;
             restart = false;
             last.clear();
         }
         if !more {
-            return out.add(file, first, records, Reached { complete: true, restart, changed, ..lines.state.reached() });
+            return out.add(
+                file,
+                first,
+                records,
+                Reached { complete: true, restart, changed, ..lines.state.reached() },
+            );
         }
         if text.is_empty() {
             continue;
@@ -96,7 +106,9 @@ fn are_apart(entity: &Entity, last: &str, next: &str) -> bool {
         return true;
     }
     match (entity.schema.parse(last), entity.schema.parse(next)) {
-        (Ok(last), Ok(next)) => entity.group_by.iter().any(|field| last.column(*field) != next.column(*field)),
+        (Ok(last), Ok(next)) => {
+            entity.group_by.iter().any(|field| last.column(*field) != next.column(*field))
+        }
         _ => false,
     }
 }
@@ -199,7 +211,8 @@ impl Lines {
         let state = self.state.clone();
         let last = String::from_utf8_lossy(self.text()).into_owned();
         let more = self.next()?;
-        let apart = !more || state.lines <= 1 || are_apart(entity, &last, &String::from_utf8_lossy(self.text()));
+        let apart =
+            !more || state.lines <= 1 || are_apart(entity, &last, &String::from_utf8_lossy(self.text()));
         self.reader.seek(SeekFrom::Start(state.bytes))?;
         self.state = state;
         Ok(apart)

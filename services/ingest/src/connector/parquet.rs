@@ -47,7 +47,8 @@ pub(super) fn read(file: &File, out: &mut Output<'_>) -> Result<(), End> {
             records.push(&row.to_string(), line);
         }
         let first = row - records.count() as i64 + 1;
-        let reached = Reached { position: row.to_string(), digest: digest.clone(), complete: false, restart, changed };
+        let reached =
+            Reached { position: row.to_string(), digest: digest.clone(), complete: false, restart, changed };
         out.add(file, first, records, reached)?;
         restart = false;
     }

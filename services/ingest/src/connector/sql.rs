@@ -197,7 +197,8 @@ impl Reader<'_> {
         for row in &rows {
             let mut document = String::from("{");
             self.parent.write(row, 0, &mut document)?;
-            let key: Result<Vec<_>, _> = self.table.key.iter().map(|column| self.column(row, column)).collect();
+            let key: Result<Vec<_>, _> =
+                self.table.key.iter().map(|column| self.column(row, column)).collect();
             let key = key?;
             documents.push((key.join("/"), document));
             position = Some(serde_json::Value::from(key).to_string());
@@ -215,7 +216,11 @@ impl Reader<'_> {
         Ok(Page { documents, position })
     }
 
-    async fn rows(&self, connection: &mut AnyConnection, position: &str) -> Result<Vec<AnyRow>, storage::Error> {
+    async fn rows(
+        &self,
+        connection: &mut AnyConnection,
+        position: &str,
+    ) -> Result<Vec<AnyRow>, storage::Error> {
         let key: Vec<String> = self.table.key.iter().map(|column| quote(column)).collect();
         let key = key.join(", ");
         let mut statement = Statement::new("SELECT ");
@@ -271,7 +276,9 @@ impl Reader<'_> {
         let mut own = self.schema.fields().iter().filter(|field| field.each.is_none());
         let index = own.position(|field| field.name == column).unwrap_or(0);
         let found: Option<String> = row.try_get(index)?;
-        found.ok_or_else(|| storage::Error::Corrupt(format!("`{column}` is NULL, which has no place in a key")))
+        found.ok_or_else(|| {
+            storage::Error::Corrupt(format!("`{column}` is NULL, which has no place in a key"))
+        })
     }
 }
 

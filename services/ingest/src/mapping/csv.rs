@@ -70,7 +70,8 @@ mod tests {
             (r#""a"b,c"#, Err("a comma is due after a closing quote, at `b,c`")),
             (r#"5" pipe,c"#, Ok(vec![r#"5" pipe"#, "c"])),
         ] {
-            let expect = expect.map(|fields| fields.into_iter().map(Cow::from).collect()).map_err(str::to_owned);
+            let expect =
+                expect.map(|fields| fields.into_iter().map(Cow::from).collect()).map_err(str::to_owned);
             assert_eq!(row(line), expect, "{line}");
         }
     }

@@ -58,7 +58,9 @@ impl Type {
             TimeZone::UTC.to_timestamp(moment).map(|instant| Timestamp::from_micros(instant.as_microsecond()))
         };
         let (read, example) = match self {
-            Self::Date => (text.parse::<civil::Date>().and_then(|date| instant(date.at(0, 0, 0, 0))), "2017-01-31"),
+            Self::Date => {
+                (text.parse::<civil::Date>().and_then(|date| instant(date.at(0, 0, 0, 0))), "2017-01-31")
+            }
             Self::Datetime => (text.parse::<civil::DateTime>().and_then(instant), "2017-01-31 09:30:00"),
             _ => (Timestamp::parse(text), "2017-01-31T09:30:00Z"),
         };
@@ -73,7 +75,8 @@ impl TryFrom<String> for Kind {
         let (name, optional) = text.strip_suffix('?').map_or((text.as_str(), false), |name| (name, true));
         let found = Type::NAMES.iter().find(|(known, _)| *known == name);
         let known = || Type::NAMES.map(|(name, _)| name).join(", ");
-        let (_, r#type) = found.ok_or_else(|| format!("`{name}` is no kind of field; these are: {}", known()))?;
+        let (_, r#type) =
+            found.ok_or_else(|| format!("`{name}` is no kind of field; these are: {}", known()))?;
         Ok(Self { r#type: *r#type, optional })
     }
 }
@@ -160,6 +163,8 @@ mod tests {
         for name in ["text", "decimal?", "date"] {
             assert_eq!(String::from(Kind::try_from(name.to_owned()).expect("a kind")), name);
         }
-        assert!(Kind::try_from("money".to_owned()).expect_err("no kind").contains("these are: text, integer"));
+        assert!(
+            Kind::try_from("money".to_owned()).expect_err("no kind").contains("these are: text, integer")
+        );
     }
 }

@@ -67,7 +67,9 @@ impl<'r> Scope<'r> {
     pub(crate) fn text(self, field: &Field, index: usize) -> Result<Option<Cow<'r, str>>, String> {
         let text = match (self.record, self.element) {
             (Parsed::Row(columns), _) => columns.get(index).map(|column| Cow::Borrowed(&**column)),
-            (Parsed::Document(_), Some(element)) if field.each.is_some() => scalar(find(element, &field.path))?,
+            (Parsed::Document(_), Some(element)) if field.each.is_some() => {
+                scalar(find(element, &field.path))?
+            }
             (Parsed::Document(document), _) => scalar(find(document, &field.path))?,
         };
         Ok(text.filter(|text| !text.is_empty()))
@@ -100,5 +102,7 @@ fn scalar(value: Option<&Value>) -> Result<Option<Cow<'_, str>>, String> {
 fn milliseconds(count: &Value) -> Result<String, String> {
     let milliseconds = scalar(Some(count))?.and_then(|text| text.parse::<i64>().ok());
     let micros = milliseconds.and_then(|milliseconds| milliseconds.checked_mul(1000));
-    micros.map(|micros| Timestamp::from_micros(micros).to_string()).ok_or_else(|| format!("`{count}` is no time"))
+    micros
+        .map(|micros| Timestamp::from_micros(micros).to_string())
+        .ok_or_else(|| format!("`{count}` is no time"))
 }

@@ -32,11 +32,13 @@ impl Template {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
-            let (name, after) = after.split_once('}').ok_or_else(|| format!("`{text}` lacks a closing brace"))?;
+            let (name, after) =
+                after.split_once('}').ok_or_else(|| format!("`{text}` lacks a closing brace"))?;
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
-            let (name, filter) = name.split_once('|').map_or((name, None), |(name, filter)| (name, Some(filter)));
+            let (name, filter) =
+                name.split_once('|').map_or((name, None), |(name, filter)| (name, Some(filter)));
             let field = field(name, source)?;
             parts.push(match filter {
                 None => Part::Field(field),
@@ -109,7 +111,9 @@ fn field(name: &str, source: Source<'_>) -> Result<usize, String> {
     let index = source.schema.field(name)?;
     let each = source.schema.fields()[index].each;
     if each.is_some() && each != source.each {
-        return Err(format!("`{name}` is of an array's elements and can only be used where `each` names the array"));
+        return Err(format!(
+            "`{name}` is of an array's elements and can only be used where `each` names the array"
+        ));
     }
     Ok(index)
 }
@@ -202,7 +206,9 @@ impl Version {
         }
         let number = Number::new(text, source).map(Self::Number);
         number.or_else(|_| Time::new(text, source).map(Self::Time)).map_err(|_| {
-            format!("`{text}` is neither `{FILE_VERSION}` nor one field that is an integer or a time in `expect`")
+            format!(
+                "`{text}` is neither `{FILE_VERSION}` nor one field that is an integer or a time in `expect`"
+            )
         })
     }
 
@@ -210,9 +216,10 @@ impl Version {
         match self {
             Self::File => Ok(file_version),
             Self::Number(number) => number.read(schema, scope),
-            Self::Time(time) => {
-                time.read(schema, scope)?.map(Timestamp::micros).ok_or_else(|| "the version is missing".to_owned())
-            }
+            Self::Time(time) => time
+                .read(schema, scope)?
+                .map(Timestamp::micros)
+                .ok_or_else(|| "the version is missing".to_owned()),
         }
     }
 }

@@ -57,7 +57,8 @@ impl Mapping {
         for time in &self.update_time {
             update_time = update_time.or(time.read(schema, scope)?);
         }
-        let [given_name, family_name, email, phone, loyalty_card, street, city, postcode, country_code] = texts;
+        let [given_name, family_name, email, phone, loyalty_card, street, city, postcode, country_code] =
+            texts;
         let address = Address { street, city, postcode, country_code };
         Ok(IdentityRecord {
             source: Some(SourceRef { system: context.system.to_owned(), id }),

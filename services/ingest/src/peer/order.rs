@@ -158,7 +158,10 @@ impl Mapping {
             source: Some(SourceRef { system: system.to_owned(), id }),
             version: self.version.read(schema, scope, file_version)?,
             channel: self.channel.into(),
-            location_id: self.location.as_ref().map_or(Ok(String::new()), |text| text.or_empty(schema, scope))?,
+            location_id: self
+                .location
+                .as_ref()
+                .map_or(Ok(String::new()), |text| text.or_empty(schema, scope))?,
             order_time: Some(time.into()),
             status: self.status.read(schema, scope)?.into(),
             currency_code: self.currency.required(schema, scope, "the currency")?,
@@ -180,7 +183,11 @@ impl Mapping {
     }
 }
 
-fn scopes<'r>(schema: &Schema, record: &'r Parsed<'_>, each: Option<usize>) -> Result<Vec<Scope<'r>>, String> {
+fn scopes<'r>(
+    schema: &Schema,
+    record: &'r Parsed<'_>,
+    each: Option<usize>,
+) -> Result<Vec<Scope<'r>>, String> {
     match each {
         Some(array) => record.each(schema, array),
         None => Ok(vec![record.scope()]),
@@ -242,7 +249,8 @@ impl Lines {
             each: source.each,
             sku: Template::new(&map.sku, source).map_err(|reason| format!("sku: {reason}"))?,
             quantity: Number::new(&map.quantity, source).map_err(|reason| format!("quantity: {reason}"))?,
-            amount: Amount::new(&map.amount, source, decimals).map_err(|reason| format!("amount: {reason}"))?,
+            amount: Amount::new(&map.amount, source, decimals)
+                .map_err(|reason| format!("amount: {reason}"))?,
             discounts: discounts.map_err(|reason| format!("discounts: {reason}"))?,
         })
     }

@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 use mesh::{Channel, MAX_MESSAGE_BYTES, PeerError, Peers};
 use omnimesh_proto::{
     catalog::v1::{ImportProductsRequest, ProductImport, catalog_service_client::CatalogServiceClient},
-    identity::v1::{IdentityRecord, ImportIdentityRecordsRequest, identity_service_client::IdentityServiceClient},
+    identity::v1::{
+        IdentityRecord, ImportIdentityRecordsRequest, identity_service_client::IdentityServiceClient,
+    },
     inventory::v1::{
         ImportStockMovementsRequest, StockMovement, inventory_service_client::InventoryServiceClient,
     },
@@ -121,7 +123,9 @@ impl Domains {
                 let mut good = Vec::new();
                 for (index, command) in portion.into_iter().enumerate() {
                     match refused.remove(&index) {
-                        Some(reason) => rejected.extend(command.records.iter().map(|id| (*id, reason.clone()))),
+                        Some(reason) => {
+                            rejected.extend(command.records.iter().map(|id| (*id, reason.clone())))
+                        }
                         None => good.push(command),
                     }
                 }
@@ -132,7 +136,10 @@ impl Domains {
     }
 
     /// Sends a portion; returns the commands, by their index, that kept the domain from taking it.
-    async fn send_portion<T: Import>(&self, portion: &[Command<T>]) -> Result<BTreeMap<usize, String>, Error> {
+    async fn send_portion<T: Import>(
+        &self,
+        portion: &[Command<T>],
+    ) -> Result<BTreeMap<usize, String>, Error> {
         let mut pause = FIRST_PAUSE;
         for attempt in 1.. {
             let messages = portion.iter().map(|command| command.message.clone()).collect();

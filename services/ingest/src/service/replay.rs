@@ -96,12 +96,15 @@ impl Service {
         drop(reader);
         let is_of_group = |row: &str| {
             let row = entity.schema.parse(row);
-            row.is_ok_and(|row| entity.group_by.iter().all(|field| row.column(*field) == parsed.column(*field)))
+            row.is_ok_and(|row| {
+                entity.group_by.iter().all(|field| row.column(*field) == parsed.column(*field))
+            })
         };
         let mut landed = Box::pin(event::landed(&self.log, origin.landed_after.parse()?));
         while let Some(batches) = landed.try_next().await? {
             let of_object = batches.into_iter().filter(|landed| {
-                (&landed.system, &landed.entity, &landed.object) == (&record.system, &record.entity, &record.object)
+                (&landed.system, &landed.entity, &landed.object)
+                    == (&record.system, &record.entity, &record.object)
             });
             for landed in of_object {
                 let batch = landed.batch(index, origin.revision)?;
@@ -122,6 +125,8 @@ impl Service {
                 return Ok(records);
             }
         }
-        Err(Error::RecordStillBad("the rows beside it are no longer kept; correct the file instead".to_owned()))
+        Err(Error::RecordStillBad(
+            "the rows beside it are no longer kept; correct the file instead".to_owned(),
+        ))
     }
 }

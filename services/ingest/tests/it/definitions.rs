@@ -46,14 +46,26 @@ async fn definitions_with_mistakes_are_refused() {
         ("\"decimal\"", "\"money\"", "`money` is no kind of field; these are: text, integer, decimal"),
         ("system = \"erp\"", "system = \"\"", "erp.toml: system: is required"),
         ("*.csv", "[", "erp.toml: entity `orders`: files: "),
-        ("group_by = [\"id\"]", "group_by = [\"no\"]", "erp.toml: entity `orders`: group_by: `no` is not in `expect`"),
+        (
+            "group_by = [\"id\"]",
+            "group_by = [\"no\"]",
+            "erp.toml: entity `orders`: group_by: `no` is not in `expect`",
+        ),
         ("{id}", "{ide}", "erp.toml: entity `orders`: map.order.id: `ide` is not in `expect`"),
         ("{id}", "{id", "map.order.id: `{id` lacks a closing brace"),
         ("{id}", "{id|upper}", "map.order.id: `upper` is no filter; these are: given, family"),
         ("\"web\"", "\"fax\"", "map.order.channel: `fax` is no channel; these are: web, marketplace, pos"),
-        ("time = \"{at}\"", "time = \"{n}\"", "map.order.time: `{n}` is no time, datetime or date in `expect`"),
+        (
+            "time = \"{at}\"",
+            "time = \"{n}\"",
+            "map.order.time: `{n}` is no time, datetime or date in `expect`",
+        ),
         ("\"completed\"", "\"done\"", "map.order.statuses: `done` is no status"),
-        ("\"{amount}\"", "\"{sku}\"", "map.order.lines: amount: `{sku}` is no decimal or integer in `expect`"),
+        (
+            "\"{amount}\"",
+            "\"{sku}\"",
+            "map.order.lines: amount: `{sku}` is no decimal or integer in `expect`",
+        ),
         ("\"{n}\"", "\"{n}{n}\"", "map.order.lines: quantity: `{n}{n}` is not one field, such as `{name}`"),
         ("lines = {", "lines = { each = \"items\",", "map.order.lines: no field of `items[]` is in `expect`"),
         ("files = \"*.csv\"", "table = \"orders\"", "files: a glob is due, and no `table`"),
@@ -76,5 +88,8 @@ async fn tables_whose_key_may_be_missing_are_refused() {
         expect = [["id", "text"], ["at", "time?"]]
     "#;
     let refusal = refusal(text).await;
-    assert!(refusal.ends_with("entity `orders`: key: `at` may be missing, by its `?` in `expect`"), "{refusal}");
+    assert!(
+        refusal.ends_with("entity `orders`: key: `at` may be missing, by its `?` in `expect`"),
+        "{refusal}"
+    );
 }

@@ -88,8 +88,12 @@ async fn replay_quarantined_record_takes_an_edited_payload() {
 #[tokio::test]
 async fn replay_quarantined_record_completes_the_order_of_a_row() {
     let silo = Silo::new();
-    let rows =
-        [row("3-1", 1, "7", 1, "1.00"), row("3-1", 2, "8", 1, "x"), row("3-1", 3, "9", 1, "y"), row("3-2", 1, "7", 1, "1.00")];
+    let rows = [
+        row("3-1", 1, "7", 1, "1.00"),
+        row("3-1", 2, "8", 1, "x"),
+        row("3-1", 3, "9", 1, "y"),
+        row("3-2", 1, "7", 1, "1.00"),
+    ];
     silo.pos("pos/330/a.csv", &rows);
     let definitions = || silo.source("pos");
     for sandbox in Sandbox::on_both_engines(definitions).await {
@@ -98,11 +102,17 @@ async fn replay_quarantined_record_completes_the_order_of_a_row() {
         assert_eq!(total().await, 100);
         let mut records = sandbox.records("").await;
         records.sort_by(|a, b| a.position.cmp(&b.position));
-        assert_eq!(sandbox.replay(&records[0].name, &row("3-1", 2, "8", 1, "2.00"), "").await.expect("taken"), 1);
+        assert_eq!(
+            sandbox.replay(&records[0].name, &row("3-1", 2, "8", 1, "2.00"), "").await.expect("taken"),
+            1
+        );
         assert_eq!(total().await, 300);
         assert_eq!(sandbox.counts("pos", "receipts").await, [4, 3, 1, 1]);
         // The row that was taken before stays as it was edited.
-        assert_eq!(sandbox.replay(&records[1].name, &row("3-1", 3, "9", 1, "4.00"), "").await.expect("taken"), 1);
+        assert_eq!(
+            sandbox.replay(&records[1].name, &row("3-1", 3, "9", 1, "4.00"), "").await.expect("taken"),
+            1
+        );
         assert_eq!(total().await, 700);
         assert_eq!(sandbox.counts("pos", "receipts").await, [4, 4, 0, 1]);
         sandbox.run("pos").await.expect("a run");

@@ -17,7 +17,11 @@ fn time(text: &str) -> types::Timestamp {
 
 /// Each line's product, quantity, amount and discount.
 fn lines(order: &Order) -> Vec<(&str, i64, i64, i64)> {
-    order.lines.iter().map(|line| (line.sku.as_str(), line.quantity, line.amount_minor, line.discount_minor)).collect()
+    order
+        .lines
+        .iter()
+        .map(|line| (line.sku.as_str(), line.quantity, line.amount_minor, line.discount_minor))
+        .collect()
 }
 
 #[tokio::test]
@@ -37,7 +41,10 @@ async fn run_source_makes_orders_of_grouped_rows() {
     assert_eq!(order.order_time, Some(time("2017-01-01T11:53:26Z").into()));
     assert_eq!(lines(&order), [("7", 2, 150, 15), ("8", 0, -50, 15)]);
     let [payment] = order.payments.as_slice() else { panic!("one payment") };
-    assert_eq!((payment.psp_ref.as_str(), payment.method.as_str(), payment.amount_minor), ("psp_9", "card", 100));
+    assert_eq!(
+        (payment.psp_ref.as_str(), payment.method.as_str(), payment.amount_minor),
+        ("psp_9", "card", 100)
+    );
 }
 
 #[tokio::test]
@@ -69,13 +76,15 @@ async fn run_source_reads_both_forms_of_extended_json() {
     let sandbox = Sandbox::new(silo.source("marketplace")).await;
     sandbox.run("marketplace").await.expect("a run");
     assert_eq!(sandbox.quarantined().await, []);
-    let [relaxed, canonical] = [sandbox.order("marketplace", "1").await, sandbox.order("marketplace", "2").await];
+    let [relaxed, canonical] =
+        [sandbox.order("marketplace", "1").await, sandbox.order("marketplace", "2").await];
     assert_eq!((relaxed.order_time, lines(&relaxed)), (canonical.order_time, lines(&canonical)));
 }
 
 /// The order of a record, once its customer is known: order learns that from identity's events.
 async fn order_of_customer(sandbox: &Sandbox, system: &str, id: &str) -> Order {
-    let request = omnimesh_proto::order::v1::WatchOrdersRequest { include_initial: true, ..Default::default() };
+    let request =
+        omnimesh_proto::order::v1::WatchOrdersRequest { include_initial: true, ..Default::default() };
     let mut changes = sandbox.orders.clone().watch_orders(request).await.expect("a stream").into_inner();
     loop {
         let change = changes.message().await.expect("open").expect("a change");
@@ -93,7 +102,10 @@ async fn run_source_names_customers_and_other_systems_orders() {
     let silo = Silo::new();
     silo.members("601,\"LOPEZ, MARIA\",m@example.com,614,,,,2016-05-17,\n");
     // Collected at the till: the receipt names the card, and the marketplace's document the shop's number as well.
-    silo.pos("pos/330/a.csv", &[row("3-1", 1, "7", 2, "0.50").replace(",,1,", ",601,1,").replace(",,,", ",,,S-1")]);
+    silo.pos(
+        "pos/330/a.csv",
+        &[row("3-1", 1, "7", 2, "0.50").replace(",,1,", ",601,1,").replace(",,,", ",,,S-1")],
+    );
     silo.write("marketplace/a.jsonl", &document("114-1", "SHIPPED", "0.50"));
     let sandbox = Sandbox::new(silo.sources()).await;
     for system in ["loyalty", "marketplace", "pos"] {
@@ -111,8 +123,14 @@ async fn run_source_takes_members_and_stock() {
     let silo = Silo::new();
     silo.members("601,\"LOPEZ, MARIA\",,614,,,,2016-05-17,\n");
     silo.write("loyalty/coupons.csv", "coupon_upc,product_id,campaign_id\n1,2,3\n");
-    silo.write("stock/opening_counts.csv", "reference,store_id,product_id,quantity,counted_at\nO-1,330,7,12,2017-01-01T00:00:00Z\n");
-    silo.write("stock/deliveries.csv", "reference,store_id,product_id,quantity,delivered_at\nD-1,330,7,5,2017-01-02T00:00:00Z\n");
+    silo.write(
+        "stock/opening_counts.csv",
+        "reference,store_id,product_id,quantity,counted_at\nO-1,330,7,12,2017-01-01T00:00:00Z\n",
+    );
+    silo.write(
+        "stock/deliveries.csv",
+        "reference,store_id,product_id,quantity,delivered_at\nD-1,330,7,5,2017-01-02T00:00:00Z\n",
+    );
     let sandbox = Sandbox::new(silo.sources()).await;
     sandbox.run("loyalty").await.expect("a run");
     sandbox.run("stock").await.expect("a run");
@@ -132,7 +150,10 @@ async fn run_source_quarantines_bad_records_alone() {
         (row("91-1", 1, "7", 1, "1.005"), "amount: `1.005` has more than 2 decimals"),
         (row("91-1", 1, "", 1, "1.00"), "product_id: is missing"),
         (fields("91-2"), "the row has 8 columns, 16 are due"),
-        (good.replace("11:53:26", "25:61:00"), "sold_at: `2017-01-01 25:61:00` is no datetime such as 2017-01-31 09:30:00"),
+        (
+            good.replace("11:53:26", "25:61:00"),
+            "sold_at: `2017-01-01 25:61:00` is no datetime such as 2017-01-31 09:30:00",
+        ),
         (good.replace(",cash,", ",\"cash,"), "a quote is not closed"),
         (good.replace("cash", "c\0sh"), "payment_type: holds a NUL character"),
         (good.clone() + ",", "the row has 17 columns, 16 are due"),
@@ -153,11 +174,26 @@ async fn run_source_quarantines_bad_records_alone() {
         (document("9", "LOST", "0.50"), "`LOST` is no status that the mapping knows"),
         (document("9", "SHIPPED", "one"), "items[].amount: `one` is no decimal number"),
         (document("9", "SHIPPED", "0.50").replace("\"orderNo\":\"9\",", ""), "orderNo: is missing"),
-        (document("9", "SHIPPED", "0.50").replace(r#"[{"line"#, r#"{"a":1,"b":[{"line"#).replace("}}],", "}}]},"), "items: is no array"),
-        (document("9", "SHIPPED", "0.50").replace(r#"{"$date":"2017-01-01T11:53:26Z"}"#, r#"{"$date":{"$numberLong":"soon"}}"#), r#"createdAt: `{"$numberLong":"soon"}` is no time"#),
-        (document("9", "SHIPPED", "0.50").replace(r#""orderNo":"9""#, r#""orderNo":{"$oid":"9","a":1}"#), "orderNo: is an object where a value is due"),
+        (
+            document("9", "SHIPPED", "0.50")
+                .replace(r#"[{"line"#, r#"{"a":1,"b":[{"line"#)
+                .replace("}}],", "}}]},"),
+            "items: is no array",
+        ),
+        (
+            document("9", "SHIPPED", "0.50")
+                .replace(r#"{"$date":"2017-01-01T11:53:26Z"}"#, r#"{"$date":{"$numberLong":"soon"}}"#),
+            r#"createdAt: `{"$numberLong":"soon"}` is no time"#,
+        ),
+        (
+            document("9", "SHIPPED", "0.50").replace(r#""orderNo":"9""#, r#""orderNo":{"$oid":"9","a":1}"#),
+            "orderNo: is an object where a value is due",
+        ),
         ("[1]".to_owned(), "the line is no JSON object"),
-        (r#"{"orderNo":"9"#.to_owned(), "the line is no JSON: EOF while parsing a string at line 1 column 13"),
+        (
+            r#"{"orderNo":"9"#.to_owned(),
+            "the line is no JSON: EOF while parsing a string at line 1 column 13",
+        ),
     ];
     for (bad, reason) in documents {
         let silo = Silo::new();
@@ -199,14 +235,16 @@ async fn run_source_quarantines_what_a_domain_refuses() {
     let silo = Silo::new();
     // No product's number holds a slash, by the rules of the order domain.
     let sku = |receipt: usize| if [7, 31].contains(&receipt) { "7/8" } else { "7" };
-    let receipt = |n: usize| [row(&format!("3-{n}"), 1, "7", 1, "1"), row(&format!("3-{n}"), 2, sku(n), 1, "1")];
+    let receipt =
+        |n: usize| [row(&format!("3-{n}"), 1, "7", 1, "1"), row(&format!("3-{n}"), 2, sku(n), 1, "1")];
     silo.pos("pos/330/a.csv", &(0..40).flat_map(receipt).collect::<Vec<_>>());
     let sandbox = Sandbox::new(silo.source("pos")).await;
     sandbox.run("pos").await.expect("a run");
     assert_eq!(sandbox.counts("pos", "receipts").await, [80, 76, 4, 1]);
     assert_eq!(sandbox.all_orders().await.len(), 38);
     let quarantined = sandbox.quarantined().await;
-    let found: Vec<_> = quarantined.iter().map(|(position, reason, _)| (position.as_str(), reason.as_str())).collect();
+    let found: Vec<_> =
+        quarantined.iter().map(|(position, reason, _)| (position.as_str(), reason.as_str())).collect();
     let expect = "lines[1].sku: holds a control character or a slash";
     let lines = ["330/a.csv:16", "330/a.csv:17", "330/a.csv:64", "330/a.csv:65"];
     assert_eq!(found, lines.map(|position| (position, expect)));
@@ -216,7 +254,10 @@ async fn run_source_quarantines_what_a_domain_refuses() {
 async fn run_source_puts_orders_aside_that_nobody_can_add_up() {
     let silo = Silo::new();
     let huge = "90000000000000000.00";
-    silo.pos("pos/330/a.csv", &[row("3-1", 1, "7", 1, huge), row("3-1", 2, "7", 1, huge), row("3-2", 1, "7", 1, "1")]);
+    silo.pos(
+        "pos/330/a.csv",
+        &[row("3-1", 1, "7", 1, huge), row("3-1", 2, "7", 1, huge), row("3-2", 1, "7", 1, "1")],
+    );
     let sandbox = Sandbox::new(silo.source("pos")).await;
     sandbox.run("pos").await.expect("a run");
     assert_eq!(sandbox.counts("pos", "receipts").await, [3, 1, 2, 1]);
@@ -256,7 +297,10 @@ async fn run_source_reads_on_beside_what_it_cannot_read() {
     let sandbox = Sandbox::new(silo.source("pos")).await;
     for _ in 0..2 {
         let status = sandbox.run("pos").await.expect_err("unreadable");
-        assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "SOURCE_UNREADABLE"));
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::FailedPrecondition, "SOURCE_UNREADABLE")
+        );
         assert!(status.message().contains("330/b.csv"), "{}", status.message());
         assert_eq!(sandbox.counts("pos", "receipts").await, [2, 2, 0, 2]);
     }
@@ -269,7 +313,10 @@ async fn run_source_names_what_it_cannot_read() {
     let sandbox = Sandbox::new(silo.sources()).await;
     for (system, place) in [("pos", silo.path("pos")), ("shop", silo.path("shop/shop.db"))] {
         let status = sandbox.run(system).await.expect_err("unreadable");
-        assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "SOURCE_UNREADABLE"));
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::FailedPrecondition, "SOURCE_UNREADABLE")
+        );
         assert!(status.message().contains(&place.display().to_string()), "{}", status.message());
     }
     assert!(!silo.path("shop/shop.db").exists());
@@ -286,7 +333,10 @@ async fn run_source_refuses_unknown_sources_and_bad_names() {
 
 #[tokio::test]
 async fn run_source_reads_parquet() {
-    use arrow::{array::{ArrayRef, Int64Array, RecordBatch, StringArray}, datatypes::Schema};
+    use arrow::{
+        array::{ArrayRef, Int64Array, RecordBatch, StringArray},
+        datatypes::Schema,
+    };
     let silo = Silo::new();
     let columns: [(&str, ArrayRef); 3] = [
         ("sku", std::sync::Arc::new(StringArray::from(vec!["7", "8"]))),
@@ -311,7 +361,8 @@ async fn run_source_reads_parquet() {
         expect = [["sku", "text"], ["size", "integer"]]
         map.product = { sku = "{sku}", package_size = "{size} OZ" }
     "#;
-    let definition = ingest::Definition::parse(definition, "erp.toml").expect("a definition").below(&silo.path(""));
+    let definition =
+        ingest::Definition::parse(definition, "erp.toml").expect("a definition").below(&silo.path(""));
     let sandbox = Sandbox::new(vec![definition]).await;
     for _ in 0..2 {
         sandbox.run("erp").await.expect("a run");

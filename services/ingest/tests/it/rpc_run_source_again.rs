@@ -23,7 +23,8 @@ pub(crate) async fn landed(sandbox: &Sandbox, system: &str) -> Vec<(String, Stri
         let before = records.len();
         for batch in StreamReader::try_new(&*landed.records, None).expect("an Arrow stream") {
             let batch = batch.expect("a batch");
-            let (positions, payloads) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+            let (positions, payloads) =
+                (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
             for (position, payload) in positions.iter().zip(payloads) {
                 let text = |text: Option<&str>| text.expect("a text").to_owned();
                 records.push((landed.object.clone(), text(position), text(payload)));
@@ -66,7 +67,8 @@ async fn run_source_lands_records_unaltered() {
     silo.write("events/views/a.jsonl", &format!("{odd}\r\n\nnot json"));
     let sandbox = Sandbox::new(silo.source("events")).await;
     sandbox.run("events").await.expect("a run");
-    let record = |position: &str, payload: &str| ("views/a.jsonl".to_owned(), position.to_owned(), payload.to_owned());
+    let record =
+        |position: &str, payload: &str| ("views/a.jsonl".to_owned(), position.to_owned(), payload.to_owned());
     assert_eq!(landed(&sandbox, "events").await, [record("1", odd), record("3", "not json")]);
 }
 
@@ -81,7 +83,14 @@ async fn run_source_reads_on_where_a_file_grew() {
     let end = sandbox.run("marketplace").await.expect("a run");
     assert_eq!(end.record_count, 1);
     assert_eq!(sandbox.counts("marketplace", "orders").await, [2, 2, 0, 1]);
-    assert_eq!(landed(&sandbox, "marketplace").await.iter().map(|(_, position, _)| position.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(
+        landed(&sandbox, "marketplace")
+            .await
+            .iter()
+            .map(|(_, position, _)| position.as_str())
+            .collect::<Vec<_>>(),
+        ["1", "2"]
+    );
 }
 
 #[tokio::test]
@@ -133,7 +142,8 @@ async fn run_source_takes_corrected_files_in_any_order() {
 /// Holds the one place where `domain` can write.
 async fn hold(sandbox: &Sandbox, domain: &str) -> AnyConnection {
     let directory = sandbox.storage.url.strip_prefix("sqlite:").expect("a directory");
-    let mut held = AnyConnection::connect(&format!("sqlite://{directory}/{domain}.db")).await.expect("a database");
+    let mut held =
+        AnyConnection::connect(&format!("sqlite://{directory}/{domain}.db")).await.expect("a database");
     held.execute("BEGIN IMMEDIATE").await.expect("begun");
     held
 }

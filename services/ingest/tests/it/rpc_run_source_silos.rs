@@ -39,7 +39,8 @@ async fn people(sandbox: &Sandbox) -> BTreeMap<String, BTreeSet<String>> {
     let mut systems: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut request = ListIdentitiesRequest { page_size: 1000, ..ListIdentitiesRequest::default() };
     loop {
-        let page = sandbox.identities.clone().list_identities(request.clone()).await.expect("a page").into_inner();
+        let page =
+            sandbox.identities.clone().list_identities(request.clone()).await.expect("a page").into_inner();
         for record in page.identities.into_iter().flat_map(|identity| identity.records) {
             let source = record.source.expect("a source");
             systems.entry(source.system).or_default().insert(source.id);
@@ -73,7 +74,9 @@ async fn check(sandbox: &Sandbox, summary: &Summary) {
             assert_eq!(people[system].len() as u64, tally.people, "people of {system}");
         }
         let entities = sandbox.source(system).await.entities;
-        let sum = |count: fn(&omnimesh_proto::ingest::v1::SourceEntity) -> i64| entities.iter().map(count).sum::<i64>();
+        let sum = |count: fn(&omnimesh_proto::ingest::v1::SourceEntity) -> i64| {
+            entities.iter().map(count).sum::<i64>()
+        };
         let lost = sum(|entity| entity.landed_count - entity.applied_count - entity.quarantined_count);
         assert_eq!(lost, 0, "lost of {system}");
         if ["events", "stock"].contains(&system.as_str()) {

@@ -61,13 +61,16 @@ async fn build_shop(url: &str) {
 async fn check_shop(url: &str, definition: ingest::Definition) {
     let sandbox = Sandbox::new(vec![definition]).await;
     sandbox.run("shop").await.expect("a run");
-    for (entity, counts) in [("customers", [1, 1, 0, 1]), ("products", [1, 1, 0, 1]), ("orders", [1203, 1203, 0, 1])] {
+    for (entity, counts) in
+        [("customers", [1, 1, 0, 1]), ("products", [1, 1, 0, 1]), ("orders", [1203, 1203, 0, 1])]
+    {
         assert_eq!(sandbox.counts("shop", entity).await, counts, "{entity}");
     }
     let orders = sandbox.all_orders().await;
     assert_eq!(orders.len(), 1203);
     let order = &orders["shop:S-0001"];
-    let lines: Vec<_> = order.lines.iter().map(|line| (line.sku.as_str(), line.amount_minor, line.discount_minor)).collect();
+    let lines: Vec<_> =
+        order.lines.iter().map(|line| (line.sku.as_str(), line.amount_minor, line.discount_minor)).collect();
     assert_eq!(lines, [("7", 200, 15), ("8", 100, 0)]);
     assert_eq!(order.payments[0].psp_ref, "psp_9");
     assert_eq!(orders["shop:S-0002"].payments, []);
@@ -80,9 +83,17 @@ async fn check_shop(url: &str, definition: ingest::Definition) {
     let events = sandbox.events("ingest").await.len();
     sandbox.run("shop").await.expect("a run");
     assert_eq!(sandbox.events("ingest").await.len(), events);
-    execute(url, "UPDATE orders SET status = 'lost', updated_at = '2017-02-01T00:00:00Z' WHERE order_id = 'S-0005'").await;
+    execute(
+        url,
+        "UPDATE orders SET status = 'lost', updated_at = '2017-02-01T00:00:00Z' WHERE order_id = 'S-0005'",
+    )
+    .await;
     assert_eq!(sandbox.run("shop").await.expect("a run").quarantined_count, 1);
-    execute(url, "UPDATE orders SET status = 'gone', updated_at = '2017-02-02T00:00:00Z' WHERE order_id = 'S-0005'").await;
+    execute(
+        url,
+        "UPDATE orders SET status = 'gone', updated_at = '2017-02-02T00:00:00Z' WHERE order_id = 'S-0005'",
+    )
+    .await;
     assert_eq!(sandbox.run("shop").await.expect("a run").quarantined_count, 1);
     execute(url, "UPDATE orders SET status = 'collected', updated_at = '2017-02-03T00:00:00Z' WHERE order_id = 'S-0005'").await;
     assert_eq!(sandbox.run("shop").await.expect("a run").record_count, 1);
@@ -113,7 +124,8 @@ async fn build_erp(url: &str) -> Definition {
     execute(url, "CREATE TABLE products (product_id BIGINT PRIMARY KEY, size BIGINT, name TEXT)").await;
     let rows: Vec<_> = (1..=1000).map(|number| format!("({number}, 'Store {number}')")).collect();
     execute(url, &format!("INSERT INTO stores VALUES {}", rows.join(", "))).await;
-    execute(url, "INSERT INTO products VALUES (0, 1, 'Nothing'), (-1, 2, 'Less'), (7, NULL, 'Cookies')").await;
+    execute(url, "INSERT INTO products VALUES (0, 1, 'Nothing'), (-1, 2, 'Less'), (7, NULL, 'Cookies')")
+        .await;
     let text = format!(
         r#"
         system = "erp"
@@ -155,7 +167,10 @@ async fn run_source_reads_on_beside_tables_that_it_cannot_read() {
         let sandbox = Sandbox::new(vec![build_erp(&url).await]).await;
         for _ in 0..2 {
             let status = sandbox.run("erp").await.expect_err("unreadable");
-            assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "SOURCE_UNREADABLE"));
+            assert_eq!(
+                (status.code(), reason(&status).as_str()),
+                (Code::FailedPrecondition, "SOURCE_UNREADABLE")
+            );
             assert!(status.message().contains("table `customers`"), "{}", status.message());
             assert_eq!(sandbox.counts("erp", "prices").await, [0, 0, 0, 0]);
             assert_eq!(sandbox.counts("erp", "stores").await, [1000, 1000, 0, 1]);

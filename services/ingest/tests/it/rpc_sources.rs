@@ -61,11 +61,17 @@ async fn watch_sources_loses_and_repeats_nothing() {
         let request = pb::WatchSourcesRequest { include_initial: true, ..Default::default() };
         let mut stream = watch(request).await.expect("a stream");
         let initial = next_change(&mut stream).await;
-        assert_eq!((initial.change_type(), initial.source), (ChangeType::Initial, Some(sandbox.source("pos").await)));
+        assert_eq!(
+            (initial.change_type(), initial.source),
+            (ChangeType::Initial, Some(sandbox.source("pos").await))
+        );
         silo.pos("pos/330/a.csv", &[row("3-1", 1, "7", 2, "1.50")]);
         sandbox.run("pos").await.expect("a run");
         let first = next_change(&mut stream).await;
-        assert_eq!((first.change_type(), first.source), (ChangeType::Changed, Some(sandbox.source("pos").await)));
+        assert_eq!(
+            (first.change_type(), first.source),
+            (ChangeType::Changed, Some(sandbox.source("pos").await))
+        );
         drop(stream);
 
         // A run that finds nothing new is no change.
@@ -76,12 +82,16 @@ async fn watch_sources_loses_and_repeats_nothing() {
         silo.pos("pos/330/c.csv", &[row("3-3", 1, "7", 2, "1.50")]);
         sandbox.run("pos").await.expect("a run");
         let resume_token = first.resume_token;
-        let mut stream = watch(pb::WatchSourcesRequest { resume_token, ..Default::default() }).await.expect("a stream");
+        let mut stream =
+            watch(pb::WatchSourcesRequest { resume_token, ..Default::default() }).await.expect("a stream");
         assert_eq!(next_change(&mut stream).await.source, Some(second));
         assert_eq!(next_change(&mut stream).await.source, Some(sandbox.source("pos").await));
 
         let request = pb::WatchSourcesRequest { resume_token: "nonsense".to_owned(), ..Default::default() };
         let status = watch(request).await.expect_err("refused");
-        assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "RESUME_TOKEN_INVALID"));
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::InvalidArgument, "RESUME_TOKEN_INVALID")
+        );
     }
 }

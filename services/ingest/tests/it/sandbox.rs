@@ -70,20 +70,25 @@ impl Sandbox {
         sources: Vec<Definition>,
         grants: &'static [&'static str],
     ) -> Result<Self, ingest::Error> {
-        let all: &[&str] = &["ingest.*", "event.read", "order.read", "identity.read", "catalog.read", "inventory.read"];
+        let all: &[&str] =
+            &["ingest.*", "event.read", "order.read", "identity.read", "catalog.read", "inventory.read"];
         let reads: &[&str] = &["event.read"];
         let policy = Policy::new([("test", all), ("ingest", grants), ("order", reads), ("inventory", reads)]);
         let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
         let peers = server.host("ingest");
         ingest::register(Config { sources }, &storage, &peers, &mut server).await?;
         let own = server.host("identity");
-        identity::register(identity::Config::default(), &storage, &own, &mut server).await.expect("registered");
+        identity::register(identity::Config::default(), &storage, &own, &mut server)
+            .await
+            .expect("registered");
         let own = server.host("catalog");
         catalog::register(catalog::Config::default(), &storage, &own, &mut server).await.expect("registered");
         let own = server.host("order");
         order::register(order::Config::default(), &storage, &own, &mut server).await.expect("registered");
         let own = server.host("inventory");
-        inventory::register(inventory::Config::default(), &storage, &own, &mut server).await.expect("registered");
+        inventory::register(inventory::Config::default(), &storage, &own, &mut server)
+            .await
+            .expect("registered");
 
         let peers = peers.for_workload("test");
         let events = EventServiceClient::new(peers.channel_to("ingest", events::SERVICE));
@@ -142,14 +147,24 @@ impl Sandbox {
         outcome.expect("a run");
     }
 
-    pub(crate) async fn start_run(&self, system: &str) -> Result<tonic::Streaming<pb::RunSourceResponse>, Status> {
+    pub(crate) async fn start_run(
+        &self,
+        system: &str,
+    ) -> Result<tonic::Streaming<pb::RunSourceResponse>, Status> {
         let request = pb::RunSourceRequest { name: format!("sources/{system}") };
         Ok(self.client.clone().run_source(request).await?.into_inner())
     }
 
     pub(crate) async fn source(&self, system: &str) -> pb::Source {
         let request = pb::GetSourceRequest { name: format!("sources/{system}") };
-        self.client.clone().get_source(request).await.expect("a source").into_inner().source.expect("a source")
+        self.client
+            .clone()
+            .get_source(request)
+            .await
+            .expect("a source")
+            .into_inner()
+            .source
+            .expect("a source")
     }
 
     /// Landed, applied and quarantined records and complete objects of an entity.
@@ -208,7 +223,14 @@ impl Sandbox {
     /// The order that a record is of.
     pub(crate) async fn order(&self, system: &str, id: &str) -> Order {
         let request = LookupOrderRequest { source: Some(source_ref(system, id)) };
-        self.orders.clone().lookup_order(request).await.expect("an order").into_inner().order.expect("an order")
+        self.orders
+            .clone()
+            .lookup_order(request)
+            .await
+            .expect("an order")
+            .into_inner()
+            .order
+            .expect("an order")
     }
 
     /// Every order, by the first of its records.
@@ -243,12 +265,27 @@ impl Sandbox {
 
     pub(crate) async fn product(&self, sku: &str) -> Product {
         let request = GetProductRequest { name: format!("products/{sku}") };
-        self.products.clone().get_product(request).await.expect("a product").into_inner().product.expect("a product")
+        self.products
+            .clone()
+            .get_product(request)
+            .await
+            .expect("a product")
+            .into_inner()
+            .product
+            .expect("a product")
     }
 
     pub(crate) async fn on_hand(&self, name: &str) -> i64 {
         let request = GetStockRequest { name: name.to_owned() };
-        self.stocks.clone().get_stock(request).await.expect("a stock").into_inner().stock.expect("a stock").on_hand
+        self.stocks
+            .clone()
+            .get_stock(request)
+            .await
+            .expect("a stock")
+            .into_inner()
+            .stock
+            .expect("a stock")
+            .on_hand
     }
 }
 

@@ -8,9 +8,13 @@ use crate::{
 #[tokio::test]
 async fn store_keeps_the_same_on_both_engines() {
     let silo = Silo::new();
-    let first = |quantity| silo.pos("pos/330/0.csv", &[row("3-0", 1, "7", quantity, "1"), "junk 0".to_owned()]);
+    let first =
+        |quantity| silo.pos("pos/330/0.csv", &[row("3-0", 1, "7", quantity, "1"), "junk 0".to_owned()]);
     for file in 1..600 {
-        silo.pos(&format!("pos/330/{file}.csv"), &[row(&format!("3-{file}"), 1, "7", 1, "1"), format!("junk {file}")]);
+        silo.pos(
+            &format!("pos/330/{file}.csv"),
+            &[row(&format!("3-{file}"), 1, "7", 1, "1"), format!("junk {file}")],
+        );
     }
     let mut ends = Vec::new();
     let definitions = || silo.source("pos");

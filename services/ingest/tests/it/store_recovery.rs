@@ -113,12 +113,16 @@ async fn run_source_settles_what_was_applied_before() {
     let definitions = || silo.source("pos");
     for mut sandbox in Sandbox::on_both_engines(definitions).await {
         sandbox.run("pos").await.expect("a run");
-        let (quarantined, updated) = (sandbox.quarantined().await, sandbox.order("pos", "330/3-1").await.update_time);
+        let (quarantined, updated) =
+            (sandbox.quarantined().await, sandbox.order("pos", "330/3-1").await.update_time);
         sandbox.stop().await;
         // As if the service had died before it noted what the domains had acknowledged.
         let database = Database::open(&sandbox.storage, "ingest", &MIGRATIONS).await.expect("a database");
         let mut tx = database.begin().await.expect("begun");
-        for sql in ["UPDATE objects SET applied_count = 0, quarantined_count = 0, applied_to = -1", "DELETE FROM quarantine"] {
+        for sql in [
+            "UPDATE objects SET applied_count = 0, quarantined_count = 0, applied_to = -1",
+            "DELETE FROM quarantine",
+        ] {
             sqlx::query(sql).execute(tx.connection().expect("open")).await.expect(sql);
         }
         tx.commit().await.expect("committed");
