@@ -26,7 +26,7 @@ pub const PERMISSIONS_HEADER: &str = "x-omnimesh-permissions";
 pub struct Permissions(Vec<String>);
 
 impl Permissions {
-    /// Reads a comma-separated list, such as `order.read,catalog.*`.
+    /// Reads a comma-separated list, such as `event.read,health.*`.
     pub fn parse(list: &str) -> Self {
         list.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()).collect()
     }

@@ -11,8 +11,8 @@ use omnimesh_proto::ingest::v1::{
 
 use crate::{Figure, node::Node};
 
-/// After this long without a call the process is idle.
-const IDLE: Duration = Duration::from_secs(20);
+/// A process whose memory has not shrunk for so many seconds is idle.
+const QUIET: u32 = 10;
 
 /// Where the loaded demo stays for whoever measures next.
 fn demo(directory: &Path) -> PathBuf {
@@ -37,11 +37,23 @@ pub(crate) async fn whole_demo(binary: &Path, directory: &Path, runs: u32) -> an
         let node = loaded(binary, directory).await?;
         ready.values.push(node.started_in.as_secs_f64());
         peak.values.push(node.memory("VmHWM").await?);
-        tokio::time::sleep(IDLE).await;
-        idle.values.push(node.memory("VmRSS").await?);
+        idle.values.push(idle_memory(&node).await?);
         node.stop().await?;
     }
     Ok(vec![ready, peak, idle])
+}
+
+/// What is left in memory when the process has given back what it will.
+async fn idle_memory(node: &Node) -> anyhow::Result<f64> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let (mut lowest, mut quiet) = (f64::INFINITY, 0);
+    while quiet < QUIET {
+        ticks.tick().await;
+        let now = node.memory("VmRSS").await?;
+        quiet = if now < 0.99 * lowest { 0 } else { quiet + 1 };
+        lowest = lowest.min(now);
+    }
+    Ok(lowest)
 }
 
 /// The tills' receipts into an empty deployment: landed, mapped, unified, durable, with everything that follows

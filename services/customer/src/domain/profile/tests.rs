@@ -1,3 +1,5 @@
+//! Profiles as a fold of records: which value wins, and where it says it came from.
+
 use super::*;
 
 fn record(system: &str, time: i64, given_name: &str, email: &str) -> Record {

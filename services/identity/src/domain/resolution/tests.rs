@@ -1,3 +1,5 @@
+//! Resolution by examples and by its laws: the order of arrival does not matter, and golden ids persist.
+
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
