@@ -3,17 +3,12 @@
 use std::collections::BTreeMap;
 
 use events::{Cursor, Event, Handler, NewEvent};
-use futures::Stream;
 use omnimesh_proto::{
     inventory::v1::{self as pb, StockChanged},
     order::v1::{Order, OrderChanged, OrderStatus},
 };
 use storage::Tx;
-use types::{
-    SourceRef, Timestamp,
-    filter::{Condition, Operator, Value},
-    wire,
-};
+use types::{SourceRef, Timestamp, wire};
 
 use crate::{
     Error,
@@ -21,7 +16,7 @@ use crate::{
     service::Service,
 };
 
-const STOCK_CHANGED: &str = "omnimesh.inventory.v1.StockChanged";
+pub(crate) const STOCK_CHANGED: &str = "omnimesh.inventory.v1.StockChanged";
 pub(crate) const ORDER_CHANGED: &str = "omnimesh.order.v1.OrderChanged";
 
 /// The source system of sales in the ledger: the order domain, whose uid is the source's id.
@@ -97,51 +92,4 @@ pub(crate) enum Begin {
     Now,
     WithInitial,
     After(Cursor),
-}
-
-impl Service {
-    /// Streams changes of the stocks that `filter` lets through.
-    pub(crate) fn watch_stock(
-        &self,
-        begin: Begin,
-        filter: Vec<Condition>,
-    ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
-        let service = self.clone();
-        async_stream::try_stream! {
-            // The head comes first: what changes while the initial state is read is told again, never left out.
-            let after = match begin {
-                Begin::After(cursor) => cursor,
-                Begin::Now | Begin::WithInitial => service.log().head().await?,
-            };
-            if matches!(begin, Begin::WithInitial) {
-                let mut page = service.next_stocks(&filter, None).await?;
-                while !page.is_empty() {
-                    let next = service.next_stocks(&filter, page.last()).await?;
-                    for stock in std::mem::replace(&mut page, next) {
-                        yield Told::Initial(stock);
-                    }
-                }
-            }
-            for await change in events::watch::<StockChanged>(service.log(), STOCK_CHANGED, after) {
-                match change? {
-                    events::Change::Bookmark(cursor) => yield Told::Bookmark(cursor),
-                    events::Change::Event { payload: StockChanged { stock: Some(stock), .. }, event } => {
-                        if filter.iter().all(|condition| holds(condition, &stock)) {
-                            yield Told::Changed(stock, event);
-                        }
-                    }
-                    events::Change::Event { .. } => {}
-                }
-            }
-        }
-    }
-}
-
-fn holds(condition: &Condition, stock: &pb::Stock) -> bool {
-    let Value::Text(text) = &condition.value else { return false };
-    let equal = match condition.field {
-        "location_id" => stock.location_id == *text,
-        _ => stock.sku == *text,
-    };
-    equal == (condition.operator == Operator::Equal)
 }

@@ -1,5 +1,7 @@
 //! What the inventory service does: one method per RPC.
 
+mod watch;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::Log;
@@ -49,10 +51,6 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(store: Store, log: Log) -> Self {
         Self { store, log }
-    }
-
-    pub(crate) fn log(&self) -> &Log {
-        &self.log
     }
 
     pub(crate) async fn get_stock(&self, id: StockId) -> Result<Stock, Error> {
@@ -208,7 +206,7 @@ impl Service {
         }
         stocks.retain(|id, _| news.contains_key(id));
         let changed: Vec<_> = stocks.values().collect();
-        let entries: Vec<_> = news.values().flatten().cloned().collect();
+        let entries: Vec<_> = news.values().flatten().collect();
         store::record(tx.connection()?, &changed, &entries).await?;
         let told: Vec<_> = stocks.values().map(|stock| event::stock_changed(stock, &news[&stock.id])).collect();
         self.log.publish(tx, &told).await?;
