@@ -24,12 +24,14 @@ use lance::{
         WhenNotMatchedBySource, WriteMode, WriteParams,
         builder::DatasetBuilder,
         cleanup::CleanupPolicyBuilder,
-        optimize::{CompactionOptions, compact_files},
+        index::DatasetIndexRemapperOptions,
+        optimize::{CompactionOptions, commit_compaction, plan_compaction},
         transaction::{Operation, Transaction},
     },
     session::Session,
 };
 use lance_file::version::LanceFileVersion;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     Error, Layer, TableName,
@@ -52,6 +54,7 @@ const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
 pub(crate) struct Store {
     root: PathBuf,
     session: Arc<Session>,
+    turn: Mutex<()>,
 }
 
 impl Store {
@@ -67,7 +70,13 @@ impl Store {
     /// The lake in `root`.
     pub(crate) fn existing(root: &Path) -> Self {
         let session = Session::new(CACHE_BYTES, CACHE_BYTES, Arc::default());
-        Self { root: root.to_owned(), session: Arc::new(session) }
+        Self { root: root.to_owned(), session: Arc::new(session), turn: Mutex::default() }
+    }
+
+    /// To be held while a table is written. Lance needs many times the memory of what it writes, and tables that are
+    /// written side by side share the same cores anyway.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Every table that has a directory.
@@ -263,11 +272,19 @@ impl Table {
             return Ok(());
         }
         let options = CompactionOptions::default().transaction_properties(properties);
-        compact_files(dataset, options, None).await.map_err(failed)?;
+        let plan = plan_compaction(dataset, &options).await.map_err(failed)?;
+        let mut rewritten = Vec::new();
+        for task in plan.compaction_tasks() {
+            rewritten.push(task.execute(dataset).await.map_err(failed)?);
+        }
+        self.durable.sync(&self.path).await?;
+        let indices = Arc::new(DatasetIndexRemapperOptions::default());
+        commit_compaction(dataset, rewritten, indices, &options).await.map_err(failed)?;
+        self.durable.sync(&self.path).await?;
         let policy = CleanupPolicyBuilder::default().error_if_tagged_old_versions(false);
         let policy = policy.retain_n_versions(dataset, VERSIONS).await.map_err(failed)?.build();
         dataset.cleanup_with_policy(policy).await.map_err(failed)?;
-        self.durable.sync(&self.path).await
+        Ok(())
     }
 }
 

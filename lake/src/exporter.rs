@@ -13,7 +13,7 @@ use mesh::{Channel, MAX_MESSAGE_BYTES, PeerError};
 use omnimesh_proto::event::v1::{
     StreamEventsRequest, StreamEventsResponse, event_service_client::EventServiceClient,
 };
-use prost::bytes::Bytes;
+use prost::{Message, bytes::Bytes};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -165,14 +165,18 @@ struct Pending {
 impl Pending {
     fn push(&mut self, route: Route, mut event: Event) {
         self.since.get_or_insert_with(Instant::now);
-        self.bytes += event.payload.len();
+        self.bytes += held_bytes(&event);
         // As it came, it is a slice that keeps its whole run in memory.
         event.payload = Bytes::copy_from_slice(&event.payload);
         match self.events.entry(route.table).or_default().insert(route.key, event) {
-            Some(outdated) => self.bytes -= outdated.payload.len(),
+            Some(outdated) => self.bytes -= held_bytes(&outdated),
             None => self.rows += route.rows,
         }
     }
+}
+
+fn held_bytes(event: &Event) -> usize {
+    size_of::<Event>() + event.encoded_len()
 }
 
 /// The tables that an exporter writes, and how far each is.
@@ -228,6 +232,7 @@ impl<'a> Tables<'a> {
         events: BTreeMap<String, Event>,
         progress: Progress,
     ) -> Result<(), Error> {
+        let _turn = self.store.turn().await;
         let table = self.table;
         let change =
             tokio::task::spawn_blocking(move || table.change(events.into_values().collect())).await??;

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Opens every table of a lake as an ML engineer would, and checks that it keeps its promises.
 
-Example: lake_check.py data/lake --expect '{"silver/orders_unified": {"rows": 155848, "lines": 1469307}}'
+Example: lake_check.py data/lake --summary summary.json
+
+Prints what each table holds, then a line for each broken promise. Exit code 1 if there is any.
 """
 
 import argparse
@@ -10,87 +12,196 @@ import json
 import sys
 from pathlib import Path
 
-import lance
-import pyarrow as pa
-import pyarrow.compute as pc
+try:
+    import lance
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ImportError as missing:
+    sys.exit(f"{missing}. `make test` installs it; without make: pip install --requirement tests/python/requirements.txt")
 
 LAYERS = ["bronze", "silver", "gold", "features", "embeddings"]
 KEY = b"lance-schema:unenforced-primary-key"
+TIME = "timestamp[us, tz=UTC]"
+
+BRONZE = {
+    "_ingest_id": "string",
+    "_source": "string",
+    "_entity": "string",
+    "_object": "string",
+    "_position": "string",
+    "_received_at": TIME,
+    "_payload": "string",
+    "_payload_sha256": "fixed_size_binary[32]",
+}
+SILVER = {
+    "users_scd": {
+        "user_sk": "string",
+        "golden_id": "string",
+        "version": "int64",
+        "valid_from": TIME,
+        "valid_to": TIME,
+        "recorded_from": TIME,
+        "is_current": "bool",
+        "given_name": "string",
+        "family_name": "string",
+        "email": "string",
+        "phone": "string",
+        "addr": "struct<line: string, city: string, postcode: string, country: string>",
+        "loyalty_cards": "list<string>",
+        "attr_source": f"list<struct<column: string, system: string, id: string, updated_at: {TIME}, rule: string>>",
+        "source_refs": "list<struct<system: string, id: string>>",
+        "hash_diff": "string",
+    },
+    "orders_unified": {
+        "order_uid": "string",
+        "golden_id": "string",
+        "channel": "string",
+        "ordered_at": TIME,
+        "location_id": "string",
+        "status": "string",
+        "currency": "string",
+        "total_minor": "int64",
+        "discount_minor": "int64",
+        "source_refs": "list<struct<system: string, id: string, role: string>>",
+        "match_rule": "string",
+        "lines": "list<struct<sku: string, quantity: int64, amount_minor: int64, discount_minor: int64>>",
+        "payments": "list<struct<psp_ref: string, method: string, amount_minor: int64>>",
+        "first_seen": TIME,
+        "last_event_time": TIME,
+    },
+    "inventory_snapshots": {
+        "sku": "string",
+        "location_id": "string",
+        "as_of": TIME,
+        "on_hand": "int64",
+        "last_count_at": TIME,
+        "ledger_seq": "int64",
+    },
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="the lake's directory")
-    parser.add_argument(
-        "--expect",
-        default="{}",
-        help="JSON, or the path of a file with it: by `layer/table`, the number of `rows` and the sums by path, such as "
-        "`total_minor`, `lines` (how many) and `lines.quantity`",
-    )
+    parser.add_argument("--summary", type=Path, help="what the lake must hold: a JSON file of what lake::summary returns")
     arguments = parser.parse_args()
-    text = arguments.expect
-    expected = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
 
-    failures = []
-    found = {}
+    found: dict[str, dict[str, int]] = {}
+    faults: list[str] = []
     for path in sorted(path for layer in LAYERS for path in (arguments.root / layer).glob("*.lance")):
         name = f"{path.parent.name}/{path.stem}"
+        found[name] = {}
         try:
-            found[name], faults = check(name, lance.dataset(str(path)))
-        except Exception as error:  # Whatever a table raises is a failure of that table.
-            found[name], faults = {}, [f"cannot be read: {error}"]
-        failures += [f"{name}: {fault}" for fault in faults]
-    for name, sums in expected.items():
-        for path, value in sums.items():
-            if found.get(name, {}).get(path) != value:
-                failures.append(f"{name}: {path} is {found.get(name, {}).get(path)}, not {value}")
-
+            dataset = lance.dataset(str(path))
+            found[name] = sums_of(dataset)
+            faults += [f"{name}: {fault}" for fault in faults_of(path.parent.name, path.stem, dataset)]
+        except Exception as error:  # Whatever a table raises is a fault of that table.
+            faults.append(f"{name}: cannot be read: {error}")
     if not found:
-        failures.append(f"there is no table in {arguments.root}")
+        faults.append(f"there is no table in {arguments.root}")
+    if arguments.summary:
+        faults += differences(found, json.loads(arguments.summary.read_text()))
+
     report(found)
-    for failure in failures:
-        print(f"FAILED {failure}")
-    return 1 if failures else 0
+    for fault in faults:
+        print(f"FAILED {fault}")
+    return 1 if faults else 0
 
 
-def check(name: str, dataset: lance.LanceDataset) -> tuple[dict[str, int], list[str]]:
-    """The table's sums, and what is wrong with it."""
-    faults = []
-    if dataset.data_storage_version != "2.2":
-        faults.append(f"its file version is {dataset.data_storage_version}, not 2.2")
-    if not dataset.has_stable_row_ids:
-        faults.append("its row ids are not stable")
-    keys = [field for field in dataset.schema if field.metadata and field.metadata.get(KEY) == b"true"]
-    if not keys:
-        faults.append("it has no primary key")
-    faults += [f"its key {field.name} may be null" for field in keys if field.nullable]
-
+def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:
+    """The number of rows and the sums by path, by the rules of lake::summary."""
     sums = {"rows": dataset.count_rows()}
-    names = [field.name for field in keys]
-    distinct = dataset.to_table(columns=names).group_by(names).aggregate([]).num_rows if names else 0
-    if names and distinct != sums["rows"]:
-        faults.append(f"{sums['rows'] - distinct} rows repeat the key {', '.join(names)}")
-    for field in dataset.schema:
-        if pa.types.is_integer(field.type) or pa.types.is_list(field.type):
-            for batch in dataset.to_batches(columns=[field.name]):
-                add(sums, field.name, batch.column(0))
-    if name.startswith("bronze/"):
-        faults += payload_faults(dataset)
-    if name == "silver/users_scd":
-        faults += period_faults(dataset)
-    return sums, faults
+    counted = (pa.types.is_int64, pa.types.is_boolean, pa.types.is_list, pa.types.is_struct)
+    columns = [field.name for field in dataset.schema if any(kind(field.type) for kind in counted)]
+    for batch in dataset.to_batches(columns=columns) if columns else ():
+        for name, column in zip(columns, batch.columns, strict=True):
+            add(sums, name, column)
+    return sums
 
 
 def add(sums: dict[str, int], path: str, values: pa.Array) -> None:
-    """Adds whole numbers up, and counts the items of lists."""
-    if pa.types.is_integer(values.type):
+    """Adds whole numbers up, and counts what is true and the items of lists."""
+    if pa.types.is_int64(values.type) or pa.types.is_boolean(values.type):
         sums[path] = sums.get(path, 0) + (pc.sum(values).as_py() or 0)
     elif pa.types.is_list(values.type):
         items = values.flatten()
         sums[path] = sums.get(path, 0) + len(items)
         if pa.types.is_struct(items.type):
-            for field, column in zip(items.type, items.flatten(), strict=True):
-                add(sums, f"{path}.{field.name}", column)
+            add(sums, path, items)
+    elif pa.types.is_struct(values.type):
+        for field, column in zip(values.type, values.flatten(), strict=True):
+            add(sums, f"{path}.{field.name}", column)
+
+
+def differences(found: dict[str, dict[str, int]], summary: list[dict]) -> list[str]:
+    """Where a lake and its summary disagree; the summary leaves out columns that two runs may fill differently."""
+    expected = {f"{table['layer']}/{table['table']}": {"rows": table["rows"], **table["sums"]} for table in summary}
+    faults = [f"{name}: is not in the summary" for name in found.keys() - expected.keys()]
+    for name, sums in expected.items():
+        for path, value in sums.items():
+            if found.get(name, {}).get(path) != value:
+                faults.append(f"{name}: {path} is {found.get(name, {}).get(path)}, not {value}")
+    return sorted(faults)
+
+
+def faults_of(layer: str, table: str, dataset: lance.LanceDataset) -> list[str]:
+    faults = format_faults(dataset) + column_faults(layer, table, dataset.schema) + key_faults(dataset)
+    if layer == "bronze":
+        faults += payload_faults(dataset)
+    if table == "users_scd":
+        faults += period_faults(dataset)
+    if table == "orders_unified":
+        faults += reference_faults(dataset)
+    return faults
+
+
+def format_faults(dataset: lance.LanceDataset) -> list[str]:
+    faults = []
+    if dataset.data_storage_version != "2.2":
+        faults.append(f"its file version is {dataset.data_storage_version}, not 2.2")
+    if not dataset.has_stable_row_ids:
+        faults.append("its row ids are not stable")
+    return faults
+
+
+def column_faults(layer: str, table: str, schema: pa.Schema) -> list[str]:
+    """Columns that are missing, unknown or of another type than promised, and money without a currency."""
+    columns = {field.name: spell(field.type) for field in schema}
+    promised = BRONZE if layer == "bronze" else SILVER.get(table, columns) if layer == "silver" else columns
+    names = sorted(columns.keys() | promised.keys())
+    faults = [
+        f"its column {name} is {columns.get(name, 'missing')}, not {promised.get(name, 'promised')}"
+        for name in names
+        if columns.get(name) != promised.get(name)
+    ]
+    money = [name for name in columns if name.endswith("_minor")]
+    faults += [f"its column {name} is money, so int64" for name in money if columns[name] != "int64"]
+    if money and columns.get("currency") != "string":
+        faults.append("it has money without a currency")
+    return faults
+
+
+def spell(kind: pa.DataType) -> str:
+    """A type as one writes it: without the names of lists' items and without what may be null."""
+    if pa.types.is_list(kind):
+        return f"list<{spell(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {spell(field.type)}' for field in kind)}>"
+    return str(kind)
+
+
+def key_faults(dataset: lance.LanceDataset) -> list[str]:
+    """Every table has a primary key, without nulls and without repetition."""
+    keys = [field for field in dataset.schema if field.metadata and field.metadata.get(KEY) == b"true"]
+    if not keys:
+        return ["it has no primary key"]
+    faults = [f"its key {field.name} may be null" for field in keys if field.nullable]
+    names = [field.name for field in keys]
+    rows = dataset.to_table(columns=names)
+    repeated = rows.num_rows - rows.group_by(names).aggregate([]).num_rows
+    if repeated:
+        faults.append(f"{repeated} rows repeat the key {', '.join(names)}")
+    return faults
 
 
 def payload_faults(dataset: lance.LanceDataset) -> list[str]:
@@ -118,6 +229,21 @@ def period_faults(dataset: lance.LanceDataset) -> list[str]:
             faults.append(f"the periods of {golden_id} overlap or leave a gap")
         if [row["version"] for row in periods] != list(range(1, len(periods) + 1)):
             faults.append(f"the versions of {golden_id} do not count up from 1")
+    return faults
+
+
+def reference_faults(dataset: lance.LanceDataset) -> list[str]:
+    """Every order was seen by a system, and no system's order is a part of two."""
+    references = dataset.to_table(columns=["source_refs"]).column(0)
+    faults = []
+    unseen = pc.sum(pc.equal(pc.list_value_length(references), 0)).as_py()
+    if unseen:
+        faults.append(f"{unseen} orders have no source")
+    items = pa.concat_arrays([chunk.flatten() for chunk in references.chunks])
+    keys = pa.table({"system": items.field("system"), "id": items.field("id")})
+    shared = keys.num_rows - keys.group_by(["system", "id"]).aggregate([]).num_rows
+    if shared:
+        faults.append(f"{shared} source references are in more than one order")
     return faults
 
 

@@ -18,27 +18,31 @@ pub(super) struct Durable {
 impl Durable {
     /// Returns once every file of the table, and every name, is on disk.
     pub(super) async fn sync(&mut self, table: &Path) -> Result<(), Error> {
-        let mut files = std::mem::take(&mut self.files);
+        // Unknown again if this fails or is dropped half-way.
+        let known = std::mem::take(&mut self.files);
         let table = table.to_owned();
-        let (files, synced) = tokio::task::spawn_blocking(move || {
-            let synced = sync(&table, &mut files).map_err(|source| Error::Files { path: table, source });
-            (files, synced)
+        self.files = tokio::task::spawn_blocking(move || {
+            let mut files = HashSet::with_capacity(known.len());
+            match sync(&table, &known, &mut files) {
+                Ok(()) => Ok(files),
+                Err(source) => Err(Error::Files { path: table, source }),
+            }
         })
-        .await?;
-        self.files = files;
-        synced
+        .await??;
+        Ok(())
     }
 }
 
-/// Syncs files not yet in `known` below `directory`, then the directory, if a name in it is new.
-fn sync(directory: &Path, known: &mut HashSet<PathBuf>) -> io::Result<()> {
+/// Syncs the files below `directory` that are not in `known`, then the directory if a name in it is new, and notes in
+/// `files` what is there.
+fn sync(directory: &Path, known: &HashSet<PathBuf>, files: &mut HashSet<PathBuf>) -> io::Result<()> {
     let mut has_news = false;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
         let is_new = !known.contains(&path);
         if entry.file_type()?.is_dir() {
-            sync(&path, known)?;
+            sync(&path, known, files)?;
         } else if is_new {
             match File::open(&path) {
                 Ok(file) => file.sync_all()?,
@@ -48,7 +52,7 @@ fn sync(directory: &Path, known: &mut HashSet<PathBuf>) -> io::Result<()> {
             }
         }
         has_news |= is_new;
-        known.insert(path);
+        files.insert(path);
     }
     if has_news {
         File::open(directory)?.sync_all()?;

@@ -1,6 +1,8 @@
-//! The lake fed by real event logs: complete, the same after every kind of interruption, and healed after a torn write.
+//! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, and
+//! healed after a torn write.
 
 mod crash;
 mod export;
+mod python;
 mod sandbox;
 mod world;

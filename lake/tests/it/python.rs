@@ -1,0 +1,45 @@
+//! Python is the judge: an ML engineer's tools open what was exported and find in it what `lake::summary` says.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use lake::TableSummary;
+use tempfile::TempDir;
+
+use crate::{sandbox::Sandbox, world};
+
+const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/lake_check.py");
+
+fn judge(root: &Path, summary: &[TableSummary]) -> Output {
+    let file = root.with_extension("json");
+    fs::write(&file, serde_json::to_vec(summary).unwrap()).unwrap();
+    let check = Command::new("python3").arg(CHECK).arg(root).arg("--summary").arg(&file).output();
+    check.unwrap_or_else(|error| {
+        panic!("python3 does not start: {error}; `make test` installs what tests need")
+    })
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_finds_in_every_table_what_the_summary_says() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let expected = world::publish(&sandbox, 5).await;
+    sandbox.export().await;
+    let mut summary = lake::summary(sandbox.root()).await.unwrap();
+    assert_eq!(summary.len(), expected.len());
+
+    let verdict = judge(sandbox.root(), &summary);
+    assert!(verdict.status.success(), "{}", said(&verdict));
+
+    summary[0].rows += 1;
+    let verdict = judge(sandbox.root(), &summary);
+    let fault = format!("FAILED {}/{}: rows is", summary[0].layer, summary[0].table);
+    assert!(!verdict.status.success() && said(&verdict).contains(&fault), "{}", said(&verdict));
+}
