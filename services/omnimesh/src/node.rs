@@ -40,6 +40,11 @@ impl Whereabouts {
         data_dir.join("run").join("mesh.sock")
     }
 
+    /// Whoever reads them next must not find a node that is gone; that there are none is as good.
+    fn forget(data_dir: &Path) {
+        std::fs::remove_file(Self::path(data_dir)).ok();
+    }
+
     /// Those of the node that runs on `data_dir`, if one does.
     pub(crate) fn read(data_dir: &Path) -> Option<Self> {
         if lock(data_dir).is_ok() {
@@ -68,6 +73,7 @@ impl Node {
     pub(crate) async fn start(config: &Config, roles: &[&'static Role]) -> Result<Self, Failure> {
         prepare(&config.data_dir).map_err(Failure::Usage)?;
         let lock = lock(&config.data_dir).map_err(Failure::Usage)?;
+        Whereabouts::forget(&config.data_dir);
         let telemetry = Arc::new(mesh::telemetry::init(&config.telemetry).map_err(Failure::usage)?);
         let tls = config.data_dir.join("tls");
         let identity =
@@ -122,8 +128,7 @@ impl Node {
         self.consumers.stop().await;
         self.stop.cancel();
         self.server.await.context("the server's task failed")??;
-        // Whoever reads it next must not find a node that is gone; a missing file is as good.
-        std::fs::remove_file(Whereabouts::path(&self.data_dir)).ok();
+        Whereabouts::forget(&self.data_dir);
         self.telemetry = None;
         Ok(())
     }

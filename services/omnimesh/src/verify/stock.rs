@@ -25,7 +25,6 @@ pub(super) struct Totals {
     pub(super) oversold: i64,
     /// Stocks whose ledger says something else.
     pub(super) differing: i64,
-    pub(super) movements: i64,
 }
 
 impl Totals {
@@ -41,7 +40,6 @@ impl Totals {
                 totals.stocks += 1;
                 totals.on_hand += stock.on_hand;
                 totals.oversold += i64::from(stock.on_hand < 0);
-                totals.movements += i64::try_from(ledger.len()).unwrap_or(i64::MAX);
                 totals.differing += i64::from(stock.on_hand != on_hand(ledger));
             }
             if page.next_page_token.is_empty() {
