@@ -44,24 +44,25 @@ async fn totals(mut list: impl AsyncFnMut(ListOrdersRequest) -> ListOrdersRespon
 
 #[tokio::test]
 async fn what_went_in_comes_out_everywhere_and_stays() {
-    let mesh = Deployment::embedded();
-    mesh.load().await;
-    let loaded = mesh.verify().await;
+    let deployment = Deployment::embedded();
+    deployment.load().await;
+    let loaded = deployment.verify().await;
     lake_holds_the_baskets(&loaded);
 
     // The second process finds nothing new, and serves what the first has left.
-    let mut process = mesh.up(&DEMO);
+    let mut process = deployment.up(&DEMO);
     process.ready().await;
-    edge_gives_out_the_baskets(&mesh).await;
-    edge_refuses_strangers(&mesh).await;
-    let mode = std::fs::metadata(admin_key_file(mesh.path())).expect("the key's file").permissions().mode();
+    edge_gives_out_the_baskets(&deployment).await;
+    edge_refuses_strangers(&deployment).await;
+    let mode =
+        std::fs::metadata(admin_key_file(deployment.path())).expect("the key's file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only its owner reads the administrator's key");
-    json_keeps_its_keys(&mesh, &loaded).await;
-    assert_eq!(differences(&mesh.verify().await, &loaded), [""; 0], "while it runs");
+    json_keeps_its_keys(&deployment, &loaded).await;
+    assert_eq!(differences(&deployment.verify().await, &loaded), [""; 0], "while it runs");
 
     let ended = process.stop("TERM").await;
     assert_eq!((ended.code, ended.stderr.contains("WARN")), (Some(0), false), "{}", ended.stderr);
-    assert_eq!(differences(&mesh.verify().await, &loaded), [""; 0], "after it ran");
+    assert_eq!(differences(&deployment.verify().await, &loaded), [""; 0], "after it ran");
 }
 
 fn lake_holds_the_baskets(report: &Value) {
@@ -72,8 +73,8 @@ fn lake_holds_the_baskets(report: &Value) {
     assert_eq!(orders["sums"]["lines.amount_minor"], BASKETS.total_minor);
 }
 
-async fn edge_gives_out_the_baskets(mesh: &Deployment) {
-    let (edge, key) = (mesh.address(), mesh.key());
+async fn edge_gives_out_the_baskets(deployment: &Deployment) {
+    let (edge, key) = (deployment.address(), deployment.key());
     let client = OrderServiceClient::new(grpc(edge, Some(key.clone())).await);
     let mut client = client.max_decoding_message_size(mesh::MAX_MESSAGE_BYTES);
     let over_grpc =
@@ -84,8 +85,8 @@ async fn edge_gives_out_the_baskets(mesh: &Deployment) {
     assert_eq!(over_web, BASKETS);
 }
 
-async fn edge_refuses_strangers(mesh: &Deployment) {
-    let (edge, key) = (mesh.address(), mesh.key());
+async fn edge_refuses_strangers(deployment: &Deployment) {
+    let (edge, key) = (deployment.address(), deployment.key());
     let (last, rest) = key.chars().next_back().zip(key.get(..key.len() - 1)).expect("a key");
     let garbled = format!("{rest}{}", if last == 'x' { 'y' } else { 'x' });
     for wrong in [None, Some(garbled.clone()), Some("nonsense".to_owned())] {
@@ -102,20 +103,28 @@ async fn edge_refuses_strangers(mesh: &Deployment) {
 }
 
 /// Programs read these: a key that goes or is called something else breaks them.
-async fn json_keeps_its_keys(mesh: &Deployment, verified: &Value) {
-    let check = ["checks.finding", "checks.holds", "checks.name"];
-    let lake = ["lake.digest", "lake.layer", "lake.rows", "lake.sums", "lake.table"];
-    assert_eq!(keys(verified), [&check[..], &lake, &["sound"]].concat());
+async fn json_keeps_its_keys(deployment: &Deployment, verified: &Value) {
+    const LAKE: [&str; 5] = ["lake.digest", "lake.layer", "lake.rows", "lake.sums", "lake.table"];
+    assert_eq!(
+        keys(verified),
+        [&["checks.finding", "checks.holds", "checks.name"], &LAKE[..], &["sound"]].concat()
+    );
 
     // The demo's junk waits in quarantine, which is worth an exit code.
-    let ended = mesh.start("status", &["--json"]).ended().await;
+    let ended = deployment.start("status", &["--json"]).ended().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     let status: Value = serde_json::from_str(&ended.stdout).expect("status prints JSON");
-    let quarantine =
-        ["entity", "name", "position", "reason", "system"].map(|key| format!("quarantine.{key}")).to_vec();
-    let running = ["admin", "listen", "pid", "roles"].map(|key| format!("running.{key}")).to_vec();
-    let sources = ["applied", "entity", "landed", "quarantined", "system"].map(|key| format!("sources.{key}"));
-    assert_eq!(keys(&status), [lake.map(str::to_owned).to_vec(), quarantine, running, sources.to_vec()].concat());
+    let quarantine = [
+        "quarantine.entity",
+        "quarantine.name",
+        "quarantine.position",
+        "quarantine.reason",
+        "quarantine.system",
+    ];
+    let running = ["running.admin", "running.listen", "running.pid", "running.roles"];
+    let sources =
+        ["sources.applied", "sources.entity", "sources.landed", "sources.quarantined", "sources.system"];
+    assert_eq!(keys(&status), [&LAKE[..], &quarantine, &running, &sources].concat());
     assert_eq!(status["lake"], verified["lake"]);
-    assert_eq!(status["running"]["listen"], json!(mesh.address()));
+    assert_eq!(status["running"]["listen"], json!(deployment.address()));
 }

@@ -55,8 +55,11 @@ impl<'d> Split<'d> {
         let base = self.deployment.path().display();
         let url = self.deployment.database_url();
         let own = ROLES.iter().position(|known| *known == role).map(address).expect("a role");
-        let peers: String =
-            ROLES.iter().enumerate().map(|(index, peer)| format!("{peer} = \"{}\"\n", address(index))).collect();
+        let peers: String = ROLES
+            .iter()
+            .enumerate()
+            .map(|(index, peer)| format!("{peer} = \"{}\"\n", address(index)))
+            .collect();
         format!(
             "data_dir = \"{base}/{role}\"\n\
              storage.url = \"{url}\"\n\

@@ -27,7 +27,9 @@ async fn the_end_is_the_same_on_every_engine_and_topology() {
     postgres.load().await;
     assert_eq!(differences(&postgres.verify().await, &expected), [""; 0], "one process on PostgreSQL");
 
-    for (engine, deployment) in [("SQLite", Deployment::embedded()), ("PostgreSQL", Deployment::postgres().await)] {
+    for (engine, deployment) in
+        [("SQLite", Deployment::embedded()), ("PostgreSQL", Deployment::postgres().await)]
+    {
         let silos = deployment.path().join("silos");
         symlink(reference.path().join("silos"), &silos).expect("the same silos");
         let sources = ingest::demo_sources(&silos, None).expect("the demo's sources");
@@ -35,7 +37,11 @@ async fn the_end_is_the_same_on_every_engine_and_topology() {
         ingest(&split).await;
         lake_holds(&deployment, &expected["lake"]).await;
         split.stop().await;
-        assert_eq!(differences(&deployment.verify().await, &expected), [""; 0], "a process per role on {engine}");
+        assert_eq!(
+            differences(&deployment.verify().await, &expected),
+            [""; 0],
+            "a process per role on {engine}"
+        );
     }
 }
 
