@@ -1,6 +1,6 @@
 //! One process or one per role, SQLite or PostgreSQL: the same sources come to the same end.
 
-use std::os::unix::fs::symlink;
+use std::{os::unix::fs::symlink, time::Duration};
 
 use omnimesh_proto::ingest::v1::{RunSourceRequest, ingest_service_client::IngestServiceClient};
 use serde_json::Value;
@@ -34,7 +34,7 @@ async fn the_end_is_the_same_on_every_engine_and_topology() {
         symlink(reference.path().join("silos"), &silos).expect("the same silos");
         let sources = ingest::demo_sources(&silos, None).expect("the demo's sources");
         let split = Split::start(&deployment, sources).await;
-        ingest(&split).await;
+        run_sources(&split).await;
         lake_holds(&deployment, &expected["lake"]).await;
         split.stop().await;
         assert_eq!(
@@ -46,7 +46,7 @@ async fn the_end_is_the_same_on_every_engine_and_topology() {
 }
 
 /// Runs every source to its end, through the edge.
-async fn ingest(split: &Split<'_>) {
+async fn run_sources(split: &Split<'_>) {
     let home = split.home("edge");
     let mut client = IngestServiceClient::new(grpc(edge_address(&home), Some(admin_key(&home))).await);
     for source in SOURCES {
@@ -64,12 +64,12 @@ async fn ingest(split: &Split<'_>) {
 async fn lake_holds(deployment: &Deployment, expected: &Value) {
     let root = deployment.path().join("lake");
     let found = async || serde_json::to_value(lake::summary(&root).await.expect("a lake")).expect("JSON");
-    let mut poll = interval(std::time::Duration::from_secs(1));
+    let mut poll = interval(Duration::from_secs(1));
     let caught_up = async {
         while found().await != *expected {
             poll.tick().await;
         }
     };
     // What is still missing then is for the caller to compare, in full.
-    drop(timeout(PATIENCE, caught_up).await);
+    timeout(PATIENCE, caught_up).await.ok();
 }
