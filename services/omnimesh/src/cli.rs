@@ -38,9 +38,9 @@ enum Command {
 /// Where a deployment is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Common {
-    /// Directory of everything that is kept: databases, lake, keys, certificates.
-    #[arg(long, env = "OMNIMESH_DATA_DIR", default_value = "omnimesh-data", value_name = "DIR")]
-    pub(crate) data_dir: PathBuf,
+    /// Directory of everything that is kept: databases, lake, keys, certificates [default: omnimesh-data].
+    #[arg(long, env = "OMNIMESH_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// Configuration file (TOML); see `omnimesh config`.
     #[arg(long, env = "OMNIMESH_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -103,9 +103,8 @@ impl Config {
         }
         let mut config: Self =
             figment.merge(Env::prefixed("OMNIMESH__").split("__")).extract().map_err(|error| explain(&error))?;
-        // A flag's default must not win over the file.
-        if common.config.is_none() || common.data_dir != Self::default().data_dir {
-            config.data_dir.clone_from(&common.data_dir);
+        if let Some(data_dir) = &common.data_dir {
+            config.data_dir.clone_from(data_dir);
         }
         if let Some(url) = &common.database_url {
             config.storage = Some(storage::Config { url: url.clone() });

@@ -1,7 +1,7 @@
 //! The demo: legacy silos built from real data, then ingested like anybody's.
 
 use anyhow::Context;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use omnimesh_proto::ingest::v1::{RunSourceRequest, ingest_service_client::IngestServiceClient};
 
 use crate::{
@@ -50,12 +50,14 @@ pub(crate) async fn load(
         money(summary.sales_minor),
     );
     let client = client::connect(&config.data_dir).await?;
+    let mut outcome = Ok(());
     for sources in PHASES {
-        futures::stream::iter(sources)
-            .map(|source| run_source(client.clone(), source, progress))
-            .buffer_unordered(CONCURRENT)
-            .try_collect::<()>()
-            .await?;
+        // A source that fails keeps no other from being read.
+        let mut running =
+            futures::stream::iter(sources).map(|source| run_source(client.clone(), source, progress)).buffer_unordered(CONCURRENT);
+        while let Some(ended) = running.next().await {
+            outcome = outcome.and(ended);
+        }
     }
     let stage = progress.stage("catch up", 0);
     settle(&node.logs, &node.consumers).await?;
@@ -65,7 +67,7 @@ pub(crate) async fn load(
     if waiting > 0 {
         eprintln!("  {} records wait in quarantine: `omnimesh status` tells why", grouped(waiting));
     }
-    Ok(())
+    outcome
 }
 
 async fn run_source(client: Client, source: &str, progress: &Progress) -> Result<(), Failure> {

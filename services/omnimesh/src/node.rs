@@ -1,6 +1,13 @@
 //! One process of the mesh: the roles it hosts, from the first lock to the last flush.
 
-use std::{fs::File, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::{DirBuilder, File},
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use events::{Consumers, Directory};
@@ -18,6 +25,9 @@ use crate::{
 
 /// Calls that are under way when the node is told to stop get this long.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// What every process serves itself, beside its roles' services.
+const HERE: [&str; 3] = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", events::SERVICE];
 
 /// What a running node leaves in its data directory, for other commands to find it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,7 +74,8 @@ pub(crate) struct Node {
     server: JoinHandle<Result<(), mesh::ServeError>>,
     stop: CancellationToken,
     data_dir: std::path::PathBuf,
-    telemetry: Option<Arc<Telemetry>>,
+    // Last but for the lock: what is dropped before it may still tell something.
+    _telemetry: Arc<Telemetry>,
     _lock: File,
 }
 
@@ -115,21 +126,24 @@ impl Node {
             server,
             stop,
             data_dir: config.data_dir.clone(),
-            telemetry: Some(telemetry),
+            _telemetry: telemetry,
             _lock: lock,
         })
     }
 
-    /// Stops in the order in which nothing is cut: no new calls, then the calls under way, then the consumers.
-    pub(crate) async fn shutdown(mut self) -> anyhow::Result<()> {
-        if let Some(edge) = self.edge.take() {
-            edge.shutdown(GRACE).await;
-        }
+    /// Stops so that nothing is cut: no new calls; those under way end, and streams are told to go on elsewhere.
+    pub(crate) async fn shutdown(self) -> anyhow::Result<()> {
         self.consumers.stop().await;
+        let edge = async {
+            match self.edge {
+                Some(edge) => edge.shutdown(GRACE).await,
+                None => true,
+            }
+        };
         self.stop.cancel();
-        self.server.await.context("the server's task failed")??;
+        let (_, server) = tokio::join!(edge, self.server);
+        server.context("the server's task failed")??;
         Whereabouts::forget(&self.data_dir);
-        self.telemetry = None;
         Ok(())
     }
 }
@@ -147,8 +161,9 @@ async fn start_edge(
             .iter()
             .filter(here)
             .flat_map(|role| role.services)
-            .map(|&service| service.to_owned())
-            .chain(["grpc.health.v1.Health".to_owned()])
+            .copied()
+            .chain(HERE)
+            .map(str::to_owned)
             .collect(),
         address: edge::Address::Unix(socket.to_owned()),
     }];
@@ -195,8 +210,14 @@ fn remote(config: &Config, role: &Role) -> anyhow::Result<edge::Upstream> {
 }
 
 fn prepare(data_dir: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(data_dir.join("run"))
-        .with_context(|| format!("cannot use the data directory {}", data_dir.display()))
+    let unusable = || format!("cannot use the data directory {}", data_dir.display());
+    if let Some(parent) = data_dir.parent() {
+        std::fs::create_dir_all(parent).with_context(unusable)?;
+    }
+    // What is kept is personal; nobody else on the machine reads it.
+    let mut directory = DirBuilder::new();
+    directory.mode(0o700).recursive(true);
+    [data_dir.to_owned(), data_dir.join("run")].iter().try_for_each(|path| directory.create(path).with_context(unusable))
 }
 
 /// Takes the data directory for this process.

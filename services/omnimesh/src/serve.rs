@@ -7,7 +7,7 @@ use crate::{
     config::Config,
     error::Failure,
     node::Node,
-    roles::{self, ROLES},
+    roles::{self, ROLES, Role},
     up,
 };
 
@@ -18,7 +18,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         let known = || ROLES.iter().map(|role| role.name).collect::<Vec<_>>().join(", ");
         let role = roles::find(name)
             .ok_or_else(|| Failure::Usage(anyhow!("there is no role `{name}`; there are: {}", known())))?;
-        chosen.push(role);
+        if !chosen.iter().any(|earlier: &&Role| earlier.name == role.name) {
+            chosen.push(role);
+        }
     }
     let interrupt = up::interrupt()?;
     let node = Node::start(&config, &chosen).await?;

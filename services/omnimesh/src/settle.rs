@@ -7,17 +7,17 @@ use events::{Consumers, Cursor, Directory};
 ///
 /// What one consumer derives is news to another, so the round is repeated until no log has grown.
 pub(crate) async fn settle(logs: &Directory, consumers: &Consumers) -> anyhow::Result<()> {
-    let mut seen = heads(logs).await?;
+    let mut seen = ends(logs).await?;
     loop {
         for position in consumers.positions() {
-            let Some((_, head)) = seen.iter().find(|(domain, _)| *domain == position.domain) else { continue };
+            let Some((_, end)) = seen.iter().find(|(domain, _)| *domain == position.domain) else { continue };
             let mut cursor = position.cursor;
             cursor
-                .wait_for(|cursor| cursor >= head)
+                .wait_for(|cursor| cursor >= end)
                 .await
                 .with_context(|| format!("the consumer {} ended before it had caught up", position.consumer))?;
         }
-        let now = heads(logs).await?;
+        let now = ends(logs).await?;
         if now == seen {
             return Ok(());
         }
@@ -25,10 +25,10 @@ pub(crate) async fn settle(logs: &Directory, consumers: &Consumers) -> anyhow::R
     }
 }
 
-async fn heads(logs: &Directory) -> anyhow::Result<Vec<(&'static str, Cursor)>> {
-    let mut heads = Vec::new();
+async fn ends(logs: &Directory) -> anyhow::Result<Vec<(&'static str, Cursor)>> {
+    let mut ends = Vec::new();
     for log in logs.logs() {
-        heads.push((log.domain(), log.head().await?));
+        ends.push((log.domain(), log.committed().await?));
     }
-    Ok(heads)
+    Ok(ends)
 }

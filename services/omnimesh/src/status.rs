@@ -46,8 +46,12 @@ struct Quarantined {
 pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
     let config = Config::load(&args.common, None)?;
     let running = Whereabouts::read(&config.data_dir);
+    let has_ingest = running.as_ref().is_none_or(|node| node.roles.iter().any(|role| role == "ingest"));
     let (sources, quarantine) = client::with_services(&config, |client| async move {
-        Ok((entities(sources(client.clone()).await?), quarantine(client).await?))
+        match has_ingest {
+            true => Ok((entities(sources(client.clone()).await?), quarantine(client).await?)),
+            false => Ok((Vec::new(), Vec::new())),
+        }
     })
     .await?;
     let lake = lake::summary(&config.lake().root).await.map_err(|error| Failure::Failed(error.into()))?;
