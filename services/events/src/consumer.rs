@@ -19,7 +19,8 @@ pub trait Handler: Send + Sync + 'static {
     type Error: std::error::Error + Send + Sync;
 
     /// Derives from `events` inside `tx`, which also moves the cursor: all of it happens once or not at all.
-    fn handle(&self, tx: &mut Tx, events: Vec<Event>) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn handle(&self, tx: &mut Tx, events: Vec<Event>)
+    -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 /// A reader of a domain's log.
@@ -66,7 +67,8 @@ impl Consumer {
 
     async fn consume(&self, handler: &impl Handler) -> Result<(), Error> {
         let mut cursor = store::cursor(&self.database, self.name).await?;
-        let mut client = EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client =
+            EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let request = StreamEventsRequest {
             domain: self.domain.to_owned(),
             after_cursor: cursor.to_string(),

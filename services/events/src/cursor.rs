@@ -34,7 +34,8 @@ impl FromStr for Cursor {
         }
         let invalid = || Error::CursorInvalid(text.to_owned());
         let (tx, seq) = text.split_once('-').ok_or_else(invalid)?;
-        let number = |digits| i64::from_str_radix(digits, 16).ok().filter(|number| *number >= 0).ok_or_else(invalid);
+        let number =
+            |digits| i64::from_str_radix(digits, 16).ok().filter(|number| *number >= 0).ok_or_else(invalid);
         Ok(Self { tx: number(tx)?, seq: number(seq)? })
     }
 }

@@ -39,7 +39,9 @@ impl ServiceError for Error {
             Self::CursorInvalid(_) => Code::InvalidArgument,
             Self::DomainNotHosted(_) => Code::NotFound,
             Self::Peer(_) => Code::Unavailable,
-            Self::Payload { .. } | Self::ConsumedElsewhere(_) | Self::Handler(_) | Self::Storage(_) => Code::Internal,
+            Self::Payload { .. } | Self::ConsumedElsewhere(_) | Self::Handler(_) | Self::Storage(_) => {
+                Code::Internal
+            }
         }
     }
 

@@ -60,9 +60,9 @@ impl EventService for Grpc {
         let after = request.after_cursor.parse().map_err(|error: Error| status::from(DOMAIN, error))?;
         let log = self.0.log(&request.domain).map_err(|error| status::from(DOMAIN, error))?;
         let batches = log.stream(after, request.types, request.follow);
-        Ok(Response::new(Box::pin(batches.map(|batch| {
-            batch.map(response).map_err(|error| status::from(DOMAIN, error))
-        }))))
+        Ok(Response::new(Box::pin(
+            batches.map(|batch| batch.map(response).map_err(|error| status::from(DOMAIN, error))),
+        )))
     }
 }
 

@@ -26,7 +26,8 @@ impl StockId {
     /// Reads a resource's name.
     pub(crate) fn from_name(name: &str) -> Result<Self, InvalidId> {
         const FORM: InvalidId = InvalidId::NotName("locations/{location}/stocks/{sku}");
-        let (location_id, sku) = name.strip_prefix("locations/").and_then(|rest| rest.split_once("/stocks/")).ok_or(FORM)?;
+        let (location_id, sku) =
+            name.strip_prefix("locations/").and_then(|rest| rest.split_once("/stocks/")).ok_or(FORM)?;
         Ok(Self { location_id: location_id.parse()?, sku: sku.parse()? })
     }
 }
@@ -114,7 +115,10 @@ impl Stock {
 /// What moved after `time`, counts aside.
 pub(crate) fn moved_since<'e>(entries: impl IntoIterator<Item = &'e Entry>, time: Timestamp) -> i64 {
     let movements = entries.into_iter().map(|entry| &entry.movement);
-    movements.filter(|movement| movement.kind != Kind::Count && movement.event_time > time).map(|m| m.quantity).sum()
+    movements
+        .filter(|movement| movement.kind != Kind::Count && movement.event_time > time)
+        .map(|m| m.quantity)
+        .sum()
 }
 
 #[cfg(test)]

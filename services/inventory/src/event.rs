@@ -60,7 +60,8 @@ impl Handler for SalesHandler {
 }
 
 fn sale(order: Order) -> Result<Sale, Error> {
-    let corrupt = |error: &dyn std::fmt::Display| Error::Corrupt(format!("order {}: {error}", order.order_uid));
+    let corrupt =
+        |error: &dyn std::fmt::Display| Error::Corrupt(format!("order {}: {error}", order.order_uid));
     let source = SourceRef::new(SALES, &order.order_uid).map_err(|error| corrupt(&error))?;
     let event_time = wire::time(order.order_time).unwrap_or_default();
     let mut sold = BTreeMap::new();

@@ -15,9 +15,6 @@ use crate::{
 
 const DOMAIN: &str = "inventory";
 
-/// Portions of an import under way: while one waits for the disk, the next is decoded and worked on.
-const PORTIONS: usize = 2;
-
 pub(crate) struct Grpc(Service);
 
 impl Grpc {
@@ -82,13 +79,13 @@ impl InventoryService for Grpc {
         &self,
         request: Request<Streaming<pb::ImportStockMovementsRequest>>,
     ) -> Result<Response<pb::ImportStockMovementsResponse>, Status> {
-        let import = |portion: Result<pb::ImportStockMovementsRequest, Status>| async {
-            let portion = portion.map_err(|status| Error::StreamBroken(status.message().to_owned()))?;
-            self.0.import_stock_movements(wire::import_stock_movements(portion)?).await
+        let portions =
+            request.into_inner().map_err(|status| Error::StreamBroken(status.message().to_owned()));
+        // One after the other, as the ledger's entries are numbered.
+        let import = |sum: Imported, portion| async move {
+            Ok(sum + self.0.import_stock_movements(wire::import_stock_movements(portion)?).await?)
         };
-        let portions = request.into_inner().map(import).buffered(PORTIONS);
-        let sum = |sum: Imported, portion: Imported| async move { Ok(sum + portion) };
-        let imported = portions.try_fold(Imported::default(), sum).await.map_err(refuse)?;
+        let imported = portions.try_fold(Imported::default(), import).await.map_err(refuse)?;
         Ok(Response::new(imported.into()))
     }
 
@@ -97,7 +94,8 @@ impl InventoryService for Grpc {
         request: Request<pb::ListStockMovementsRequest>,
     ) -> Result<Response<pb::ListStockMovementsResponse>, Status> {
         let (id, page, after) = wire::list_stock_movements(&request.into_inner()).map_err(refuse)?;
-        let (entries, next_page_token) = self.0.list_stock_movements(id, page, after).await.map_err(refuse)?;
+        let (entries, next_page_token) =
+            self.0.list_stock_movements(id, page, after).await.map_err(refuse)?;
         let movements = entries.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListStockMovementsResponse { movements, next_page_token }))
     }

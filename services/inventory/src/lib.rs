@@ -37,7 +37,8 @@ pub async fn register(
     );
     events::serve(server, log);
     let channel = peers.channel_to("order", events::SERVICE);
-    let consumer = Consumer::open("inventory<-order", "order", &[event::ORDER_CHANGED], channel, &database).await?;
+    let consumer =
+        Consumer::open("inventory<-order", "order", &[event::ORDER_CHANGED], channel, &database).await?;
     events::consume(server, consumer, SalesHandler::new(service));
     Ok(())
 }

@@ -54,7 +54,8 @@ impl Service {
     }
 
     pub(crate) async fn get_stock(&self, id: StockId) -> Result<Stock, Error> {
-        let mut stocks = store::stocks(&mut *self.store.reader().await?, &BTreeSet::from([id.clone()])).await?;
+        let mut stocks =
+            store::stocks(&mut *self.store.reader().await?, &BTreeSet::from([id.clone()])).await?;
         stocks.remove(&id).ok_or(Error::StockNotFound(id))
     }
 
@@ -75,7 +76,11 @@ impl Service {
     }
 
     /// Every stock after `after`, a page at a time; none at the end.
-    pub(crate) async fn next_stocks(&self, filter: &[Condition], after: Option<&Stock>) -> Result<Vec<Stock>, Error> {
+    pub(crate) async fn next_stocks(
+        &self,
+        filter: &[Condition],
+        after: Option<&Stock>,
+    ) -> Result<Vec<Stock>, Error> {
         let after = after.map(|stock| &stock.id);
         store::list_stocks(&mut *self.store.reader().await?, filter, after, PAGE).await
     }
@@ -165,14 +170,21 @@ impl Service {
         for event::Sale { source, event_time, sold } in sales {
             let before = booked.range((source.id.clone(), StockId::least())..);
             let before = before.take_while(|((order_uid, _), _)| *order_uid == source.id);
-            let returned = before.filter(|((_, id), _)| !sold.contains_key(id)).map(|((_, id), _)| (id.clone(), 0));
+            let returned =
+                before.filter(|((_, id), _)| !sold.contains_key(id)).map(|((_, id), _)| (id.clone(), 0));
             for (stock, quantity) in returned.chain(sold.clone()).collect::<Vec<_>>() {
                 let known = booked.entry((source.id.clone(), stock.clone())).or_default();
                 let difference = -quantity - *known;
                 if difference != 0 && stocks.contains_key(&stock) {
                     *known += difference;
                     let source = source.clone();
-                    movements.push(Movement { stock, kind: Kind::Sale, quantity: difference, event_time, source });
+                    movements.push(Movement {
+                        stock,
+                        kind: Kind::Sale,
+                        quantity: difference,
+                        event_time,
+                        source,
+                    });
                 }
             }
         }
@@ -188,7 +200,8 @@ impl Service {
         mut stocks: BTreeMap<StockId, Stock>,
     ) -> Result<BTreeMap<StockId, Stock>, Error> {
         let counted = movements.iter().filter(|movement| movement.kind == Kind::Count);
-        let counted = counted.map(|movement| movement.stock.clone()).filter(|id| stocks.contains_key(id)).collect();
+        let counted =
+            counted.map(|movement| movement.stock.clone()).filter(|id| stocks.contains_key(id)).collect();
         let ledgers = store::ledgers(tx.connection()?, &counted).await?;
         let now = Timestamp::now();
         let mut news: BTreeMap<StockId, Vec<Entry>> = BTreeMap::new();
@@ -208,7 +221,8 @@ impl Service {
         let changed: Vec<_> = stocks.values().collect();
         let entries: Vec<_> = news.values().flatten().collect();
         store::record(tx.connection()?, &changed, &entries).await?;
-        let told: Vec<_> = stocks.values().map(|stock| event::stock_changed(stock, &news[&stock.id])).collect();
+        let told: Vec<_> =
+            stocks.values().map(|stock| event::stock_changed(stock, &news[&stock.id])).collect();
         self.log.publish(tx, &told).await?;
         Ok(stocks)
     }

@@ -21,7 +21,8 @@ pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
 /// Values in one IN list.
 const CHUNK: usize = 500;
 
-const STOCK: &str = "SELECT location_id, sku, on_hand, last_count_time, ledger_sequence, update_time FROM stocks";
+const STOCK: &str =
+    "SELECT location_id, sku, on_hand, last_count_time, ledger_sequence, update_time FROM stocks";
 const LEDGER: &str = "SELECT location_id, sku, ledger_sequence, kind, quantity, event_time, record_time, \
     source_system, source_id FROM ledger";
 
@@ -111,7 +112,7 @@ pub(crate) async fn entries_from(
 pub(crate) async fn record(
     connection: &mut AnyConnection,
     stocks: &[&Stock],
-    entries: &[Entry],
+    entries: &[&Entry],
 ) -> Result<(), Error> {
     insert_many(
         connection,
@@ -192,7 +193,10 @@ pub(crate) async fn list_stock_movements(
 }
 
 fn stock_id(row: &AnyRow) -> Result<StockId, Error> {
-    Ok(StockId { location_id: LocationId::from_trusted(row.try_get(0)?), sku: Sku::from_trusted(row.try_get(1)?) })
+    Ok(StockId {
+        location_id: LocationId::from_trusted(row.try_get(0)?),
+        sku: Sku::from_trusted(row.try_get(1)?),
+    })
 }
 
 fn stock(row: &AnyRow) -> Result<Stock, Error> {

@@ -33,7 +33,8 @@ pub(crate) fn batch_get_stock(request: &pb::BatchGetStockRequest) -> Result<Vec<
         violations.add("names", format!("holds more than {BATCH}"));
     }
     let ids = request.names.iter().enumerate();
-    let ids = ids.filter_map(|(index, name)| violations.check(format!("names[{index}]"), StockId::from_name(name)));
+    let ids =
+        ids.filter_map(|(index, name)| violations.check(format!("names[{index}]"), StockId::from_name(name)));
     let ids = ids.collect();
     violations.finish(Some(ids))
 }
@@ -47,7 +48,9 @@ pub(crate) fn list_stocks(
     }
     let page = Page::new(request.page_size, &request.page_token, &[&request.filter])?;
     let after = match page.after.as_deref() {
-        Some([location_id, sku]) => Some(stock_id("page_token", &format!("locations/{location_id}/stocks/{sku}"))?),
+        Some([location_id, sku]) => {
+            Some(stock_id("page_token", &format!("locations/{location_id}/stocks/{sku}"))?)
+        }
         _ => None,
     };
     Ok((page, after, filter))
@@ -74,7 +77,9 @@ pub(crate) fn adjust_stock(request: pb::AdjustStockRequest) -> Result<Change, In
         .map(|change| Change { etag, ..change })
 }
 
-pub(crate) fn record_physical_count(request: pb::RecordPhysicalCountRequest) -> Result<Change, InvalidRequest> {
+pub(crate) fn record_physical_count(
+    request: pb::RecordPhysicalCountRequest,
+) -> Result<Change, InvalidRequest> {
     let mut violations = Violations::default();
     if request.quantity < 0 {
         violations.add("quantity", "is negative, which nobody can count");
@@ -110,7 +115,10 @@ pub(crate) fn import_stock_movements(
     request: pb::ImportStockMovementsRequest,
 ) -> Result<Vec<Movement>, InvalidRequest> {
     if request.movements.len() > PORTION {
-        return Err(InvalidRequest::new("movements", format!("holds more than {PORTION}: send several messages")));
+        return Err(InvalidRequest::new(
+            "movements",
+            format!("holds more than {PORTION}: send several messages"),
+        ));
     }
     let mut violations = Violations::default();
     let mut movements = Vec::with_capacity(request.movements.len());

@@ -13,4 +13,3 @@ pub(crate) use matching::{Verdicts, neighbours};
 pub(crate) use order::{MatchRule, Order, Sighting, Source, Unified, unify};
 pub(crate) use record::{Channel, Line, Payment, SourceOrder, Status};
 pub(crate) use settlement::{Anchor, settle};
-

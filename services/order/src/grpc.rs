@@ -15,9 +15,6 @@ use crate::{
 
 const DOMAIN: &str = "order";
 
-/// Portions of an import under way: while one waits for the disk, the next is decoded and worked on.
-const PORTIONS: usize = 2;
-
 pub(crate) struct Grpc(Service);
 
 impl Grpc {
@@ -36,13 +33,13 @@ impl OrderService for Grpc {
         &self,
         request: Request<Streaming<pb::ImportOrdersRequest>>,
     ) -> Result<Response<pb::ImportOrdersResponse>, Status> {
-        let import = |portion: Result<pb::ImportOrdersRequest, Status>| async {
-            let portion = portion.map_err(|status| Error::StreamBroken(status.message().to_owned()))?;
-            self.0.import_orders(wire::import_orders(portion)?).await
+        let portions =
+            request.into_inner().map_err(|status| Error::StreamBroken(status.message().to_owned()));
+        // One after the other: of records that turn out to be one order, the first to come has its name.
+        let import = |sum: Imported, portion| async move {
+            Ok(sum + self.0.import_orders(wire::import_orders(portion)?).await?)
         };
-        let portions = request.into_inner().map(import).buffered(PORTIONS);
-        let sum = |sum: Imported, portion: Imported| async move { Ok(sum + portion) };
-        let imported = portions.try_fold(Imported::default(), sum).await.map_err(refuse)?;
+        let imported = portions.try_fold(Imported::default(), import).await.map_err(refuse)?;
         Ok(Response::new(imported.into()))
     }
 

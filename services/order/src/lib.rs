@@ -37,7 +37,8 @@ pub async fn register(
     );
     events::serve(server, log);
     let channel = peers.channel_to("identity", "omnimesh.event.v1.EventService");
-    let consumer = Consumer::open("order<-identity", "identity", &[event::IDENTITY_CHANGED], channel, &database).await?;
+    let consumer =
+        Consumer::open("order<-identity", "identity", &[event::IDENTITY_CHANGED], channel, &database).await?;
     events::consume(server, consumer, CustomerHandler::new(service));
     Ok(())
 }

@@ -46,7 +46,10 @@ impl Service {
     }
 
     pub(crate) async fn batch_get_orders(&self, order_uids: Vec<OrderUid>) -> Result<Vec<Order>, Error> {
-        let orders = self.store.orders(&mut *self.store.reader().await?, &order_uids.iter().copied().collect()).await?;
+        let orders = self
+            .store
+            .orders(&mut *self.store.reader().await?, &order_uids.iter().copied().collect())
+            .await?;
         let orders: HashMap<_, _> = orders.into_iter().map(|order| (order.uid, order)).collect();
         let order = |uid: OrderUid| orders.get(&uid).cloned().ok_or(Error::OrderNotFound(uid));
         order_uids.into_iter().map(order).collect()
@@ -55,7 +58,8 @@ impl Service {
     pub(crate) async fn lookup_order(&self, source: SourceRef) -> Result<Order, Error> {
         let mut reader = self.store.reader().await?;
         let sighting = self.store.sightings(&mut reader, [&source]).await?.pop();
-        let order_uid = sighting.and_then(|sighting| sighting.order_uid).ok_or(Error::SourceNotFound(source))?;
+        let order_uid =
+            sighting.and_then(|sighting| sighting.order_uid).ok_or(Error::SourceNotFound(source))?;
         self.order(&mut reader, order_uid).await
     }
 

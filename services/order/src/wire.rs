@@ -3,10 +3,7 @@
 mod order;
 mod source_order;
 
-use omnimesh_proto::{
-    order::v1 as pb,
-    r#type::v1::ChangeType,
-};
+use omnimesh_proto::{order::v1 as pb, r#type::v1::ChangeType};
 use types::{
     InvalidRequest, OrderUid, Request, SourceRef, Timestamp, Violations,
     filter::{self, Condition, Field, Kind},
@@ -34,7 +31,10 @@ pub(crate) fn order_uid(field: &'static str, name: &str) -> Result<OrderUid, Inv
 
 pub(crate) fn import_orders(request: pb::ImportOrdersRequest) -> Result<Vec<SourceOrder>, InvalidRequest> {
     if request.orders.len() > PORTION {
-        return Err(InvalidRequest::new("orders", format!("holds more than {PORTION}: send several messages")));
+        return Err(InvalidRequest::new(
+            "orders",
+            format!("holds more than {PORTION}: send several messages"),
+        ));
     }
     let mut violations = Violations::default();
     let mut orders = Vec::with_capacity(request.orders.len());

@@ -22,7 +22,7 @@ const SLOW_CONNECTION: Duration = Duration::from_secs(10);
 
 /// What every SQLite connection is set to. FULL, because acked means durable even when the power fails.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; \
-    PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 4000;";
+    PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 10000;";
 
 /// What a URL says. Statements are not logged: they can be long, and a slow one tells of the machine, not of itself.
 fn options(url: &str) -> Result<AnyConnectOptions, Error> {
@@ -70,16 +70,21 @@ impl Database {
         Ok(database)
     }
 
-    async fn open_sqlite(directory: &Path, service: &str, commits: watch::Sender<u64>) -> Result<Self, Error> {
+    async fn open_sqlite(
+        directory: &Path,
+        service: &str,
+        commits: watch::Sender<u64>,
+    ) -> Result<Self, Error> {
         let unusable = |reason: String| Error::Directory { path: directory.display().to_string(), reason };
         std::fs::create_dir_all(directory).map_err(|error| unusable(error.to_string()))?;
         let file = directory.join(format!("{service}.db"));
         let url = format!("sqlite://{}?mode=rwc", file.display());
         let options = options(&url)?;
-        let pool = pool()
-            .idle_timeout(Duration::from_secs(30))
-            .after_connect(|connection, _| Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) }));
-        let readers = pool.clone().connect_with(options.clone()).await.map_err(|error| unusable(error.to_string()))?;
+        let pool = pool().idle_timeout(Duration::from_secs(30)).after_connect(|connection, _| {
+            Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) })
+        });
+        let readers =
+            pool.clone().connect_with(options.clone()).await.map_err(|error| unusable(error.to_string()))?;
         let writer = pool.max_connections(1).idle_timeout(None).connect_with(options).await?;
         let writer = GroupCommit::start(writer.acquire().await?.detach(), commits.clone());
         Ok(Self { pool: readers, engine: Engine::Sqlite, writer: Some(writer), commits })
@@ -95,10 +100,11 @@ impl Database {
              DO $$ BEGIN CREATE DOMAIN blob AS bytea; EXCEPTION WHEN duplicate_object THEN NULL; END $$; COMMIT;"
         );
         // A pool would try again for half a minute before it said why it cannot connect.
-        let mut connection = AnyConnection::connect_with(&options).await.map_err(|error| Error::Unreachable {
-            server: options.database_url.authority().rsplit('@').next().unwrap_or_default().to_owned(),
-            reason: error.to_string(),
-        })?;
+        let mut connection =
+            AnyConnection::connect_with(&options).await.map_err(|error| Error::Unreachable {
+                server: options.database_url.authority().rsplit('@').next().unwrap_or_default().to_owned(),
+                reason: error.to_string(),
+            })?;
         connection.execute(AssertSqlSafe(setup)).await?;
         connection.close().await?;
         let search_path = format!("SET search_path TO \"{service}\"");

@@ -1,8 +1,9 @@
 //! SQLite's one writer: transactions take turns on its connection and share the disk's time.
 //!
-//! Each transaction is a savepoint inside an outer transaction. When it is done it asks the committer for durability
-//! and gives the connection on. The connection's lock is fair, so the committer comes after everyone who is waiting
-//! already: the busier the database, the more transactions one `COMMIT` makes durable.
+//! The first transaction of a group begins it, and each that follows is a savepoint inside it (the first goes without,
+//! because a savepoint keeps a copy of every page that is written after it). When a transaction is done it asks the
+//! committer for durability and gives the connection on. The connection's lock is fair, so the committer comes after
+//! everyone who is waiting already: the busier the database, the more transactions one `COMMIT` makes durable.
 
 use std::sync::Arc;
 
@@ -26,16 +27,26 @@ impl std::fmt::Debug for GroupCommit {
 
 struct State {
     connection: AnyConnection,
-    /// The outer transaction has begun.
-    open: bool,
-    /// The last savepoint was given up by a dropped transaction and has to be undone.
+    group: Group,
+    /// The last turn was given up by a dropped transaction and has to be undone.
     abandoned: bool,
     waiting: Vec<Durable>,
 }
 
+/// Transactions that become durable together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// Not begun.
+    None,
+    /// Of the one transaction whose turn it is.
+    First,
+    /// Of transactions that are done, and a savepoint if it is another one's turn.
+    Many,
+}
+
 impl GroupCommit {
     pub(crate) fn start(connection: AnyConnection, commits: watch::Sender<u64>) -> Arc<Self> {
-        let state = State { connection, open: false, abandoned: false, waiting: Vec::new() };
+        let state = State { connection, group: Group::None, abandoned: false, waiting: Vec::new() };
         let this = Arc::new(Self { state: Arc::new(Mutex::new(state)), wake: Arc::new(Notify::new()) });
         tokio::spawn(commit_groups(Arc::downgrade(&this.state), this.wake.clone(), commits));
         this
@@ -43,13 +54,29 @@ impl GroupCommit {
 
     pub(crate) async fn begin(&self) -> Result<Turn, Error> {
         let mut state = self.state.clone().lock_owned().await;
-        state.undo_abandoned().await?;
-        if !state.open {
-            state.connection.execute("BEGIN IMMEDIATE").await?;
-            state.open = true;
-        }
-        state.connection.execute("SAVEPOINT turn").await?;
-        Ok(Turn { state: Some(state), wake: self.wake.clone() })
+        let wake = self.wake.clone();
+        to_its_end(async move {
+            state.undo_abandoned().await?;
+            if state.group == Group::None {
+                state.connection.execute("BEGIN IMMEDIATE").await?;
+                state.group = Group::First;
+            } else {
+                state.connection.execute("SAVEPOINT turn").await?;
+            }
+            Ok(Turn { state: Some(state), wake })
+        })
+        .await
+    }
+}
+
+/// Does `work` even if the caller goes away halfway. SQLite carries out whatever it was sent, so that without this nobody
+/// could tell what has begun and what has ended.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::Corrupt("the process stops".to_owned())),
     }
 }
 
@@ -61,20 +88,31 @@ impl Drop for GroupCommit {
 
 impl State {
     async fn undo_abandoned(&mut self) -> Result<(), Error> {
-        if self.abandoned {
+        if self.abandoned && self.group == Group::First {
+            self.roll_back().await;
+        } else if self.abandoned {
             self.connection.execute("ROLLBACK TO turn; RELEASE turn").await?;
-            self.abandoned = false;
         }
+        self.abandoned = false;
         Ok(())
     }
 
     async fn commit(&mut self) -> Result<(), Error> {
         self.undo_abandoned().await?;
-        if self.open {
+        if self.group != Group::None {
             self.connection.execute("COMMIT").await?;
-            self.open = false;
+            self.group = Group::None;
         }
         Ok(())
+    }
+
+    async fn roll_back(&mut self) {
+        if let Err(error) = self.connection.execute("ROLLBACK").await {
+            // After some failures, such as a full disk, SQLite has done so by itself.
+            tracing::debug!(%error, "there was nothing to roll back");
+        }
+        self.group = Group::None;
+        self.abandoned = false;
     }
 }
 
@@ -88,10 +126,7 @@ async fn commit_groups(state: std::sync::Weak<Mutex<State>>, wake: Arc<Notify>, 
         if let Err(error) = &outcome {
             tracing::error!(%error, "a group of transactions could not be committed");
             // What the group wrote is gone with it, and each of its callers is told so.
-            if state.connection.execute("ROLLBACK").await.is_ok() {
-                state.open = false;
-                state.abandoned = false;
-            }
+            state.roll_back().await;
         }
         for durable in state.waiting.drain(..) {
             // A caller that no longer waits needs no answer.
@@ -115,17 +150,25 @@ impl Turn {
         }
     }
 
-    pub(crate) async fn commit(mut self) -> Result<(), Error> {
-        let Some(state) = &mut self.state else { return Ok(()) };
-        state.connection.execute("RELEASE turn").await?;
-        let (durable, outcome) = oneshot::channel();
-        state.waiting.push(durable);
-        self.state = None;
-        self.wake.notify_one();
-        match outcome.await {
+    pub(crate) async fn commit(self) -> Result<(), Error> {
+        match to_its_end(self.release()).await?.await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Corrupt("the database was closed before it could commit".to_owned())),
         }
+    }
+
+    /// Gives the connection on. The receiver hears when the transaction is durable.
+    async fn release(mut self) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
+        let (durable, outcome) = oneshot::channel();
+        if let Some(state) = &mut self.state {
+            if state.group == Group::Many {
+                state.connection.execute("RELEASE turn").await?;
+            }
+            state.group = Group::Many;
+            state.waiting.push(durable);
+        }
+        self.state = None;
+        Ok(outcome)
     }
 }
 

@@ -47,7 +47,10 @@ impl Statement {
     }
 
     /// Appends placeholders for `values`, separated by commas.
-    pub fn bind_all<'v, T: Encode<'v, Any> + Type<Any>>(&mut self, values: impl IntoIterator<Item = T>) -> &mut Self {
+    pub fn bind_all<'v, T: Encode<'v, Any> + Type<Any>>(
+        &mut self,
+        values: impl IntoIterator<Item = T>,
+    ) -> &mut Self {
         for (index, value) in values.into_iter().enumerate() {
             if index > 0 {
                 self.sql.push_str(", ");
@@ -57,7 +60,10 @@ impl Statement {
         self
     }
 
-    fn query(self, connection: &AnyConnection) -> Result<sqlx::query::Query<'static, Any, AnyArguments>, Error> {
+    fn query(
+        self,
+        connection: &AnyConnection,
+    ) -> Result<sqlx::query::Query<'static, Any, AnyArguments>, Error> {
         let is_numbered = connection.backend_name() == Postgres::NAME;
         let mut sql = String::with_capacity(self.sql.len() + 6 * self.placeholders.len());
         let mut start = 0;

@@ -34,7 +34,8 @@ pub async fn databases(service: &str, migrations: &Migrator) -> Vec<TestDatabase
     let mut databases = Vec::new();
     for config in [None, Some(postgres_database().await)] {
         let directory = TempDir::new().expect("a temporary directory");
-        let config = config.unwrap_or_else(|| Config { url: format!("sqlite:{}", directory.path().display()) });
+        let config =
+            config.unwrap_or_else(|| Config { url: format!("sqlite:{}", directory.path().display()) });
         let database = Database::open(&config, service, migrations).await.expect("a fresh database");
         databases.push(TestDatabase { config, database, _directory: directory });
     }
@@ -53,7 +54,10 @@ pub async fn postgres_database() -> Config {
     let mut connection = tokio::time::timeout(START, connect(&format!("{base}/postgres")))
         .await
         .expect("PostgreSQL answers within a minute of its start");
-    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a fresh PostgreSQL database");
+    connection
+        .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .await
+        .expect("a fresh PostgreSQL database");
     Config { url: format!("{base}/{name}") }
 }
 
@@ -82,7 +86,10 @@ impl Server {
             run(Command::new("chown").arg("postgres").arg(&home));
         }
         let data = home.join("data");
-        run(as_postgres(&binaries.join("initdb")).arg("-D").arg(&data).args(["-A", "trust", "-N", "-U", "postgres"]));
+        run(as_postgres(&binaries.join("initdb"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-A", "trust", "-N", "-U", "postgres"]));
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let port = port.expect("a free port").port();
         // The shell ends the server and removes its files once this process is gone, however it went.
@@ -126,7 +133,10 @@ fn is_root() -> bool {
 fn as_postgres(program: &Path) -> Command {
     if is_root() {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).current_dir("/");
+        command
+            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+            .arg(program)
+            .current_dir("/");
         command
     } else {
         Command::new(program)

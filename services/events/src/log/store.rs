@@ -16,7 +16,7 @@ static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// A run ends after this many events or bytes, whichever comes first.
-const RUN_EVENTS: i64 = 1_000;
+const RUN_EVENTS: i64 = 2_500;
 const RUN_BYTES: usize = 2 * 1024 * 1024;
 
 pub(crate) async fn migrate(database: &Database) -> Result<(), Error> {
@@ -95,8 +95,12 @@ pub(super) async fn read(database: &Database, after: Cursor, types: &[String]) -
     );
     match database.engine() {
         Engine::Sqlite => statement.push("seq > ").bind(after.seq).push(" AND seq <= ").bind(end.seq),
-        Engine::Postgres => statement.push("(tx, seq) > (").bind_all([after.tx, after.seq]).push(") AND (tx, seq) <= (")
-            .bind_all([end.tx, end.seq]).push(")"),
+        Engine::Postgres => statement
+            .push("(tx, seq) > (")
+            .bind_all([after.tx, after.seq])
+            .push(") AND (tx, seq) <= (")
+            .bind_all([end.tx, end.seq])
+            .push(")"),
     };
     if !types.is_empty() {
         statement.push(" AND type IN (").bind_all(types.iter().map(String::as_str)).push(")");
@@ -155,7 +159,9 @@ pub(crate) async fn cursor(database: &Database, consumer: &str) -> Result<Cursor
 pub(crate) async fn advance(tx: &mut Tx, consumer: &str, from: Cursor, to: Cursor) -> Result<bool, Error> {
     let mut statement = Statement::new("INSERT INTO cursors (consumer, tx, seq) VALUES (");
     statement.bind(consumer).push(", ").bind_all([to.tx, to.seq]);
-    statement.push(") ON CONFLICT (consumer) DO UPDATE SET tx = excluded.tx, seq = excluded.seq WHERE cursors.tx = ");
+    statement.push(
+        ") ON CONFLICT (consumer) DO UPDATE SET tx = excluded.tx, seq = excluded.seq WHERE cursors.tx = ",
+    );
     statement.bind(from.tx).push(" AND cursors.seq = ").bind(from.seq);
     Ok(statement.execute(tx.connection()?).await?.rows_affected() == 1)
 }

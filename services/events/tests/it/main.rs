@@ -49,11 +49,11 @@ fn things(numbers: std::ops::Range<usize>) -> Vec<String> {
 async fn stream_events_returns_commit_order_and_resumes_anywhere() {
     for test in testing::databases("first", &NONE).await {
         let log = Log::open("first", &test.database).await.expect("open");
-        publish(&test.database, &log, 0..2500).await;
-        let all = subjects(&log, Cursor::START, 2500).await;
-        assert_eq!(all, things(0..2500));
+        publish(&test.database, &log, 0..6000).await;
+        let all = subjects(&log, Cursor::START, 6000).await;
+        assert_eq!(all, things(0..6000));
         let first = log.read(Cursor::START, &[]).await.expect("read");
-        let rest = subjects(&log, first.cursor, 2500 - first.events.len()).await;
+        let rest = subjects(&log, first.cursor, 6000 - first.events.len()).await;
         assert_eq!(rest, all[first.events.len()..]);
     }
 }
@@ -62,12 +62,13 @@ async fn stream_events_returns_commit_order_and_resumes_anywhere() {
 async fn a_stream_that_does_not_follow_ends_at_the_head() {
     for test in testing::databases("first", &NONE).await {
         let log = Log::open("first", &test.database).await.expect("open");
-        publish(&test.database, &log, 0..1500).await;
-        assert_eq!(subjects(&log, Cursor::START, 1500).await.len(), 1500);
+        publish(&test.database, &log, 0..3000).await;
+        assert_eq!(subjects(&log, Cursor::START, 3000).await.len(), 3000);
         let head = log.head().await.expect("head");
         assert_eq!(head, log.committed().await.expect("committed"));
-        for (after, count) in [(Cursor::START, 1500), (head, 0)] {
-            let batches: Vec<_> = log.stream(after, Vec::new(), false).map(|batch| batch.expect("read")).collect().await;
+        for (after, count) in [(Cursor::START, 3000), (head, 0)] {
+            let batches: Vec<_> =
+                log.stream(after, Vec::new(), false).map(|batch| batch.expect("read")).collect().await;
             assert_eq!(batches.iter().map(|batch| batch.events.len()).sum::<usize>(), count);
             assert_eq!(batches.last().expect("the empty batch at the end").cursor, head);
         }
@@ -150,7 +151,9 @@ async fn a_consumer_applies_every_event_once_whatever_fails() {
             events::serve(&mut server, log.clone());
             assert_eq!(server.shared::<Directory>().0.logs().len(), 1);
             let channel = peers.channel_to("first", events::SERVICE);
-            let consumer = Consumer::open("second<-first", "first", &[TYPE], channel, &own.database).await.expect("open");
+            let consumer = Consumer::open("second<-first", "first", &[TYPE], channel, &own.database)
+                .await
+                .expect("open");
             consume(&mut server, consumer, Notes { seen: seen.clone(), failures: Mutex::new(1) });
             let (consumers, _) = server.shared::<Consumers>();
             let stop = CancellationToken::new();
@@ -161,7 +164,10 @@ async fn a_consumer_applies_every_event_once_whatever_fails() {
             let committed = log.committed().await.expect("committed");
             let mut position = consumers.positions().remove(0).cursor;
             let caught_up = position.wait_for(|cursor| *cursor >= committed);
-            tokio::time::timeout(Duration::from_secs(20), caught_up).await.expect("catches up").expect("runs");
+            tokio::time::timeout(Duration::from_secs(20), caught_up)
+                .await
+                .expect("catches up")
+                .expect("runs");
             consumers.stop().await;
             stop.cancel();
             server.await.expect("no panic").expect("serves");

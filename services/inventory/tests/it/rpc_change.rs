@@ -8,7 +8,13 @@ use crate::sandbox::{STOCK, Sandbox, movement, reason};
 
 fn adjust(quantity: i64, etag: &str) -> pb::AdjustStockRequest {
     let request_id = Uuid::new_v4().to_string();
-    pb::AdjustStockRequest { name: STOCK.to_owned(), quantity, etag: etag.to_owned(), request_id, event_time: None }
+    pb::AdjustStockRequest {
+        name: STOCK.to_owned(),
+        quantity,
+        etag: etag.to_owned(),
+        request_id,
+        event_time: None,
+    }
 }
 
 #[tokio::test]
@@ -44,7 +50,8 @@ async fn adjust_stock_refuses_what_it_cannot_do() {
 async fn record_physical_count_begins_tracking_and_overrules_the_book() {
     for sandbox in Sandbox::on_both_engines().await {
         let mut client = sandbox.client.clone();
-        let mut request = pb::RecordPhysicalCountRequest { name: STOCK.to_owned(), quantity: 7, ..Default::default() };
+        let mut request =
+            pb::RecordPhysicalCountRequest { name: STOCK.to_owned(), quantity: 7, ..Default::default() };
         let stock = client.record_physical_count(request.clone()).await.expect("counted").into_inner().stock;
         assert_eq!(stock.map(|stock| (stock.on_hand, stock.ledger_sequence)), Some((7, 1)));
         request.quantity = -1;

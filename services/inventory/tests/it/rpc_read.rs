@@ -28,10 +28,14 @@ async fn batch_get_stock_keeps_the_order_asked_for() {
         sandbox.import(&[at("1", "a"), at("2", "b")]).await;
         let names = ["locations/2/stocks/b", "locations/1/stocks/a"].map(str::to_owned).to_vec();
         let request = pb::BatchGetStockRequest { names: names.clone() };
-        let stocks = sandbox.client.clone().batch_get_stock(request).await.expect("found").into_inner().stocks;
+        let stocks =
+            sandbox.client.clone().batch_get_stock(request).await.expect("found").into_inner().stocks;
         assert_eq!(stocks.into_iter().map(|stock| stock.name).collect::<Vec<_>>(), names);
         let request = pb::BatchGetStockRequest { names: vec!["locations/9/stocks/a".to_owned()] };
-        assert_eq!(reason(&sandbox.client.clone().batch_get_stock(request).await.expect_err("absent")), "STOCK_NOT_FOUND");
+        assert_eq!(
+            reason(&sandbox.client.clone().batch_get_stock(request).await.expect_err("absent")),
+            "STOCK_NOT_FOUND"
+        );
     }
 }
 
@@ -44,7 +48,8 @@ async fn list_stocks_pages_through_all_of_them_once() {
         let mut names = Vec::new();
         let mut request = pb::ListStocksRequest { page_size: 7, ..Default::default() };
         loop {
-            let page = sandbox.client.clone().list_stocks(request.clone()).await.expect("listed").into_inner();
+            let page =
+                sandbox.client.clone().list_stocks(request.clone()).await.expect("listed").into_inner();
             names.extend(page.stocks.into_iter().map(|stock| stock.name));
             if page.next_page_token.is_empty() {
                 break;
@@ -63,8 +68,10 @@ async fn list_stocks_pages_through_all_of_them_once() {
 async fn list_stock_movements_shows_the_whole_ledger() {
     for sandbox in Sandbox::on_both_engines().await {
         sandbox.import(&[movement(Count, 10, 1, "a"), movement(Delivery, 5, 2, "b")]).await;
-        let request = pb::ListStockMovementsRequest { parent: STOCK.to_owned(), page_size: 1, ..Default::default() };
-        let page = sandbox.client.clone().list_stock_movements(request.clone()).await.expect("listed").into_inner();
+        let request =
+            pb::ListStockMovementsRequest { parent: STOCK.to_owned(), page_size: 1, ..Default::default() };
+        let page =
+            sandbox.client.clone().list_stock_movements(request.clone()).await.expect("listed").into_inner();
         assert_eq!(page.movements[0].quantity, 10);
         let request = pb::ListStockMovementsRequest { page_token: page.next_page_token, ..request };
         let page = sandbox.client.clone().list_stock_movements(request).await.expect("listed").into_inner();

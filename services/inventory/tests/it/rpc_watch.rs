@@ -6,7 +6,13 @@ use pb::MovementKind::{Count, Delivery};
 
 use crate::sandbox::{Sandbox, movement, reason};
 
-async fn next(stream: &mut tonic::Streaming<pb::WatchStockResponse>, wanted: ChangeType) -> pb::WatchStockResponse {
+/// The token of a stream that begins before the first change.
+const START: &str = "0-0";
+
+async fn next(
+    stream: &mut tonic::Streaming<pb::WatchStockResponse>,
+    wanted: ChangeType,
+) -> pb::WatchStockResponse {
     loop {
         let response = stream.next().await.expect("goes on").expect("no error");
         if response.change_type() == wanted {
@@ -20,6 +26,10 @@ async fn watch_stock_begins_with_the_state_and_resumes_exactly() {
     for sandbox in Sandbox::on_both_engines().await {
         sandbox.import(&[movement(Count, 10, 1, "a")]).await;
         let mut client = sandbox.client.clone();
+        // In PostgreSQL another test's open transaction can hold an event back: what can be read is not told again.
+        let request = pb::WatchStockRequest { resume_token: START.to_owned(), ..Default::default() };
+        let mut early = client.watch_stock(request).await.expect("watching").into_inner();
+        next(&mut early, ChangeType::Changed).await;
         let request = pb::WatchStockRequest { include_initial: true, ..Default::default() };
         let mut stream = client.watch_stock(request).await.expect("watching").into_inner();
         let initial = next(&mut stream, ChangeType::Initial).await;

@@ -95,7 +95,8 @@ impl Sandbox {
         tx.commit().await.expect("committed");
         let committed = self.orders.committed().await.expect("committed");
         let mut position = self.consumers.positions().remove(0).cursor;
-        let booked = tokio::time::timeout(Duration::from_secs(30), position.wait_for(|cursor| *cursor >= committed));
+        let booked =
+            tokio::time::timeout(Duration::from_secs(30), position.wait_for(|cursor| *cursor >= committed));
         booked.await.expect("booked in time").expect("the consumer runs");
     }
 }

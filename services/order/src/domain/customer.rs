@@ -26,7 +26,9 @@ impl CustomerLinks {
                 theirs.for_each(|golden_id| *golden_id = survivor);
             }
             None => {
-                self.0.retain(|source, golden_id| *golden_id != person.golden_id || person.records.contains(source));
+                self.0.retain(|source, golden_id| {
+                    *golden_id != person.golden_id || person.records.contains(source)
+                });
                 self.0.extend(person.records.into_iter().map(|source| (source, person.golden_id)));
             }
         }

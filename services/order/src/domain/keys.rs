@@ -49,7 +49,8 @@ impl Keys {
 
     /// Where the record finds others.
     pub(crate) fn probes(&self) -> impl Iterator<Item = i64> {
-        let content = self.content.iter().flat_map(|content| [-1, 0, 1].map(|distance| content.key(distance)));
+        let content =
+            self.content.iter().flat_map(|content| [-1, 0, 1].map(|distance| content.key(distance)));
         self.named.iter().chain(&self.payments).copied().chain([self.own]).chain(content)
     }
 

@@ -88,7 +88,12 @@ fn evidence(sightings: &[Sighting], verdicts: &Verdicts) -> Vec<Evidence> {
     let mut weigh = |one: usize, other: usize| {
         if let Some(rule) = rule(&sightings[one], &sightings[other], verdicts) {
             let (one, other) = (one.min(other), one.max(other));
-            evidence.insert(Evidence { rule, apart_micros: apart(&sightings[one], &sightings[other]), one, other });
+            evidence.insert(Evidence {
+                rule,
+                apart_micros: apart(&sightings[one], &sightings[other]),
+                one,
+                other,
+            });
         }
     };
     for (at, sighting) in sightings.iter().enumerate() {
@@ -143,7 +148,9 @@ fn same_customer(one: &Sighting, other: &Sighting) -> bool {
         (Some(person), Some(other)) => person == other,
         _ => match (&one.record.customer, &other.record.customer) {
             (Some(customer), Some(other)) => customer == other,
-            _ => one.record.lines.len() > 1 && one.record.location.is_some() && other.record.location.is_some(),
+            _ => {
+                one.record.lines.len() > 1 && one.record.location.is_some() && other.record.location.is_some()
+            }
         },
     }
 }
@@ -208,7 +215,8 @@ impl<'s> Clusters<'s> {
                 *choices.entry((chooser, &self.sightings[choice].record.source.system)).or_default() += 1;
             }
         }
-        undecidable.extend(choices.into_iter().filter(|(_, count)| *count > 1).map(|((chooser, _), _)| chooser));
+        undecidable
+            .extend(choices.into_iter().filter(|(_, count)| *count > 1).map(|((chooser, _), _)| chooser));
         for evidence in open {
             if !undecidable.contains(&evidence.one) && !undecidable.contains(&evidence.other) {
                 self.unite(evidence);

@@ -33,7 +33,8 @@ pub(crate) fn settle(sightings: &[Sighting], verdicts: &Verdicts, anchor: Option
         for &(at, _) in &group.members {
             let record = &sightings[at].record;
             if let Some(order_uid) = sightings[at].order_uid {
-                let is_anchor = anchor.is_some_and(|anchor| anchor.order_uid == order_uid && anchor.source == record.source);
+                let is_anchor = anchor
+                    .is_some_and(|anchor| anchor.order_uid == order_uid && anchor.source == record.source);
                 let rank = (!is_anchor, record.origin_rank());
                 let origin = origins.entry(order_uid).or_insert((rank, index));
                 *origin = (*origin).min((rank, index));

@@ -39,7 +39,9 @@ impl Service {
         let stored = self.store.sightings(tx.connection()?, newest.keys()).await?;
         let mut stored: BTreeMap<_, _> =
             stored.into_iter().map(|sighting| (sighting.record.source.clone(), sighting)).collect();
-        newest.retain(|source, order| stored.get(source).is_none_or(|known| known.record.version < order.version));
+        newest.retain(|source, order| {
+            stored.get(source).is_none_or(|known| known.record.version < order.version)
+        });
         let customers = newest.values().filter_map(|order| order.customer.as_ref()).collect();
         let golden_ids = self.store.golden_ids(tx.connection()?, &customers).await?;
 
@@ -62,17 +64,20 @@ impl Service {
         let mut links = former.clone();
         persons.into_iter().for_each(|person| links.apply(person));
 
-        let changed: Vec<_> = links.0.iter().filter(|(source, golden_id)| former.0.get(source) != Some(golden_id)).collect();
+        let changed: Vec<_> =
+            links.0.iter().filter(|(source, golden_id)| former.0.get(source) != Some(golden_id)).collect();
         let gone: Vec<_> = former.0.keys().filter(|source| !links.0.contains_key(source)).collect();
         self.store.save_customer_links(tx.connection()?, &changed).await?;
         self.store.delete_customer_links(tx.connection()?, gone.iter().copied()).await?;
 
         let customers: Vec<_> = changed.into_iter().map(|(source, _)| source).chain(gone).collect();
         for customers in customers.chunks(CUSTOMERS) {
-            let found = self.store.sightings_of_customers(tx.connection()?, customers.iter().copied()).await?;
+            let found =
+                self.store.sightings_of_customers(tx.connection()?, customers.iter().copied()).await?;
             let touched = found.into_iter().map(|after| {
                 let mut before = after.clone();
-                before.golden_id = after.record.customer.as_ref().and_then(|customer| former.0.get(customer)).copied();
+                before.golden_id =
+                    after.record.customer.as_ref().and_then(|customer| former.0.get(customer)).copied();
                 Touched { before: Some(before), after }
             });
             self.reunify(tx, touched.collect(), None).await?;

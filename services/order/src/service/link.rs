@@ -47,7 +47,8 @@ impl Service {
             .flat_map(|one| other.sources().iter().map(|other| (&one.source, &other.source)))
             .collect();
         self.store.save_verdicts(tx.connection()?, &pairs, true).await?;
-        let answer = self.redecide(&mut tx, &order, order.sources().first().map(|origin| &origin.source)).await?;
+        let answer =
+            self.redecide(&mut tx, &order, order.sources().first().map(|origin| &origin.source)).await?;
         tx.remember(&link.request, &answer).await?;
         tx.commit().await?;
         Ok(answer)
@@ -72,7 +73,8 @@ impl Service {
         self.store.save_verdicts(tx.connection()?, &pairs, false).await?;
         let remaining = self.redecide(&mut tx, &order, rest.first().copied()).await?;
         let unlinked = self.store.sightings(tx.connection()?, [&unlink.source]).await?.pop();
-        let unlinked = unlinked.and_then(|sighting| sighting.order_uid).ok_or(Error::SourceNotFound(unlink.source))?;
+        let unlinked =
+            unlinked.and_then(|sighting| sighting.order_uid).ok_or(Error::SourceNotFound(unlink.source))?;
         let answer = (remaining, self.order(tx.connection()?, unlinked).await?);
         tx.remember(&unlink.request, &answer).await?;
         tx.commit().await?;

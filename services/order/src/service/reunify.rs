@@ -39,7 +39,8 @@ impl Service {
         touched: Vec<Touched>,
         anchor: Option<&Anchor>,
     ) -> Result<(), Error> {
-        let Neighbourhood { before, mut after, verdicts } = self.neighbourhood(tx.connection()?, touched).await?;
+        let Neighbourhood { before, mut after, verdicts } =
+            self.neighbourhood(tx.connection()?, touched).await?;
         let order_uids = before.values().filter_map(|sighting| sighting.order_uid).collect();
         let former = self.store.orders(tx.connection()?, &order_uids).await?;
         let former = former.into_iter().map(|order| (order.uid, order)).collect();
@@ -68,7 +69,8 @@ impl Service {
                 None => after,
             });
         }
-        let mut known: BTreeSet<_> = seen.after.iter().map(|sighting| sighting.record.source.clone()).collect();
+        let mut known: BTreeSet<_> =
+            seen.after.iter().map(|sighting| sighting.record.source.clone()).collect();
         let mut start = 0;
         while start < seen.after.len() {
             let formers = seen.before.values().filter(|_| start == 0);
@@ -76,7 +78,8 @@ impl Service {
             let mut found = self.beside(connection, &frontier, &mut seen.verdicts).await?;
             found.retain(|sighting| known.insert(sighting.record.source.clone()));
             start = seen.after.len();
-            seen.before.extend(found.iter().map(|sighting| (sighting.record.source.clone(), sighting.clone())));
+            seen.before
+                .extend(found.iter().map(|sighting| (sighting.record.source.clone(), sighting.clone())));
             seen.after.extend(found);
         }
         seen.after.sort_by(|one, other| one.record.source.cmp(&other.record.source));
@@ -155,9 +158,14 @@ fn reassign(
         changed.extend(match former.remove(&uid) {
             Some(order) if order.unified == unified => None,
             Some(order) => Some(Order { unified, revision: order.revision + 1, update_time: now, ..order }),
-            None => {
-                Some(Order { uid, unified, merged_into: None, revision: 1, create_time: now, update_time: now })
-            }
+            None => Some(Order {
+                uid,
+                unified,
+                merged_into: None,
+                revision: 1,
+                create_time: now,
+                update_time: now,
+            }),
         });
     }
     changed

@@ -56,7 +56,11 @@ impl Service {
     }
 
     /// The next orders after `after` by time, none at the end.
-    async fn standing_orders(&self, filter: &[Condition], after: Option<&Order>) -> Result<Vec<Order>, Error> {
+    async fn standing_orders(
+        &self,
+        filter: &[Condition],
+        after: Option<&Order>,
+    ) -> Result<Vec<Order>, Error> {
         let after = after.map(|order| (order.unified.order_time, order.uid));
         let query = Query { filter: filter.to_vec(), newest_first: false, after, limit: PAGE };
         self.store.list_orders(&mut *self.store.reader().await?, &query).await

@@ -49,7 +49,11 @@ impl Store {
         Ok(found)
     }
 
-    pub(crate) async fn list_orders(&self, connection: &mut AnyConnection, query: &Query) -> Result<Vec<Order>, Error> {
+    pub(crate) async fn list_orders(
+        &self,
+        connection: &mut AnyConnection,
+        query: &Query,
+    ) -> Result<Vec<Order>, Error> {
         let (beyond, order) = if query.newest_first {
             ("<", " ORDER BY order_time DESC, order_uid DESC")
         } else {
@@ -73,7 +77,11 @@ impl Store {
         orders(&statement.fetch_all(connection).await?)
     }
 
-    pub(crate) async fn save_orders(&self, connection: &mut AnyConnection, orders: &[Order]) -> Result<(), Error> {
+    pub(crate) async fn save_orders(
+        &self,
+        connection: &mut AnyConnection,
+        orders: &[Order],
+    ) -> Result<(), Error> {
         insert_many(
             connection,
             "INSERT INTO orders \
@@ -120,7 +128,8 @@ fn order(rows: &[(&str, &AnyRow)]) -> Result<Order, Error> {
             purchase: None,
         },
         None => {
-            let members: Result<Vec<_>, _> = rows.iter().map(|(_, row)| sighting(row, uid, 8, None)).collect();
+            let members: Result<Vec<_>, _> =
+                rows.iter().map(|(_, row)| sighting(row, uid, 8, None)).collect();
             unify(&members?).ok_or_else(|| corrupt(format!("order {uid} has no records")))?
         }
     };

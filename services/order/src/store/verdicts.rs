@@ -20,7 +20,8 @@ impl Store {
         verdicts: &mut Verdicts,
     ) -> Result<(), Error> {
         for row in rows_of(connection, SELECT, ["system", "id"], sources).await? {
-            let (one, other) = (source(row.try_get(0)?, row.try_get(1)?)?, source(row.try_get(2)?, row.try_get(3)?)?);
+            let (one, other) =
+                (source(row.try_get(0)?, row.try_get(1)?)?, source(row.try_get(2)?, row.try_get(3)?)?);
             verdicts.insert(one, other, row.try_get::<i64, _>(4)? == 1);
         }
         Ok(())

@@ -163,7 +163,9 @@ async fn import_orders_unifies_what_is_one_order() {
             found.sort_by(|one, other| one.0.cmp(&other.0));
             let mut expect: Vec<_> = expect
                 .iter()
-                .map(|(sources, rules)| (sources.iter().map(|&s| s.to_owned()).collect::<Vec<_>>(), rules.clone()))
+                .map(|(sources, rules)| {
+                    (sources.iter().map(|&s| s.to_owned()).collect::<Vec<_>>(), rules.clone())
+                })
                 .collect();
             expect.sort_by(|one, other| one.0.cmp(&other.0));
             assert_eq!(found, expect, "{what} (backwards: {backwards})");
@@ -186,8 +188,13 @@ async fn import_orders_takes_each_fact_from_who_knows_it() {
         assert_eq!((order.channel(), order.status()), (pb::Channel::Web, pb::OrderStatus::Completed));
         assert_eq!((order.total_minor, order.lines.len(), &*order.location_id), (350, 2, "1"));
         assert_eq!(order.order_time, Some(minute(0)));
-        let payments: Vec<_> = order.payments.iter().map(|paid| (&*paid.psp_ref, paid.amount_minor)).collect();
-        assert_eq!(payments, [("psp_1", 350), ("psp_2", 10)], "the till knows the reference of the shop's payment");
+        let payments: Vec<_> =
+            order.payments.iter().map(|paid| (&*paid.psp_ref, paid.amount_minor)).collect();
+        assert_eq!(
+            payments,
+            [("psp_1", 350), ("psp_2", 10)],
+            "the till knows the reference of the shop's payment"
+        );
     }
 }
 
@@ -195,10 +202,14 @@ async fn import_orders_takes_each_fact_from_who_knows_it() {
 async fn import_orders_merges_orders_that_turn_out_to_be_one() {
     for sandbox in Sandbox::on_both_engines().await {
         sandbox.import(&[&[order("pos:1", 100)], &[order("shop:1", 0)]]).await;
-        let (older, newer) = (sandbox.lookup("pos:1").await.unwrap(), sandbox.lookup("shop:1").await.unwrap());
+        let (older, newer) =
+            (sandbox.lookup("pos:1").await.unwrap(), sandbox.lookup("shop:1").await.unwrap());
         sandbox.import(&[&[order("shop:1", 0).version(2).naming("pos:1")]]).await;
         let unified = sandbox.lookup("shop:1").await.expect("found");
-        assert_eq!((&unified.name, sources(&unified)), (&older.name, vec!["shop:1".to_owned(), "pos:1".to_owned()]));
+        assert_eq!(
+            (&unified.name, sources(&unified)),
+            (&older.name, vec!["shop:1".to_owned(), "pos:1".to_owned()])
+        );
         let merged = sandbox.get(&newer.name).await.expect("found");
         assert_eq!((&merged.merged_into, merged.lines.len()), (&unified.order_uid, 0));
         assert_eq!(sandbox.orders().await, [unified.clone()]);

@@ -10,7 +10,10 @@ async fn link(sandbox: &Sandbox, request: pb::LinkOrdersRequest) -> Result<pb::O
     Ok(sandbox.client.clone().link_orders(request).await?.into_inner().order.expect("an order"))
 }
 
-async fn unlink(sandbox: &Sandbox, request: pb::UnlinkOrderRequest) -> Result<(pb::Order, pb::Order), Status> {
+async fn unlink(
+    sandbox: &Sandbox,
+    request: pb::UnlinkOrderRequest,
+) -> Result<(pb::Order, pb::Order), Status> {
     let answer = sandbox.client.clone().unlink_order(request).await?.into_inner();
     Ok((answer.order.expect("an order"), answer.unlinked_order.expect("an order")))
 }
@@ -39,7 +42,10 @@ async fn link_orders_makes_them_one_for_good() {
         let [one, two] = two(&sandbox).await;
         let request = pb::LinkOrdersRequest { etag: two.etag.clone(), ..both(&two, &one) };
         let linked = link(&sandbox, request).await.expect("linked");
-        assert_eq!((&linked.name, sources(&linked)), (&two.name, vec!["shop:1".to_owned(), "shop:2".to_owned()]));
+        assert_eq!(
+            (&linked.name, sources(&linked)),
+            (&two.name, vec!["shop:1".to_owned(), "shop:2".to_owned()])
+        );
         assert_eq!(rules(&linked), [Unspecified, Asserted]);
         assert_eq!(sandbox.get(&one.name).await.expect("found").merged_into, two.order_uid);
 
@@ -53,10 +59,12 @@ async fn link_orders_makes_them_one_for_good() {
 async fn link_orders_answers_a_repeated_request_as_before() {
     for sandbox in Sandbox::on_both_engines().await {
         let [one, two] = two(&sandbox).await;
-        let request = pb::LinkOrdersRequest { request_id: Uuid::from_u128(1).to_string(), ..both(&one, &two) };
+        let request =
+            pb::LinkOrdersRequest { request_id: Uuid::from_u128(1).to_string(), ..both(&one, &two) };
         let first = link(&sandbox, request.clone()).await.expect("linked");
         assert_eq!(link(&sandbox, request.clone()).await.expect("remembered"), first);
-        let error = link(&sandbox, pb::LinkOrdersRequest { other: one.name, ..request }).await.expect_err("refused");
+        let error =
+            link(&sandbox, pb::LinkOrdersRequest { other: one.name, ..request }).await.expect_err("refused");
         assert_eq!(error.code(), Code::InvalidArgument);
     }
 }
@@ -92,7 +100,11 @@ async fn unlink_order_parts_them_for_good() {
             ..without(&unified, "shop:1")
         };
         let (rest, unlinked) = unlink(&sandbox, request.clone()).await.expect("unlinked");
-        assert_eq!((&rest.name, sources(&rest)), (&unified.name, vec!["pos:1".to_owned()]), "the rest keeps the name");
+        assert_eq!(
+            (&rest.name, sources(&rest)),
+            (&unified.name, vec!["pos:1".to_owned()]),
+            "the rest keeps the name"
+        );
         assert_eq!(sources(&unlinked), ["shop:1"]);
         assert_eq!(unlink(&sandbox, request).await.expect("remembered"), (rest.clone(), unlinked.clone()));
 

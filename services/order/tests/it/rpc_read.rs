@@ -81,9 +81,13 @@ async fn list_orders_pages_by_time() {
                     break;
                 }
             }
-            let times: Vec<_> = seen.iter().filter_map(|order| order.order_time).map(|time| time.seconds).collect();
+            let times: Vec<_> =
+                seen.iter().filter_map(|order| order.order_time).map(|time| time.seconds).collect();
             let ascending = times.is_sorted();
-            assert_eq!((ascending, times.is_sorted_by(|one, other| one >= other)), (order_by == "order_time", !ascending));
+            assert_eq!(
+                (ascending, times.is_sorted_by(|one, other| one >= other)),
+                (order_by == "order_time", !ascending)
+            );
             let mut names: Vec<_> = seen.into_iter().map(|order| order.name).collect();
             names.sort();
             names.dedup();
@@ -109,9 +113,15 @@ async fn list_orders_filters_by_person_place_and_time() {
             ("order_time >= 2017-01-01T01:00:00Z".to_owned(), vec!["pos:1", "shop:2"]),
             ("location_id = 3".to_owned(), vec![]),
         ] {
-            let page = sandbox.list(pb::ListOrdersRequest { filter: filter.clone(), ..Default::default() }).await;
-            let found: Vec<_> = page.expect("listed").orders.iter().map(|order| order.sources[0].source.clone()).collect();
-            assert_eq!(found, expect.into_iter().map(|source| Some(source_ref(source))).collect::<Vec<_>>(), "{filter}");
+            let page =
+                sandbox.list(pb::ListOrdersRequest { filter: filter.clone(), ..Default::default() }).await;
+            let found: Vec<_> =
+                page.expect("listed").orders.iter().map(|order| order.sources[0].source.clone()).collect();
+            assert_eq!(
+                found,
+                expect.into_iter().map(|source| Some(source_ref(source))).collect::<Vec<_>>(),
+                "{filter}"
+            );
         }
     }
 }

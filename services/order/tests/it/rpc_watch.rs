@@ -5,12 +5,19 @@ use tonic::Streaming;
 
 use crate::sandbox::{Sandbox, With, golden_id, order, person, reason};
 
+/// The token of a stream that begins before the first change.
+const START: &str = "0-0";
+
 async fn watch(sandbox: &Sandbox, request: pb::WatchOrdersRequest) -> Streaming<pb::WatchOrdersResponse> {
     sandbox.client.clone().watch_orders(request).await.expect("watched").into_inner()
 }
 
 fn from(resume_token: &str) -> pb::WatchOrdersRequest {
-    pb::WatchOrdersRequest { resume_token: resume_token.to_owned(), include_initial: true, ..Default::default() }
+    pb::WatchOrdersRequest {
+        resume_token: resume_token.to_owned(),
+        include_initial: true,
+        ..Default::default()
+    }
 }
 
 /// The next `count` changes, and the last one's resume token.
@@ -34,9 +41,15 @@ async fn watch_orders_tells_what_stands_then_what_changes() {
     for sandbox in Sandbox::on_both_engines().await {
         sandbox.import(&[&[order("shop:1", 0)], &[order("pos:1", 600)]]).await;
         let [one, two] = [sandbox.lookup("shop:1").await.unwrap(), sandbox.lookup("pos:1").await.unwrap()];
+        // In PostgreSQL another test's open transaction can hold an event back: what can be read is not told again.
+        let mut early = watch(&sandbox, from(START)).await;
+        assert_eq!(changes(&mut early, 2).await.0.len(), 2);
         let mut stream = watch(&sandbox, from("")).await;
         let (initial, _) = changes(&mut stream, 2).await;
-        assert_eq!(initial, [(ChangeType::Initial, one.name.clone()), (ChangeType::Initial, two.name.clone())]);
+        assert_eq!(
+            initial,
+            [(ChangeType::Initial, one.name.clone()), (ChangeType::Initial, two.name.clone())]
+        );
         let bookmark = stream.message().await.expect("a change").expect("an endless stream");
         assert_eq!((bookmark.change_type(), bookmark.order), (ChangeType::Bookmark, None));
 

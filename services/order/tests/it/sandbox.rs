@@ -16,11 +16,7 @@ use omnimesh_proto::{
 };
 use order::Config;
 use prost::Message;
-use storage::{
-    Database,
-    sqlx::migrate::Migrator,
-    testing::postgres_database,
-};
+use storage::{Database, sqlx::migrate::Migrator, testing::postgres_database};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tonic_types::StatusExt;
@@ -58,12 +54,16 @@ impl Sandbox {
 
     async fn start(storage: Option<storage::Config>) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let storage =
-            storage.unwrap_or_else(|| storage::Config { url: format!("sqlite:{}", directory.path().display()) });
-        let policy = Policy::new([("test", ["*"].as_slice()), ("order", &["event.read", "order.read", "identity.read"])]);
+        let storage = storage
+            .unwrap_or_else(|| storage::Config { url: format!("sqlite:{}", directory.path().display()) });
+        let policy = Policy::new([
+            ("test", ["*"].as_slice()),
+            ("order", &["event.read", "order.read", "identity.read"]),
+        ]);
         let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
         server.host("identity");
-        let database = Database::open(&storage, "identity", &Migrator::DEFAULT).await.expect("identity's database");
+        let database =
+            Database::open(&storage, "identity", &Migrator::DEFAULT).await.expect("identity's database");
         let log = Log::open("identity", &database).await.expect("identity's log");
         events::serve(&mut server, log.clone());
         let peers = server.host("order");
@@ -98,7 +98,12 @@ impl Sandbox {
         let (database, log) = &self.identity;
         let event = |identity: &Identity| {
             let payload = IdentityChanged { identity: Some(identity.clone()) };
-            NewEvent::new("omnimesh.identity.v1.IdentityChanged", identity.name.clone(), Timestamp::now(), &payload)
+            NewEvent::new(
+                "omnimesh.identity.v1.IdentityChanged",
+                identity.name.clone(),
+                Timestamp::now(),
+                &payload,
+            )
         };
         let last = person(&Uuid::now_v7().to_string(), &[]);
         let mut tx = database.begin().await.expect("begun");
@@ -113,17 +118,28 @@ impl Sandbox {
                 break event.cursor.parse::<Cursor>().expect("a cursor");
             }
         };
-        self.position.cursor.clone().wait_for(|cursor| *cursor >= position).await.expect("a running consumer");
+        self.position
+            .cursor
+            .clone()
+            .wait_for(|cursor| *cursor >= position)
+            .await
+            .expect("a running consumer");
     }
 
-    pub(crate) async fn list(&self, request: pb::ListOrdersRequest) -> Result<pb::ListOrdersResponse, tonic::Status> {
+    pub(crate) async fn list(
+        &self,
+        request: pb::ListOrdersRequest,
+    ) -> Result<pb::ListOrdersResponse, tonic::Status> {
         self.client.clone().list_orders(request).await.map(tonic::Response::into_inner)
     }
 
     /// Every standing order, newest first.
     pub(crate) async fn orders(&self) -> Vec<pb::Order> {
         let filter = format!("location_id != {LAST}");
-        self.list(pb::ListOrdersRequest { page_size: 1000, filter, ..Default::default() }).await.expect("listed").orders
+        self.list(pb::ListOrdersRequest { page_size: 1000, filter, ..Default::default() })
+            .await
+            .expect("listed")
+            .orders
     }
 
     pub(crate) async fn get(&self, name: &str) -> Result<pb::Order, tonic::Status> {
@@ -139,7 +155,11 @@ impl Sandbox {
 
     /// Which records are one order, and that order's total.
     pub(crate) async fn partition(&self) -> BTreeMap<BTreeSet<String>, i64> {
-        self.orders().await.iter().map(|order| (sources(order).into_iter().collect(), order.total_minor)).collect()
+        self.orders()
+            .await
+            .iter()
+            .map(|order| (sources(order).into_iter().collect(), order.total_minor))
+            .collect()
     }
 
     /// The standing orders as the events alone tell of them.
@@ -262,7 +282,11 @@ impl With for pb::SourceOrder {
     }
 
     fn paid(mut self, psp_ref: &str, amount_minor: i64) -> Self {
-        self.payments.push(pb::Payment { psp_ref: psp_ref.to_owned(), method: "card".to_owned(), amount_minor });
+        self.payments.push(pb::Payment {
+            psp_ref: psp_ref.to_owned(),
+            method: "card".to_owned(),
+            amount_minor,
+        });
         self
     }
 

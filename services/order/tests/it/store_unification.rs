@@ -88,8 +88,11 @@ fn import_orders_does_not_depend_on_the_order_of_arrival() {
 async fn import_orders_takes_a_large_import() {
     const ORDERS: i64 = 5_000;
     let record = |system: &str, number: i64| {
-        let lines = (0..10).map(|at| line(&format!("{}", 1_000_000 + number * 7 + at), 1, number + at)).collect();
-        order(&format!("{system}:{number}"), number * 30).lines(lines).paid(&format!("psp_{number}"), number * 10 + 45)
+        let lines =
+            (0..10).map(|at| line(&format!("{}", 1_000_000 + number * 7 + at), 1, number + at)).collect();
+        order(&format!("{system}:{number}"), number * 30)
+            .lines(lines)
+            .paid(&format!("psp_{number}"), number * 10 + 45)
     };
     let mut records: Vec<_> = (0..ORDERS).map(|number| record("shop", number)).collect();
     records.extend((0..ORDERS).step_by(4).map(|number| record("pos", number)));
@@ -112,7 +115,8 @@ async fn import_orders_takes_a_large_import() {
 async fn import_orders_unifies_across_concurrent_imports() {
     for sandbox in Sandbox::on_both_engines().await {
         let shop: Vec<_> = (0..40).map(|n| order(&format!("shop:{n}"), 60 * n)).collect();
-        let pos: Vec<_> = (0..40).map(|n| order(&format!("pos:{n}"), 60 * n + 5).naming(&format!("shop:{n}"))).collect();
+        let pos: Vec<_> =
+            (0..40).map(|n| order(&format!("pos:{n}"), 60 * n + 5).naming(&format!("shop:{n}"))).collect();
         let (shop, pos) = (shop.chunks(3).collect::<Vec<_>>(), pos.chunks(4).collect::<Vec<_>>());
         tokio::join!(sandbox.import(&shop), sandbox.import(&pos));
         let partition = sandbox.partition().await;

@@ -1,5 +1,7 @@
 //! The database on both engines: durability, groups, idempotency.
 
+use std::{pin::pin, task::Poll};
+
 use sqlx::{Executor, Row, migrate::Migrator};
 use storage::{Config, Database, Error, Statement, insert_many, sqlx, testing};
 use types::Request;
@@ -25,7 +27,11 @@ async fn count(database: &Database) -> i64 {
 
 async fn insert(database: &Database, id: i64) -> Result<(), Error> {
     let mut tx = database.begin().await?;
-    sqlx::query("INSERT INTO t (id, data) VALUES ($1, $2)").bind(id).bind(vec![1_u8]).execute(tx.connection()?).await?;
+    sqlx::query("INSERT INTO t (id, data) VALUES ($1, $2)")
+        .bind(id)
+        .bind(vec![1_u8])
+        .execute(tx.connection()?)
+        .await?;
     tx.commit().await
 }
 
@@ -61,6 +67,35 @@ async fn a_failed_transaction_does_not_take_its_neighbours_along() {
     }
 }
 
+/// Polls `work` that many times, then gives it up; what it came to if it ended before.
+async fn poll_times<T>(times: usize, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    for _ in 0..times {
+        if let Poll::Ready(outcome) = futures::poll!(&mut work) {
+            return Some(outcome);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+#[tokio::test]
+async fn callers_that_go_away_leave_nothing_behind() {
+    for test in fresh().await {
+        let mut acknowledged = 0;
+        for id in 0..300 {
+            // Another one is in the same group, and what becomes of the first is not its business.
+            let (database, other) = (test.database.clone(), 1000 + id);
+            let other = tokio::spawn(async move { insert(&database, other).await });
+            let outcome = poll_times(id as usize, insert(&test.database, id)).await;
+            acknowledged += i64::from(outcome.is_some_and(|outcome| outcome.is_ok()));
+            other.await.expect("no panic").expect("the other's transaction stands");
+        }
+        insert(&test.database, 300).await.expect("the database takes what comes after");
+        assert!(count(&test.database).await >= 301 + acknowledged);
+    }
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_reopening() {
     for test in fresh().await {
@@ -77,9 +112,15 @@ async fn many_rows_take_few_statements() {
         for expect in [1000, 0] {
             let mut tx = test.database.begin().await.expect("begin");
             let connection = tx.connection().expect("open");
-            let written = insert_many(connection, "INSERT INTO t (id, data) VALUES", "ON CONFLICT DO NOTHING", &rows, |row, id| {
-                row.bind(*id).bind(None::<Vec<u8>>);
-            });
+            let written = insert_many(
+                connection,
+                "INSERT INTO t (id, data) VALUES",
+                "ON CONFLICT DO NOTHING",
+                &rows,
+                |row, id| {
+                    row.bind(*id).bind(None::<Vec<u8>>);
+                },
+            );
             assert_eq!(written.await.expect("insert"), expect);
             tx.commit().await.expect("commit");
         }
