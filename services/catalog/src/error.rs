@@ -44,9 +44,9 @@ impl From<sqlx::Error> for Error {
 impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Invalid(_) | Self::ResumeTokenInvalid | Self::Storage(storage::Error::RequestIdReused(_)) => {
-                Code::InvalidArgument
-            }
+            Self::Invalid(_)
+            | Self::ResumeTokenInvalid
+            | Self::Storage(storage::Error::RequestIdReused(_)) => Code::InvalidArgument,
             Self::ProductNotFound(_) | Self::CategoryNotFound(_) => Code::NotFound,
             Self::EtagMismatch(_) | Self::StreamBroken(_) => Code::Aborted,
             Self::Storage(_) | Self::Events(_) => Code::Internal,

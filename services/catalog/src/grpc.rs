@@ -44,7 +44,9 @@ impl CatalogService for Grpc {
     ) -> Result<Response<pb::BatchGetProductsResponse>, Status> {
         let skus = wire::batch_get_products(&request.into_inner()).map_err(refuse)?;
         let products = self.0.batch_get_products(skus).await.map_err(refuse)?;
-        Ok(Response::new(pb::BatchGetProductsResponse { products: products.into_iter().map(Into::into).collect() }))
+        Ok(Response::new(pb::BatchGetProductsResponse {
+            products: products.into_iter().map(Into::into).collect(),
+        }))
     }
 
     async fn list_products(
@@ -61,7 +63,8 @@ impl CatalogService for Grpc {
         &self,
         request: Request<Streaming<pb::ImportProductsRequest>>,
     ) -> Result<Response<pb::ImportProductsResponse>, Status> {
-        let portions = request.into_inner().map_err(|status| Error::StreamBroken(status.message().to_owned()));
+        let portions =
+            request.into_inner().map_err(|status| Error::StreamBroken(status.message().to_owned()));
         // One after the other: a product that comes again replaces what came before.
         let import = |sum: Imported, portion| async move {
             Ok(sum + self.0.import_products(wire::import_products(portion)?).await?)

@@ -76,7 +76,8 @@ impl Service {
     pub(crate) async fn import_products(&self, imports: Vec<Import>) -> Result<Imported, Error> {
         let received = imports.len();
         // Of a product that comes twice the last word counts, here as between portions.
-        let imports: BTreeMap<_, _> = imports.into_iter().map(|import| (import.sku.clone(), import)).collect();
+        let imports: BTreeMap<_, _> =
+            imports.into_iter().map(|import| (import.sku.clone(), import)).collect();
         let mut tx = self.database.begin().await?;
         tx.lock("products").await?;
         let standing = store::products(tx.connection()?, imports.keys()).await?;

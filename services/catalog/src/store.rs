@@ -89,7 +89,10 @@ pub(crate) async fn put_products(connection: &mut AnyConnection, products: &[Pro
 }
 
 /// Makes the categories that are missing. The others keep their titles.
-pub(crate) async fn make_categories(connection: &mut AnyConnection, categories: &[Category]) -> Result<(), Error> {
+pub(crate) async fn make_categories(
+    connection: &mut AnyConnection,
+    categories: &[Category],
+) -> Result<(), Error> {
     insert_many(
         connection,
         "INSERT INTO categories (id, title, parent) VALUES",

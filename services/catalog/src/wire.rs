@@ -3,7 +3,8 @@
 mod request;
 
 pub(crate) use request::{
-    batch_get_products, get_product, import_products, list_categories, list_products, update_product, watch_products,
+    batch_get_products, get_product, import_products, list_categories, list_products, update_product,
+    watch_products,
 };
 
 use omnimesh_proto::{catalog::v1 as pb, r#type::v1::ChangeType};

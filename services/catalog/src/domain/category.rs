@@ -87,8 +87,20 @@ mod tests {
 
     #[test]
     fn only_paths_are_names() {
-        for name in ["", "grocery", "categories/", "categories/a..b", "categories/A", "categories/a/b", "categories/a."] {
-            assert_eq!(CategoryId::from_name(name), Err(InvalidId::NotName("categories/{category}")), "{name}");
+        for name in [
+            "",
+            "grocery",
+            "categories/",
+            "categories/a..b",
+            "categories/A",
+            "categories/a/b",
+            "categories/a.",
+        ] {
+            assert_eq!(
+                CategoryId::from_name(name),
+                Err(InvalidId::NotName("categories/{category}")),
+                "{name}"
+            );
         }
     }
 

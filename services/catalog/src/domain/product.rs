@@ -59,7 +59,12 @@ impl Product {
     }
 
     /// The product as its source now says, if that is news to what stands.
-    pub(crate) fn imported(sku: Sku, content: Content, standing: Option<&Self>, now: Timestamp) -> Option<Self> {
+    pub(crate) fn imported(
+        sku: Sku,
+        content: Content,
+        standing: Option<&Self>,
+        now: Timestamp,
+    ) -> Option<Self> {
         let source_digest = content.digest();
         if standing.is_some_and(|standing| standing.source_digest == source_digest) {
             return None;

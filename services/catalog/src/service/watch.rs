@@ -24,7 +24,10 @@ pub(crate) enum Begin {
 
 impl Service {
     /// Streams changes of products.
-    pub(crate) fn watch_products(&self, begin: Begin) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
+    pub(crate) fn watch_products(
+        &self,
+        begin: Begin,
+    ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
         let service = self.clone();
         async_stream::try_stream! {
             // The head comes first: what changes while the initial state is read is told again, never left out.

@@ -35,12 +35,15 @@ pub(crate) fn batch_get_products(request: &pb::BatchGetProductsRequest) -> Resul
     }
     let mut violations = Violations::default();
     let skus = request.names.iter().enumerate();
-    let skus = skus.filter_map(|(index, name)| violations.check(format!("names[{index}]"), sku_from_name(name)));
+    let skus =
+        skus.filter_map(|(index, name)| violations.check(format!("names[{index}]"), sku_from_name(name)));
     let skus = skus.collect();
     violations.finish(Some(skus))
 }
 
-pub(crate) fn list_products(request: &pb::ListProductsRequest) -> Result<(Page, Vec<Condition>), InvalidRequest> {
+pub(crate) fn list_products(
+    request: &pb::ListProductsRequest,
+) -> Result<(Page, Vec<Condition>), InvalidRequest> {
     let mut filter = filter::parse(&request.filter, &FIELDS)?;
     for condition in &mut filter {
         if let ("category", Value::Text(text)) = (condition.field, &mut condition.value) {
@@ -58,7 +61,10 @@ pub(crate) fn list_products(request: &pb::ListProductsRequest) -> Result<(Page, 
 
 pub(crate) fn import_products(request: pb::ImportProductsRequest) -> Result<Vec<Import>, InvalidRequest> {
     if request.products.len() > PORTION {
-        return Err(InvalidRequest::new("products", format!("holds more than {PORTION}: send several messages")));
+        return Err(InvalidRequest::new(
+            "products",
+            format!("holds more than {PORTION}: send several messages"),
+        ));
     }
     let mut violations = Violations::default();
     let mut imports = Vec::with_capacity(request.products.len());

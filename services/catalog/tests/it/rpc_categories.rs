@@ -64,7 +64,8 @@ async fn list_categories_pages_by_name() {
         };
         let mut seen = Vec::new();
         loop {
-            let page = sandbox.client.clone().list_categories(request.clone()).await.expect("listed").into_inner();
+            let page =
+                sandbox.client.clone().list_categories(request.clone()).await.expect("listed").into_inner();
             seen.extend(page.categories.into_iter().map(|category| category.title));
             request.page_token = page.next_page_token;
             if request.page_token.is_empty() {
@@ -86,7 +87,10 @@ async fn list_categories_refuses_what_is_no_category() {
             (pb::ListCategoriesRequest { page_token: "x".to_owned(), ..Default::default() }, "page_token"),
         ] {
             let error = sandbox.client.clone().list_categories(request).await.expect_err("refused");
-            assert_eq!((reason(&error), fields(&error)), ("INVALID_REQUEST".to_owned(), vec![field.to_owned()]));
+            assert_eq!(
+                (reason(&error), fields(&error)),
+                ("INVALID_REQUEST".to_owned(), vec![field.to_owned()])
+            );
         }
     }
 }

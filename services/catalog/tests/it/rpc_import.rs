@@ -66,16 +66,25 @@ async fn import_products_names_what_it_refuses() {
             (called(&long, cheese("2")), "products[1].title"),
             (called("a\0b", cheese("2")), "products[1].title"),
             (pb::ProductImport { brand: long.clone(), ..cheese("2") }, "products[1].brand"),
-            (pb::ProductImport { manufacturer_id: long.clone(), ..cheese("2") }, "products[1].manufacturer_id"),
+            (
+                pb::ProductImport { manufacturer_id: long.clone(), ..cheese("2") },
+                "products[1].manufacturer_id",
+            ),
             (pb::ProductImport { package_size: long.clone(), ..cheese("2") }, "products[1].package_size"),
             (within(&["GROCERY", " "], cheese("2")), "products[1].category_path[1]"),
             (within(&[&long], cheese("2")), "products[1].category_path[0]"),
             (within(&["A"; 9], cheese("2")), "products[1].category_path"),
         ] {
             let error = sandbox.try_import(&[&[cheese("1"), product]]).await.expect_err("refused");
-            assert_eq!((reason(&error), fields(&error)), ("INVALID_REQUEST".to_owned(), vec![field.to_owned()]));
+            assert_eq!(
+                (reason(&error), fields(&error)),
+                ("INVALID_REQUEST".to_owned(), vec![field.to_owned()])
+            );
         }
-        assert_eq!(fields(&sandbox.try_import(&[&vec![cheese("1"); 10_001]]).await.expect_err("refused")), ["products"]);
+        assert_eq!(
+            fields(&sandbox.try_import(&[&vec![cheese("1"); 10_001]]).await.expect_err("refused")),
+            ["products"]
+        );
         let standing = sandbox.list(pb::ListProductsRequest::default()).await.expect("listed").products;
         assert_eq!(standing, [], "a refused portion leaves nothing behind");
     }

@@ -9,7 +9,9 @@ async fn get_product_returns_what_was_imported() {
     for sandbox in Sandbox::on_both_engines().await {
         sandbox.import(&[&[cheese("819312")]]).await;
         let found = sandbox.get("products/819312").await.expect("found");
-        assert!(found.create_time.is_some() && found.create_time == found.update_time && !found.etag.is_empty());
+        assert!(
+            found.create_time.is_some() && found.create_time == found.update_time && !found.etag.is_empty()
+        );
         let expect = pb::Product {
             name: "products/819312".to_owned(),
             sku: "819312".to_owned(),
@@ -94,8 +96,11 @@ async fn list_products_filters_by_brand_category_and_manufacturer() {
             ("manufacturer_id = \"1 \\\"A\\\"\"", vec!["3"]),
             ("manufacturer_id = 69 AND brand = Private", vec!["1", "4"]),
         ] {
-            let page = sandbox.list(pb::ListProductsRequest { filter: filter.to_owned(), ..Default::default() }).await;
-            let found: Vec<_> = page.expect("listed").products.into_iter().map(|product| product.sku).collect();
+            let page = sandbox
+                .list(pb::ListProductsRequest { filter: filter.to_owned(), ..Default::default() })
+                .await;
+            let found: Vec<_> =
+                page.expect("listed").products.into_iter().map(|product| product.sku).collect();
             assert_eq!(found, expect, "{filter}");
         }
     }
@@ -105,7 +110,8 @@ async fn list_products_filters_by_brand_category_and_manufacturer() {
 async fn list_products_refuses_what_it_cannot_do() {
     let sandbox = Sandbox::on_sqlite().await;
     sandbox.import(&[&["1", "2"].map(cheese)]).await;
-    let one = sandbox.list(pb::ListProductsRequest { page_size: 1, ..Default::default() }).await.expect("listed");
+    let one =
+        sandbox.list(pb::ListProductsRequest { page_size: 1, ..Default::default() }).await.expect("listed");
     let (filter, page_token) = ("brand = Private".to_owned(), one.next_page_token);
     for (request, field) in [
         (pb::ListProductsRequest { page_size: -1, ..Default::default() }, "page_size"),

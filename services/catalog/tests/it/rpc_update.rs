@@ -17,7 +17,11 @@ fn parmesan(paths: &[&str]) -> pb::UpdateProductRequest {
         ..Default::default()
     };
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-    pb::UpdateProductRequest { product: Some(product), update_mask: Some(FieldMask { paths }), ..Default::default() }
+    pb::UpdateProductRequest {
+        product: Some(product),
+        update_mask: Some(FieldMask { paths }),
+        ..Default::default()
+    }
 }
 
 #[tokio::test]
@@ -37,7 +41,10 @@ async fn update_product_sets_what_the_mask_names() {
         };
         assert_eq!(after, expect);
         let rest = sandbox.update(parmesan(&["brand", "manufacturer_id"])).await.expect("updated");
-        assert_eq!((&*rest.brand, &*rest.manufacturer_id, &rest.category), ("National", "7", &before.category));
+        assert_eq!(
+            (&*rest.brand, &*rest.manufacturer_id, &rest.category),
+            ("National", "7", &before.category)
+        );
         assert_eq!(sandbox.told(3).await, [before, after, rest]);
     }
 }
@@ -77,7 +84,10 @@ async fn update_product_replays_a_request_it_has_answered() {
         assert_eq!(sandbox.get("products/1").await.expect("found"), later);
         let error = sandbox.update(pb::UpdateProductRequest { request_id, ..parmesan(&["brand"]) }).await;
         let error = error.expect_err("refused");
-        assert_eq!((error.code(), reason(&error)), (tonic::Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned()));
+        assert_eq!(
+            (error.code(), reason(&error)),
+            (tonic::Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned())
+        );
     }
 }
 
@@ -99,7 +109,8 @@ async fn update_product_refuses_what_it_cannot_do() {
     for sandbox in Sandbox::on_both_engines().await {
         let error = sandbox.update(parmesan(&["title"])).await.expect_err("absent");
         assert_eq!((error.code(), reason(&error)), (tonic::Code::NotFound, "PRODUCT_NOT_FOUND".to_owned()));
-        let control = pb::Product { name: "products/1".to_owned(), title: "\u{7}".to_owned(), ..Default::default() };
+        let control =
+            pb::Product { name: "products/1".to_owned(), title: "\u{7}".to_owned(), ..Default::default() };
         for (request, field) in [
             (pb::UpdateProductRequest { product: None, ..parmesan(&["title"]) }, "product.name"),
             (pb::UpdateProductRequest { product: Some(control), ..parmesan(&["title"]) }, "product.title"),
@@ -108,7 +119,10 @@ async fn update_product_refuses_what_it_cannot_do() {
             (pb::UpdateProductRequest { request_id: "x".to_owned(), ..parmesan(&["title"]) }, "request_id"),
         ] {
             let error = sandbox.update(request).await.expect_err("refused");
-            assert_eq!((reason(&error), fields(&error)), ("INVALID_REQUEST".to_owned(), vec![field.to_owned()]));
+            assert_eq!(
+                (reason(&error), fields(&error)),
+                ("INVALID_REQUEST".to_owned(), vec![field.to_owned()])
+            );
         }
     }
 }

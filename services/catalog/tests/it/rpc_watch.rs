@@ -10,7 +10,11 @@ async fn watch(sandbox: &Sandbox, request: pb::WatchProductsRequest) -> Streamin
 }
 
 fn from(resume_token: &str) -> pb::WatchProductsRequest {
-    pb::WatchProductsRequest { resume_token: resume_token.to_owned(), include_initial: true, ..Default::default() }
+    pb::WatchProductsRequest {
+        resume_token: resume_token.to_owned(),
+        include_initial: true,
+        ..Default::default()
+    }
 }
 
 async fn next(stream: &mut Streaming<pb::WatchProductsResponse>) -> pb::WatchProductsResponse {
@@ -50,7 +54,11 @@ async fn watch_products_tells_what_stands_then_what_changes() {
         let product = sandbox.get("products/2").await.expect("found");
         assert_eq!((change.event_time, change.product), (product.update_time, Some(product)));
         let (again, _) = changes(&mut watch(&sandbox, from(&bookmark.resume_token)).await, 1).await;
-        assert_eq!(again, [(ChangeType::Changed, "2".to_owned())], "a resumed stream ignores the initial state");
+        assert_eq!(
+            again,
+            [(ChangeType::Changed, "2".to_owned())],
+            "a resumed stream ignores the initial state"
+        );
     }
 }
 
@@ -101,7 +109,10 @@ async fn watch_products_resumes_without_loss_or_repetition() {
 async fn watch_products_refuses_what_it_cannot_follow() {
     let sandbox = Sandbox::on_sqlite().await;
     let error = sandbox.client.clone().watch_products(from("there")).await.expect_err("refused");
-    assert_eq!((error.code(), reason(&error)), (tonic::Code::InvalidArgument, "RESUME_TOKEN_INVALID".to_owned()));
+    assert_eq!(
+        (error.code(), reason(&error)),
+        (tonic::Code::InvalidArgument, "RESUME_TOKEN_INVALID".to_owned())
+    );
     let request = pb::WatchProductsRequest { filter: "brand = x".to_owned(), ..Default::default() };
     let error = sandbox.client.clone().watch_products(request).await.expect_err("refused");
     assert_eq!(fields(&error), ["filter"]);

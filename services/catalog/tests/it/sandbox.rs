@@ -38,8 +38,8 @@ impl Sandbox {
 
     async fn start(storage: Option<storage::Config>) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let storage =
-            storage.unwrap_or_else(|| storage::Config { url: format!("sqlite:{}", directory.path().display()) });
+        let storage = storage
+            .unwrap_or_else(|| storage::Config { url: format!("sqlite:{}", directory.path().display()) });
         let policy = Policy::new([("test", ["*"].as_slice())]);
         let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
         let peers = server.host("catalog");
@@ -62,8 +62,10 @@ impl Sandbox {
         &self,
         portions: &[&[pb::ProductImport]],
     ) -> Result<pb::ImportProductsResponse, tonic::Status> {
-        let portions: Vec<_> =
-            portions.iter().map(|products| pb::ImportProductsRequest { products: products.to_vec() }).collect();
+        let portions: Vec<_> = portions
+            .iter()
+            .map(|products| pb::ImportProductsRequest { products: products.to_vec() })
+            .collect();
         let answer = self.client.clone().import_products(futures::stream::iter(portions)).await;
         answer.map(tonic::Response::into_inner)
     }
@@ -80,20 +82,25 @@ impl Sandbox {
         self.client.clone().list_products(request).await.map(tonic::Response::into_inner)
     }
 
-    pub(crate) async fn update(&self, request: pb::UpdateProductRequest) -> Result<pb::Product, tonic::Status> {
+    pub(crate) async fn update(
+        &self,
+        request: pb::UpdateProductRequest,
+    ) -> Result<pb::Product, tonic::Status> {
         Ok(self.client.clone().update_product(request).await?.into_inner().product.expect("a product"))
     }
 
     /// The children of `parent`.
     pub(crate) async fn categories(&self, parent: &str) -> Result<Vec<pb::Category>, tonic::Status> {
-        let request = pb::ListCategoriesRequest { parent: parent.to_owned(), page_size: 1000, ..Default::default() };
+        let request =
+            pb::ListCategoriesRequest { parent: parent.to_owned(), page_size: 1000, ..Default::default() };
         Ok(self.client.clone().list_categories(request).await?.into_inner().categories)
     }
 
     /// The first changes that the events tell of, once there are `count`: on PostgreSQL an event stays unseen while
     /// any older transaction is open.
     pub(crate) async fn told(&self, count: usize) -> Vec<pb::Product> {
-        let request = StreamEventsRequest { domain: "catalog".to_owned(), follow: true, ..Default::default() };
+        let request =
+            StreamEventsRequest { domain: "catalog".to_owned(), follow: true, ..Default::default() };
         let mut batches = self.events.clone().stream_events(request).await.expect("streamed").into_inner();
         let mut products = Vec::new();
         while products.len() < count {
@@ -115,7 +122,8 @@ pub(crate) fn reason(status: &tonic::Status) -> String {
 
 /// The fields at fault.
 pub(crate) fn fields(status: &tonic::Status) -> Vec<String> {
-    let violations = status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+    let violations =
+        status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
     violations.into_iter().map(|violation| violation.field).collect()
 }
 

@@ -12,7 +12,8 @@ const PRODUCTS: usize = 92_331;
 fn product(number: usize) -> pb::ProductImport {
     let [department, category, kind] = [30, 300, 2_400].map(|nodes| number % nodes);
     let path = [format!("DEPARTMENT {department}"), format!("CATEGORY {category}"), format!("KIND {kind}")];
-    let product = pb::ProductImport { manufacturer_id: (number % 6_000).to_string(), ..cheese(&number.to_string()) };
+    let product =
+        pb::ProductImport { manufacturer_id: (number % 6_000).to_string(), ..cheese(&number.to_string()) };
     within(&path.each_ref().map(String::as_str), product)
 }
 
@@ -23,7 +24,8 @@ async fn import_products_takes_a_whole_catalog() {
     for sandbox in Sandbox::on_both_engines().await {
         assert_eq!(sandbox.import(&portions).await, (PRODUCTS as i64, 0));
         assert_eq!(sandbox.import(&portions).await, (0, PRODUCTS as i64));
-        let told: BTreeSet<_> = sandbox.told(PRODUCTS).await.into_iter().map(|product| product.name).collect();
+        let told: BTreeSet<_> =
+            sandbox.told(PRODUCTS).await.into_iter().map(|product| product.name).collect();
         assert_eq!(told.len(), PRODUCTS, "each product is told once");
 
         let mut counted = 0;
