@@ -43,7 +43,8 @@ impl Table for InventorySnapshots {
         let rows = batch(vec![
             text("sku", stocks.iter().map(|stock| stock.sku.as_str())).key(1),
             text("location_id", stocks.iter().map(|stock| stock.location_id.as_str())).key(2),
-            time("as_of", stocks.iter().map(|stock| stock.update_time)),
+            // A correction that was taken back leaves its time behind.
+            time("as_of", stocks.iter().map(|stock| stock.update_time)).volatile(),
             integer("on_hand", stocks.iter().map(|stock| stock.on_hand)),
             time("last_count_at", stocks.iter().map(|stock| stock.last_count_time)),
             // The same end may be reached by more corrections or fewer.

@@ -18,11 +18,6 @@ impl StockId {
         format!("locations/{}/stocks/{}", self.location_id, self.sku)
     }
 
-    /// Before every other in order.
-    pub(crate) fn least() -> Self {
-        Self { location_id: LocationId::from_trusted(String::new()), sku: Sku::from_trusted(String::new()) }
-    }
-
     /// Reads a resource's name.
     pub(crate) fn from_name(name: &str) -> Result<Self, InvalidId> {
         const FORM: InvalidId = InvalidId::NotName("locations/{location}/stocks/{sku}");

@@ -27,6 +27,9 @@ pub(crate) struct Change {
     pub(crate) etag: Option<String>,
 }
 
+/// What the ledger has of one order: how much moved where and when.
+type Booking = BTreeMap<(StockId, Timestamp), i64>;
+
 /// What became of movements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Imported {
@@ -152,39 +155,31 @@ impl Service {
         Ok(page.cut(entries, |entry| vec![entry.sequence.to_string()]))
     }
 
-    /// Books what orders sold: for each, the difference between what it says now and what was booked before. Stock that
-    /// is not tracked is left alone.
+    /// Books what orders sold: for each, the difference between what it says now and what was booked before, at the
+    /// time it was booked for. Stock that is not tracked is left alone.
     pub(crate) async fn book_sales(&self, tx: &mut Tx, sales: Vec<event::Sale>) -> Result<(), Error> {
         tx.lock("stocks").await?;
         let order_uids = sales.iter().map(|sale| sale.source.id.as_str()).collect();
-        let mut booked: BTreeMap<(String, StockId), i64> = BTreeMap::new();
-        for entry in store::entries_from(tx.connection()?, event::SALES, &order_uids).await? {
-            let movement = entry.movement;
-            *booked.entry((movement.source.id, movement.stock)).or_default() += movement.quantity;
+        let mut booked: BTreeMap<String, Booking> = BTreeMap::new();
+        for Entry { movement, .. } in store::entries_from(tx.connection()?, event::SALES, &order_uids).await? {
+            let booking = booked.entry(movement.source.id).or_default();
+            *booking.entry((movement.stock, movement.event_time)).or_default() += movement.quantity;
         }
         let ids = sales.iter().flat_map(|sale| sale.sold.keys().cloned());
-        let ids = ids.chain(booked.keys().map(|(_, id)| id.clone())).collect();
+        let ids = ids.chain(booked.values().flat_map(|booking| booking.keys().map(|(id, _)| id.clone()))).collect();
         let stocks = store::stocks(tx.connection()?, &ids).await?;
 
         let mut movements = Vec::new();
         for event::Sale { source, event_time, sold } in sales {
-            let before = booked.range((source.id.clone(), StockId::least())..);
-            let before = before.take_while(|((order_uid, _), _)| *order_uid == source.id);
-            let returned =
-                before.filter(|((_, id), _)| !sold.contains_key(id)).map(|((_, id), _)| (id.clone(), 0));
-            for (stock, quantity) in returned.chain(sold.clone()).collect::<Vec<_>>() {
-                let known = booked.entry((source.id.clone(), stock.clone())).or_default();
-                let difference = -quantity - *known;
-                if difference != 0 && stocks.contains_key(&stock) {
-                    *known += difference;
-                    let source = source.clone();
-                    movements.push(Movement {
-                        stock,
-                        kind: Kind::Sale,
-                        quantity: difference,
-                        event_time,
-                        source,
-                    });
+            let due: Booking = sold.into_iter().map(|(stock, quantity)| ((stock, event_time), -quantity)).collect();
+            let known = booked.insert(source.id.clone(), due.clone()).unwrap_or_default();
+            let places: BTreeSet<_> = known.keys().chain(due.keys()).collect();
+            for place in places {
+                let at = |booking: &Booking| booking.get(place).copied().unwrap_or_default();
+                let (stock, event_time) = place.clone();
+                let quantity = at(&due) - at(&known);
+                if quantity != 0 && stocks.contains_key(&stock) {
+                    movements.push(Movement { stock, kind: Kind::Sale, quantity, event_time, source: source.clone() });
                 }
             }
         }
