@@ -1,9 +1,5 @@
 //! The contract as Rust: messages, clients and servers of every domain, and the descriptors with their options.
-#![expect(
-    clippy::all,
-    clippy::pedantic,
-    reason = "generated code; its shape is the generator's"
-)]
+#![expect(clippy::all, clippy::pedantic, reason = "generated code; its shape is the generator's")]
 
 /// Every file of the contract and of what it imports, options included: for reflection, authorization and guards.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,6 +1,7 @@
 //! The whole system as its users meet it: the binary in processes of its own, a small demo, calls through the edge.
 
 mod certificates;
+mod chart;
 mod cli;
 mod client;
 mod crash;

@@ -161,17 +161,20 @@ impl Service {
         tx.lock("stocks").await?;
         let order_uids = sales.iter().map(|sale| sale.source.id.as_str()).collect();
         let mut booked: BTreeMap<String, Booking> = BTreeMap::new();
-        for Entry { movement, .. } in store::entries_from(tx.connection()?, event::SALES, &order_uids).await? {
+        for Entry { movement, .. } in store::entries_from(tx.connection()?, event::SALES, &order_uids).await?
+        {
             let booking = booked.entry(movement.source.id).or_default();
             *booking.entry((movement.stock, movement.event_time)).or_default() += movement.quantity;
         }
         let ids = sales.iter().flat_map(|sale| sale.sold.keys().cloned());
-        let ids = ids.chain(booked.values().flat_map(|booking| booking.keys().map(|(id, _)| id.clone()))).collect();
+        let ids =
+            ids.chain(booked.values().flat_map(|booking| booking.keys().map(|(id, _)| id.clone()))).collect();
         let stocks = store::stocks(tx.connection()?, &ids).await?;
 
         let mut movements = Vec::new();
         for event::Sale { source, event_time, sold } in sales {
-            let due: Booking = sold.into_iter().map(|(stock, quantity)| ((stock, event_time), -quantity)).collect();
+            let due: Booking =
+                sold.into_iter().map(|(stock, quantity)| ((stock, event_time), -quantity)).collect();
             let known = booked.insert(source.id.clone(), due.clone()).unwrap_or_default();
             let places: BTreeSet<_> = known.keys().chain(due.keys()).collect();
             for place in places {
@@ -179,7 +182,13 @@ impl Service {
                 let (stock, event_time) = place.clone();
                 let quantity = at(&due) - at(&known);
                 if quantity != 0 && stocks.contains_key(&stock) {
-                    movements.push(Movement { stock, kind: Kind::Sale, quantity, event_time, source: source.clone() });
+                    movements.push(Movement {
+                        stock,
+                        kind: Kind::Sale,
+                        quantity,
+                        event_time,
+                        source: source.clone(),
+                    });
                 }
             }
         }

@@ -17,8 +17,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run every role in this process, with the demo's data if asked.
-    #[command(after_help = "Examples:\n  omnimesh up --demo\n  omnimesh up --data-dir /var/lib/omnimesh --listen 127.0.0.1:8080\n  \
-        omnimesh up --demo --demo-size small --exit-when-ready")]
+    #[command(
+        after_help = "Examples:\n  omnimesh up --demo\n  omnimesh up --data-dir /var/lib/omnimesh --listen 127.0.0.1:8080\n  \
+        omnimesh up --demo --demo-size small --exit-when-ready"
+    )]
     Up(UpArgs),
     /// Run chosen roles in this process; the others are found through `[mesh.peers]`.
     #[command(after_help = "Example:\n  omnimesh serve --role order,customer --config omnimesh.toml")]

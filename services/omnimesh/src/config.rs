@@ -101,8 +101,10 @@ impl Config {
             }
             figment = figment.merge(Toml::file_exact(file));
         }
-        let mut config: Self =
-            figment.merge(Env::prefixed("OMNIMESH__").split("__")).extract().map_err(|error| explain(&error))?;
+        let mut config: Self = figment
+            .merge(Env::prefixed("OMNIMESH__").split("__"))
+            .extract()
+            .map_err(|error| explain(&error))?;
         if let Some(data_dir) = &common.data_dir {
             config.data_dir.clone_from(data_dir);
         }

@@ -53,8 +53,9 @@ pub(crate) async fn load(
     let mut outcome = Ok(());
     for sources in PHASES {
         // A source that fails keeps no other from being read.
-        let mut running =
-            futures::stream::iter(sources).map(|source| run_source(client.clone(), source, progress)).buffer_unordered(CONCURRENT);
+        let mut running = futures::stream::iter(sources)
+            .map(|source| run_source(client.clone(), source, progress))
+            .buffer_unordered(CONCURRENT);
         while let Some(ended) = running.next().await {
             outcome = outcome.and(ended);
         }
@@ -63,7 +64,8 @@ pub(crate) async fn load(
     settle(&node.logs, &node.consumers).await?;
     stage.done("services and lake");
     let sources = status::sources(client).await?;
-    let waiting: i64 = sources.iter().flat_map(|source| &source.entities).map(|entity| entity.quarantined_count).sum();
+    let waiting: i64 =
+        sources.iter().flat_map(|source| &source.entities).map(|entity| entity.quarantined_count).sum();
     if waiting > 0 {
         eprintln!("  {} records wait in quarantine: `omnimesh status` tells why", grouped(waiting));
     }
@@ -73,7 +75,9 @@ pub(crate) async fn load(
 async fn run_source(client: Client, source: &str, progress: &Progress) -> Result<(), Failure> {
     let stage = progress.stage(&format!("ingest {source}"), 0);
     let mut client = IngestServiceClient::new(client);
-    let failed = |status: tonic::Status| anyhow::anyhow!("the source {source} cannot be ingested: {}", status.message());
+    let failed = |status: tonic::Status| {
+        anyhow::anyhow!("the source {source} cannot be ingested: {}", status.message())
+    };
     let request = RunSourceRequest { name: format!("sources/{source}") };
     let mut messages = client.run_source(request).await.map_err(failed)?.into_inner();
     let (mut records, mut quarantined) = (0, 0);
@@ -82,7 +86,8 @@ async fn run_source(client: Client, source: &str, progress: &Progress) -> Result
         (records, quarantined) = (message.record_count, message.quarantined_count);
         stage.set(records.try_into().unwrap_or(0));
     }
-    let aside = if quarantined == 0 { String::new() } else { format!(", {} quarantined", grouped(quarantined)) };
+    let aside =
+        if quarantined == 0 { String::new() } else { format!(", {} quarantined", grouped(quarantined)) };
     stage.done(&format!("{} records{aside}", grouped(records)));
     Ok(())
 }

@@ -87,8 +87,8 @@ impl Node {
         Whereabouts::forget(&config.data_dir);
         let telemetry = Arc::new(mesh::telemetry::init(&config.telemetry).map_err(Failure::usage)?);
         let tls = config.data_dir.join("tls");
-        let identity =
-            Identity::open(config.mesh.certificate.as_ref(), &tls, Clock::system()).map_err(Failure::usage)?;
+        let identity = Identity::open(config.mesh.certificate.as_ref(), &tls, Clock::system())
+            .map_err(Failure::usage)?;
         let has_edge = roles.iter().any(|role| role.name == "edge");
         let mut mesh = config.mesh.clone();
         let socket = mesh.listen.unix.get_or_insert_with(|| Whereabouts::socket(&config.data_dir)).clone();
@@ -187,11 +187,9 @@ fn remote(config: &Config, role: &Role) -> anyhow::Result<edge::Upstream> {
     let peer = config.mesh.peers.get(name).ok_or_else(|| {
         anyhow!("the role {name} runs neither here nor elsewhere: add it to --role, or `{name} = \"host:port\"` to [mesh.peers]")
     })?;
-    let files = config
-        .mesh
-        .certificate
-        .as_ref()
-        .context("an edge apart from the services needs [mesh.certificate] with the edge's own certificate")?;
+    let files = config.mesh.certificate.as_ref().context(
+        "an edge apart from the services needs [mesh.certificate] with the edge's own certificate",
+    )?;
     Ok(edge::Upstream {
         services: role.services.iter().map(|&service| service.to_owned()).collect(),
         address: edge::Address::Tcp {
@@ -217,7 +215,9 @@ fn prepare(data_dir: &Path) -> anyhow::Result<()> {
     // What is kept is personal; nobody else on the machine reads it.
     let mut directory = DirBuilder::new();
     directory.mode(0o700).recursive(true);
-    [data_dir.to_owned(), data_dir.join("run")].iter().try_for_each(|path| directory.create(path).with_context(unusable))
+    [data_dir.to_owned(), data_dir.join("run")]
+        .iter()
+        .try_for_each(|path| directory.create(path).with_context(unusable))
 }
 
 /// Takes the data directory for this process.

@@ -59,7 +59,9 @@ impl Stage {
         let seconds = self.began.elapsed().as_secs_f64();
         let line = format!("  {:28} {outcome} ({seconds:.1} s)", self.name);
         if self.terminal {
-            self.bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+            self.bar.set_style(
+                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             self.bar.finish_with_message(line);
         } else {
             self.bar.finish_and_clear();

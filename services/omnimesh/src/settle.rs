@@ -12,10 +12,9 @@ pub(crate) async fn settle(logs: &Directory, consumers: &Consumers) -> anyhow::R
         for position in consumers.positions() {
             let Some((_, end)) = seen.iter().find(|(domain, _)| *domain == position.domain) else { continue };
             let mut cursor = position.cursor;
-            cursor
-                .wait_for(|cursor| cursor >= end)
-                .await
-                .with_context(|| format!("the consumer {} ended before it had caught up", position.consumer))?;
+            cursor.wait_for(|cursor| cursor >= end).await.with_context(|| {
+                format!("the consumer {} ended before it had caught up", position.consumer)
+            })?;
         }
         let now = ends(logs).await?;
         if now == seen {

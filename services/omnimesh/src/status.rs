@@ -86,7 +86,8 @@ pub(crate) async fn sources(client: client::Client) -> anyhow::Result<Vec<Source
 async fn quarantine(client: client::Client) -> anyhow::Result<Vec<Quarantined>> {
     let mut client = IngestServiceClient::new(client).max_decoding_message_size(mesh::MAX_MESSAGE_BYTES);
     let mut quarantine = Vec::new();
-    let mut request = ListQuarantinedRecordsRequest { page_size: 1_000, ..ListQuarantinedRecordsRequest::default() };
+    let mut request =
+        ListQuarantinedRecordsRequest { page_size: 1_000, ..ListQuarantinedRecordsRequest::default() };
     loop {
         let page = client.list_quarantined_records(request.clone()).await?.into_inner();
         quarantine.extend(page.records.into_iter().map(|record| Quarantined {
@@ -129,7 +130,13 @@ fn print(status: &Status, config: &Config) {
     if !status.sources.is_empty() {
         let rows = status.sources.iter().map(|row| {
             let count = |number| grouped(number);
-            vec![row.system.clone(), row.entity.clone(), count(row.landed), count(row.applied), count(row.quarantined)]
+            vec![
+                row.system.clone(),
+                row.entity.clone(),
+                count(row.landed),
+                count(row.applied),
+                count(row.quarantined),
+            ]
         });
         println!("{}", table(&["source", "entity", "landed", "applied", "quarantined"], &[2, 3, 4], rows));
     }

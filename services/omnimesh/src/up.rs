@@ -1,13 +1,7 @@
 //! `omnimesh up`: every role in one process.
 
 use crate::{
-    cli::UpArgs,
-    config::Config,
-    demo,
-    error::Failure,
-    node::Node,
-    progress::Progress,
-    roles::ROLES,
+    cli::UpArgs, config::Config, demo, error::Failure, node::Node, progress::Progress, roles::ROLES,
     table::table,
 };
 

@@ -53,7 +53,9 @@ pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
     }
     match report.checks.iter().filter(|check| !check.holds).count() {
         0 => Ok(()),
-        failed => Err(Failure::Unsound(format!("{failed} of {} invariants do not hold", report.checks.len()))),
+        failed => {
+            Err(Failure::Unsound(format!("{failed} of {} invariants do not hold", report.checks.len())))
+        }
     }
 }
 

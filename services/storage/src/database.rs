@@ -22,7 +22,10 @@ const SLOW_CONNECTION: Duration = Duration::from_secs(10);
 
 /// What every SQLite connection is set to. FULL, because acked means durable even when the power fails.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; \
-    PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000; PRAGMA wal_autocheckpoint = 10000;";
+    PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -2000; PRAGMA wal_autocheckpoint = 10000;";
+
+/// The writer keeps more of the file at hand than each of many readers, in KiB.
+const WRITER_CACHE: &str = "PRAGMA cache_size = -16000";
 
 /// What a URL says. Statements are not logged: they can be long, and a slow one tells of the machine, not of itself.
 fn options(url: &str) -> Result<AnyConnectOptions, Error> {
@@ -86,7 +89,9 @@ impl Database {
         let readers =
             pool.clone().connect_with(options.clone()).await.map_err(|error| unusable(error.to_string()))?;
         let writer = pool.max_connections(1).idle_timeout(None).connect_with(options).await?;
-        let writer = GroupCommit::start(writer.acquire().await?.detach(), commits.clone());
+        let mut writer = writer.acquire().await?.detach();
+        writer.execute(WRITER_CACHE).await?;
+        let writer = GroupCommit::start(writer, commits.clone());
         Ok(Self { pool: readers, engine: Engine::Sqlite, writer: Some(writer), commits })
     }
 

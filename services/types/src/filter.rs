@@ -86,13 +86,19 @@ pub fn parse(text: &str, fields: &[Field]) -> Result<Vec<Condition>, InvalidRequ
     let mut rest = text.trim();
     let mut conditions = Vec::new();
     while !rest.is_empty() {
-        let (condition, tail) = condition(rest, fields).map_err(|reason| InvalidRequest::new("filter", reason))?;
+        let (condition, tail) =
+            condition(rest, fields).map_err(|reason| InvalidRequest::new("filter", reason))?;
         conditions.push(condition);
         let tail = tail.trim_start();
         rest = match tail.strip_prefix("AND ") {
             Some(next) if !next.trim().is_empty() => next.trim_start(),
             _ if tail.is_empty() => tail,
-            _ => return Err(InvalidRequest::new("filter", format!("`AND` and a comparison are due at `{tail}`"))),
+            _ => {
+                return Err(InvalidRequest::new(
+                    "filter",
+                    format!("`AND` and a comparison are due at `{tail}`"),
+                ));
+            }
         };
     }
     Ok(conditions)
@@ -132,7 +138,11 @@ fn unknown(name: &str, fields: &[Field]) -> String {
 fn literal(text: &str) -> Result<(String, &str), String> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(char::is_whitespace).unwrap_or(text.len());
-        return if end == 0 { Err("a value is due".to_owned()) } else { Ok((text[..end].to_owned(), &text[end..])) };
+        return if end == 0 {
+            Err("a value is due".to_owned())
+        } else {
+            Ok((text[..end].to_owned(), &text[end..]))
+        };
     };
     let mut value = String::new();
     let mut characters = quoted.char_indices();
@@ -155,7 +165,8 @@ mod tests {
 
     #[test]
     fn comparisons_joined_by_and() {
-        let conditions = parse(r#"brand="A \"B\"" AND order_time >= 2017-01-01T00:00:00Z"#, &FIELDS).expect("valid");
+        let conditions =
+            parse(r#"brand="A \"B\"" AND order_time >= 2017-01-01T00:00:00Z"#, &FIELDS).expect("valid");
         assert_eq!(conditions.len(), 2);
         assert_eq!(conditions[0].value, Value::Text(r#"A "B""#.to_owned()));
         assert_eq!(conditions[1].operator, Operator::GreaterOrEqual);

@@ -19,13 +19,17 @@ pub struct Request {
 
 impl Request {
     /// Reads the `request_id` of `message`, the request of `method`.
-    pub fn new(method: &'static str, request_id: &str, message: &impl Message) -> Result<Self, InvalidRequest> {
+    pub fn new(
+        method: &'static str,
+        request_id: &str,
+        message: &impl Message,
+    ) -> Result<Self, InvalidRequest> {
         let mut violations = Violations::default();
         let id = match request_id {
             "" => Some(None),
-            text => violations
-                .check("request_id", Uuid::parse_str(text).map_err(|_| "is not a UUID"))
-                .map(Some),
+            text => {
+                violations.check("request_id", Uuid::parse_str(text).map_err(|_| "is not a UUID")).map(Some)
+            }
         };
         let digest = Sha256::digest(message.encode_to_vec()).into();
         violations.finish(id.map(|id| Self { method, id, digest }))

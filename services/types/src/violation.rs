@@ -65,7 +65,9 @@ impl Display for InvalidRequest {
         match self.violations.as_slice() {
             [] => f.write_str("the request is incomplete"),
             [only] => write!(f, "{}: {}", only.field, only.description),
-            [first, rest @ ..] => write!(f, "{}: {} (and {} more)", first.field, first.description, rest.len()),
+            [first, rest @ ..] => {
+                write!(f, "{}: {} (and {} more)", first.field, first.description, rest.len())
+            }
         }
     }
 }

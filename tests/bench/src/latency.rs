@@ -9,7 +9,8 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use omnimesh_proto::{
     inventory::v1::{
-        AdjustStockRequest, ListStocksRequest, WatchStockRequest, inventory_service_client::InventoryServiceClient,
+        AdjustStockRequest, ListStocksRequest, WatchStockRequest,
+        inventory_service_client::InventoryServiceClient,
     },
     order::v1::{GetOrderRequest, ListOrdersRequest, order_service_client::OrderServiceClient},
 };
@@ -81,7 +82,8 @@ async fn watch_stock(client: Client) -> anyhow::Result<f64> {
     let mut histogram = Histogram::<u64>::new(3)?;
     for number in 0..WRITES {
         let quantity = if number % 2 == 0 { 1 } else { -1 };
-        let request = AdjustStockRequest { name: stock.name.clone(), quantity, ..AdjustStockRequest::default() };
+        let request =
+            AdjustStockRequest { name: stock.name.clone(), quantity, ..AdjustStockRequest::default() };
         let mut writer = client.clone();
         let write = async move {
             let answer = writer.adjust_stock(request).await?;

@@ -78,7 +78,12 @@ pub(crate) async fn orders(binary: &Path, directory: &Path, runs: u32) -> anyhow
         let mut messages = client.run_source(RunSourceRequest { name: name() }).await?.into_inner();
         while messages.message().await?.is_some() {}
         let elapsed = start.elapsed().as_secs_f64();
-        let source = client.get_source(GetSourceRequest { name: name() }).await?.into_inner().source.unwrap_or_default();
+        let source = client
+            .get_source(GetSourceRequest { name: name() })
+            .await?
+            .into_inner()
+            .source
+            .unwrap_or_default();
         let lines: i64 = source.entities.iter().map(|entity| entity.applied_count).sum();
         speed.values.push(lines as f64 / elapsed / 1000.0);
         node.stop().await?;

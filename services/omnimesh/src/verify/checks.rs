@@ -44,10 +44,19 @@ pub(super) fn landed(sources: &[Source]) -> Vec<Check> {
 pub(super) fn demo(totals: &orders::Totals, silos: &Summary) -> Vec<Check> {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let shown = |sums: Sums| {
-        format!("{} orders, {} lines, {}", grouped(sums.records), grouped(sums.lines), money(sums.total_minor))
+        format!(
+            "{} orders, {} lines, {}",
+            grouped(sums.records),
+            grouped(sums.lines),
+            money(sums.total_minor)
+        )
     };
     let compare = |name: String, found: Sums, expected: Sums| {
-        check(name, found == expected, format!("{} in the services, {} in the source", shown(found), shown(expected)))
+        check(
+            name,
+            found == expected,
+            format!("{} in the services, {} in the source", shown(found), shown(expected)),
+        )
     };
     let mut checks = Vec::new();
     for (system, tally) in silos.silos.iter().filter(|(_, tally)| tally.lines > 0) {
@@ -66,7 +75,11 @@ pub(super) fn demo(totals: &orders::Totals, silos: &Summary) -> Vec<Check> {
 /// Every source record is in one order, and the lake holds the same orders.
 pub(super) fn orders(totals: &orders::Totals, lake: &[lake::TableSummary]) -> Vec<Check> {
     let mut checks = vec![
-        check("duplicate source records", totals.doubled == 0, format!("{} in two orders", grouped(totals.doubled))),
+        check(
+            "duplicate source records",
+            totals.doubled == 0,
+            format!("{} in two orders", grouped(totals.doubled)),
+        ),
         check(
             "unlinked orders",
             totals.unlinked == 0,
@@ -101,7 +114,8 @@ pub(super) async fn customers(client: Client) -> anyhow::Result<i64> {
 
 /// Every customer has exactly one current row.
 pub(super) fn customers_in_lake(customers: i64, lake: &[lake::TableSummary]) -> Vec<Check> {
-    let current = find(lake, "users_scd").and_then(|table| table.sums.get("is_current")).copied().unwrap_or(0);
+    let current =
+        find(lake, "users_scd").and_then(|table| table.sums.get("is_current")).copied().unwrap_or(0);
     vec![equal("customers in the lake", customers, current, grouped)]
 }
 
@@ -110,11 +124,18 @@ pub(super) fn stock(totals: &stock::Totals, lake: &[lake::TableSummary]) -> Vec<
     let table = find(lake, "inventory_snapshots");
     let sum = |name: &str| table.and_then(|table| table.sums.get(name)).copied().unwrap_or(0);
     let rows = table.map_or(0, |table| i64::try_from(table.rows).unwrap_or(i64::MAX));
-    let ledger =
-        format!("{} of {} stocks differ from their movements", grouped(totals.differing), grouped(totals.stocks));
+    let ledger = format!(
+        "{} of {} stocks differ from their movements",
+        grouped(totals.differing),
+        grouped(totals.stocks)
+    );
     vec![
         check("ledger and stock", totals.differing == 0, ledger),
-        check("oversold", totals.oversold == 0, format!("{} stocks below zero in the book", grouped(totals.oversold))),
+        check(
+            "oversold",
+            totals.oversold == 0,
+            format!("{} stocks below zero in the book", grouped(totals.oversold)),
+        ),
         equal("stocks in the lake", totals.stocks, rows, grouped),
         equal("on hand in the lake", totals.on_hand, sum("on_hand"), grouped),
     ]

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use omnimesh_proto::order::v1::{Channel, ListOrdersRequest, Order, order_service_client::OrderServiceClient};
+use omnimesh_proto::order::v1::{
+    Channel, ListOrdersRequest, Order, order_service_client::OrderServiceClient,
+};
 
 use crate::client::Client;
 

@@ -30,7 +30,8 @@ pub(super) struct Totals {
 impl Totals {
     pub(super) async fn read(client: Client) -> anyhow::Result<Self> {
         let ledgers = ledgers(client.clone()).await?;
-        let mut client = InventoryServiceClient::new(client).max_decoding_message_size(mesh::MAX_MESSAGE_BYTES);
+        let mut client =
+            InventoryServiceClient::new(client).max_decoding_message_size(mesh::MAX_MESSAGE_BYTES);
         let mut totals = Self::default();
         let mut request = ListStocksRequest { page_size: PAGE, ..ListStocksRequest::default() };
         loop {
@@ -68,7 +69,8 @@ async fn ledgers(client: Client) -> anyhow::Result<HashMap<String, Vec<Moved>>> 
 }
 
 fn moved(movement: &StockMovement) -> Moved {
-    let micros = movement.event_time.map_or(0, |time| time.seconds * 1_000_000 + i64::from(time.nanos / 1_000));
+    let micros =
+        movement.event_time.map_or(0, |time| time.seconds * 1_000_000 + i64::from(time.nanos / 1_000));
     (movement.kind() == MovementKind::Count, movement.quantity, micros)
 }
 
