@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use events::{Cursor, Event, Handler, NewEvent};
+use events::{Change, Cursor, Event, Handler, Log, NewEvent};
+use futures::{Stream, TryStreamExt};
 use omnimesh_proto::{
     inventory::v1::{self as pb, StockChanged},
     order::v1::{Order, OrderChanged, OrderStatus},
 };
 use storage::Tx;
-use types::{SourceRef, Timestamp, wire};
+use types::{
+    SourceRef, Timestamp,
+    filter::{Condition, Operator, Value},
+    wire,
+};
 
 use crate::{
     Error,
@@ -16,7 +21,7 @@ use crate::{
     service::Service,
 };
 
-pub(crate) const STOCK_CHANGED: &str = "omnimesh.inventory.v1.StockChanged";
+const STOCK_CHANGED: &str = "omnimesh.inventory.v1.StockChanged";
 pub(crate) const ORDER_CHANGED: &str = "omnimesh.order.v1.OrderChanged";
 
 /// The source system of sales in the ledger: the order domain, whose uid is the source's id.
@@ -85,6 +90,36 @@ pub(crate) enum Told {
     Changed(pb::Stock, Event),
     /// Everything up to here was told.
     Bookmark(Cursor),
+}
+
+impl Told {
+    /// True for what a watcher with `filter` is to be told. The initial state is filtered where it is read.
+    pub(crate) fn passes(&self, filter: &[Condition]) -> bool {
+        match self {
+            Self::Changed(stock, _) => filter.iter().all(|condition| holds(condition, stock)),
+            Self::Initial(_) | Self::Bookmark(_) => true,
+        }
+    }
+}
+
+/// Streams every change after `after`, for ever.
+pub(crate) fn changes(log: &Log, after: Cursor) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
+    let changes = events::watch::<StockChanged>(log, STOCK_CHANGED, after);
+    changes.map_err(Error::from).try_filter_map(|change| async {
+        Ok(match change {
+            Change::Bookmark(cursor) => Some(Told::Bookmark(cursor)),
+            Change::Event { payload, event } => payload.stock.map(|stock| Told::Changed(stock, event)),
+        })
+    })
+}
+
+fn holds(condition: &Condition, stock: &pb::Stock) -> bool {
+    let Value::Text(text) = &condition.value else { return false };
+    let equal = match condition.field {
+        "location_id" => stock.location_id == *text,
+        _ => stock.sku == *text,
+    };
+    equal == (condition.operator == Operator::Equal)
 }
 
 /// Where a watch begins.

@@ -1,13 +1,12 @@
 //! Changes of stock as they happen.
 
 use futures::Stream;
-use omnimesh_proto::inventory::v1::{self as pb, StockChanged};
-use types::filter::{Condition, Operator, Value};
+use types::filter::Condition;
 
 use super::Service;
 use crate::{
     Error,
-    event::{Begin, STOCK_CHANGED, Told},
+    event::{Begin, Told, changes},
 };
 
 impl Service {
@@ -33,26 +32,12 @@ impl Service {
                     }
                 }
             }
-            for await change in events::watch::<StockChanged>(&service.log, STOCK_CHANGED, after) {
-                match change? {
-                    events::Change::Bookmark(cursor) => yield Told::Bookmark(cursor),
-                    events::Change::Event { payload: StockChanged { stock: Some(stock), .. }, event } => {
-                        if filter.iter().all(|condition| holds(condition, &stock)) {
-                            yield Told::Changed(stock, event);
-                        }
-                    }
-                    events::Change::Event { .. } => {}
+            for await told in changes(&service.log, after) {
+                let told = told?;
+                if told.passes(&filter) {
+                    yield told;
                 }
             }
         }
     }
-}
-
-fn holds(condition: &Condition, stock: &pb::Stock) -> bool {
-    let Value::Text(text) = &condition.value else { return false };
-    let equal = match condition.field {
-        "location_id" => stock.location_id == *text,
-        _ => stock.sku == *text,
-    };
-    equal == (condition.operator == Operator::Equal)
 }
