@@ -14,8 +14,6 @@ use crate::{
     event, store,
 };
 
-pub(crate) use watch::Begin;
-
 /// A correction by an operator.
 #[derive(Debug)]
 pub(crate) struct Update {

@@ -18,4 +18,4 @@ pub use error::Error;
 pub use grpc::{Directory, SERVICE, serve};
 pub use log::{Batch, Log, NewEvent};
 pub use omnimesh_proto::event::v1::Event;
-pub use watch::{Change, decode, watch};
+pub use watch::{Begin, Change, decode, watch};

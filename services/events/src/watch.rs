@@ -20,6 +20,37 @@ pub enum Change<M> {
     Bookmark(Cursor),
 }
 
+/// Where a watch begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Begin {
+    /// With what happens from now on.
+    Now,
+    /// With every resource as it stands, then with what happens.
+    WithInitial,
+    /// With what happened after a position.
+    After(Cursor),
+}
+
+impl Begin {
+    /// What a request asks for: a resume token overrules `include_initial`.
+    pub fn new(resume_token: &str, include_initial: bool) -> Result<Self, Error> {
+        Ok(match (resume_token, include_initial) {
+            ("", true) => Self::WithInitial,
+            ("", false) => Self::Now,
+            (token, _) => Self::After(token.parse()?),
+        })
+    }
+
+    /// The position to watch from. It is taken before the initial state is read: what changes meanwhile is told again,
+    /// never left out.
+    pub async fn position(self, log: &Log) -> Result<Cursor, Error> {
+        match self {
+            Self::After(cursor) => Ok(cursor),
+            Self::Now | Self::WithInitial => log.head().await,
+        }
+    }
+}
+
 /// Streams the events of `type` (the full name of `M`) after `after`, for ever.
 pub fn watch<M: Message + Default + Send + 'static>(
     log: &Log,

@@ -121,11 +121,3 @@ fn holds(condition: &Condition, stock: &pb::Stock) -> bool {
     };
     equal == (condition.operator == Operator::Equal)
 }
-
-/// Where a watch begins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Begin {
-    Now,
-    WithInitial,
-    After(Cursor),
-}

@@ -1,5 +1,6 @@
 //! The border to the contract: requests in, stocks out. What is wrong with a request gets its field's name here.
 
+use events::Begin;
 use omnimesh_proto::{inventory::v1 as pb, r#type::v1::ChangeType};
 use types::{
     InvalidRequest, Request, SourceRef, Timestamp, Violations,
@@ -11,7 +12,7 @@ use types::{
 use crate::{
     Error,
     domain::{Entry, Kind, Movement, Stock, StockId},
-    event::{Begin, Told},
+    event::Told,
     service::{Change, Imported},
 };
 
@@ -152,12 +153,8 @@ fn import(violations: &mut Violations, path: &str, movement: pb::StockMovement) 
 
 pub(crate) fn watch_stock(request: &pb::WatchStockRequest) -> Result<(Begin, Vec<Condition>), Error> {
     let filter = filter::parse(&request.filter, &FIELDS)?;
-    let begin = match (request.resume_token.as_str(), request.include_initial) {
-        ("", true) => Begin::WithInitial,
-        ("", false) => Begin::Now,
-        (token, _) => Begin::After(token.parse().map_err(|_| Error::ResumeTokenInvalid)?),
-    };
-    Ok((begin, filter))
+    let begin = Begin::new(&request.resume_token, request.include_initial);
+    Ok((begin.map_err(|_| Error::ResumeTokenInvalid)?, filter))
 }
 
 impl From<Imported> for pb::ImportStockMovementsResponse {

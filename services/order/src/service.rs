@@ -19,7 +19,6 @@ use crate::{
 
 pub(crate) use import::Imported;
 pub(crate) use link::{Link, Unlink};
-pub(crate) use watch::Begin;
 
 /// What a list was asked for.
 #[derive(Debug)]

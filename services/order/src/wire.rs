@@ -3,6 +3,7 @@
 mod order;
 mod source_order;
 
+use events::Begin;
 use omnimesh_proto::{order::v1 as pb, r#type::v1::ChangeType};
 use types::{
     InvalidRequest, OrderUid, Request, SourceRef, Timestamp, Violations,
@@ -15,7 +16,7 @@ use crate::{
     Error,
     domain::SourceOrder,
     event::Told,
-    service::{Begin, Imported, Link, List, Unlink},
+    service::{Imported, Link, List, Unlink},
 };
 
 const PORTION: usize = 10_000;
@@ -114,12 +115,8 @@ pub(crate) fn unlink_order(message: pb::UnlinkOrderRequest) -> Result<Unlink, In
 
 pub(crate) fn watch_orders(request: &pb::WatchOrdersRequest) -> Result<(Begin, Vec<Condition>), Error> {
     let filter = filter::parse(&request.filter, &[GOLDEN_ID, LOCATION_ID])?;
-    let begin = match (request.resume_token.as_str(), request.include_initial) {
-        ("", true) => Begin::WithInitial,
-        ("", false) => Begin::Now,
-        (token, _) => Begin::After(token.parse().map_err(|_| Error::ResumeTokenInvalid)?),
-    };
-    Ok((begin, filter))
+    let begin = Begin::new(&request.resume_token, request.include_initial);
+    Ok((begin.map_err(|_| Error::ResumeTokenInvalid)?, filter))
 }
 
 impl From<Imported> for pb::ImportOrdersResponse {

@@ -1,6 +1,6 @@
 //! Telling of changes as they happen.
 
-use events::Cursor;
+use events::Begin;
 use futures::Stream;
 
 use super::Service;
@@ -14,14 +14,6 @@ use crate::{
 /// Products that are read at one time.
 const PAGE: i64 = 1_000;
 
-/// Where a watch begins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Begin {
-    Now,
-    WithInitial,
-    After(Cursor),
-}
-
 impl Service {
     /// Streams changes of products.
     pub(crate) fn watch_products(
@@ -30,11 +22,7 @@ impl Service {
     ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
         let service = self.clone();
         async_stream::try_stream! {
-            // The head comes first: what changes while the initial state is read is told again, never left out.
-            let after = match begin {
-                Begin::After(cursor) => cursor,
-                Begin::Now | Begin::WithInitial => service.log.head().await?,
-            };
+            let after = begin.position(&service.log).await?;
             if matches!(begin, Begin::WithInitial) {
                 let mut page = service.products_after(None).await?;
                 while !page.is_empty() {

@@ -1,5 +1,6 @@
 //! Requests as they come in, and what is wrong with them.
 
+use events::Begin;
 use omnimesh_proto::catalog::v1 as pb;
 use types::{
     InvalidRequest, Request, Sku, Violations,
@@ -10,7 +11,7 @@ use types::{
 use crate::{
     Error,
     domain::{CategoryId, Content, Correction, Import, path, sku_from_name},
-    service::{Begin, Update},
+    service::Update,
 };
 
 const PORTION: usize = 10_000;
@@ -156,9 +157,5 @@ pub(crate) fn list_categories(
 
 pub(crate) fn watch_products(request: &pb::WatchProductsRequest) -> Result<Begin, Error> {
     filter::parse(&request.filter, &[])?;
-    match (request.resume_token.as_str(), request.include_initial) {
-        ("", true) => Ok(Begin::WithInitial),
-        ("", false) => Ok(Begin::Now),
-        (token, _) => token.parse().map(Begin::After).map_err(|_| Error::ResumeTokenInvalid),
-    }
+    Begin::new(&request.resume_token, request.include_initial).map_err(|_| Error::ResumeTokenInvalid)
 }

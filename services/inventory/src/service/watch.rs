@@ -1,12 +1,13 @@
 //! Changes of stock as they happen.
 
+use events::Begin;
 use futures::Stream;
 use types::filter::Condition;
 
 use super::Service;
 use crate::{
     Error,
-    event::{Begin, Told, changes},
+    event::{Told, changes},
 };
 
 impl Service {
@@ -18,11 +19,7 @@ impl Service {
     ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
         let service = self.clone();
         async_stream::try_stream! {
-            // The head comes first: what changes while the initial state is read is told again, never left out.
-            let after = match begin {
-                Begin::After(cursor) => cursor,
-                Begin::Now | Begin::WithInitial => service.log.head().await?,
-            };
+            let after = begin.position(&service.log).await?;
             if matches!(begin, Begin::WithInitial) {
                 let mut page = service.next_stocks(&filter, None).await?;
                 while !page.is_empty() {

@@ -1,6 +1,6 @@
 //! Telling of changes as they happen.
 
-use events::Cursor;
+use events::Begin;
 use futures::Stream;
 use types::filter::Condition;
 
@@ -15,14 +15,6 @@ use crate::{
 /// Orders that are read at one time.
 const PAGE: i64 = 500;
 
-/// Where a watch begins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Begin {
-    Now,
-    WithInitial,
-    After(Cursor),
-}
-
 impl Service {
     /// Streams changes of the orders that `filter` lets through.
     pub(crate) fn watch_orders(
@@ -32,11 +24,7 @@ impl Service {
     ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
         let service = self.clone();
         async_stream::try_stream! {
-            // The head comes first: what changes while the initial state is read is told again, never left out.
-            let after = match begin {
-                Begin::After(cursor) => cursor,
-                Begin::Now | Begin::WithInitial => service.log.head().await?,
-            };
+            let after = begin.position(&service.log).await?;
             if matches!(begin, Begin::WithInitial) {
                 let mut page = service.standing_orders(&filter, None).await?;
                 while !page.is_empty() {
