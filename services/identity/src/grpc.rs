@@ -5,10 +5,11 @@ use std::pin::Pin;
 use futures::{Stream, StreamExt};
 use omnimesh_proto::identity::v1::{self as pb, identity_service_server::IdentityService};
 use tonic::{Request, Response, Status, Streaming};
+use types::Imported;
 
 use crate::{
     Error,
-    service::{Imported, Service},
+    service::Service,
     wire,
 };
 
@@ -34,9 +35,9 @@ impl IdentityService for Grpc {
         let mut imported = Imported::default();
         while let Some(portion) = portions.message().await? {
             let records = wire::records(portion).map_err(status)?;
-            imported += self.0.import_identity_records(records).await.map_err(status)?;
+            imported = imported + self.0.import_identity_records(records).await.map_err(status)?;
         }
-        Ok(Response::new(imported.into()))
+        Ok(Response::new(wire::imported(imported)))
     }
 
     async fn get_identity(

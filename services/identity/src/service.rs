@@ -2,12 +2,12 @@
 
 mod reconcile;
 
-use std::{collections::BTreeSet, ops::AddAssign};
+use std::collections::BTreeSet;
 
 use events::{Cursor, Log};
 use futures::Stream;
 use storage::Database;
-use types::{GoldenId, Request, SourceRef, Timestamp, page::Page};
+use types::{GoldenId, Imported, Request, SourceRef, Timestamp, page::Page};
 
 use crate::{
     Config, Error,
@@ -18,20 +18,6 @@ use crate::{
 
 /// Who is one person depends on all records, so only one transaction at a time may decide it.
 const LOCK: &str = "identities";
-
-/// What became of imported records.
-#[derive(Debug, Default)]
-pub(crate) struct Imported {
-    pub(crate) accepted: usize,
-    pub(crate) unchanged: usize,
-}
-
-impl AddAssign for Imported {
-    fn add_assign(&mut self, other: Self) {
-        self.accepted += other.accepted;
-        self.unchanged += other.unchanged;
-    }
-}
 
 /// What is known of a person who is looked for.
 #[derive(Debug)]
@@ -65,7 +51,7 @@ impl Service {
         let sources: BTreeSet<_> = records.iter().map(|record| record.source.clone()).collect();
         let before = store::versions(tx.connection()?, &sources).await?;
         let mut after = before.clone();
-        let delivered = records.len();
+        let received = records.len();
         let fresh: Vec<Record> = records
             .into_iter()
             .filter(|record| after.entry(record.source.clone()).or_default().learn(record))
@@ -77,7 +63,7 @@ impl Service {
         }
         // Even if nothing was new: what made it known may not be durable yet.
         tx.commit().await?;
-        Ok(Imported { accepted: fresh.len(), unchanged: delivered - fresh.len() })
+        Ok(Imported::new(received, fresh.len()))
     }
 
     pub(crate) async fn get_identity(&self, golden_id: GoldenId) -> Result<Identity, Error> {

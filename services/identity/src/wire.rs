@@ -6,7 +6,7 @@ use omnimesh_proto::{
     r#type::v1::ChangeType,
 };
 use types::{
-    GoldenId, InvalidRequest, Request, Violations,
+    GoldenId, Imported, InvalidRequest, Request, Violations,
     contact::{self, Address},
     filter,
     page::Page,
@@ -17,7 +17,7 @@ use crate::{
     Error,
     domain::{Attributes, Identity, Key, Record},
     event::Change,
-    service::{Clue, Imported},
+    service::Clue,
 };
 
 const MAX_RECORDS: usize = 10_000;
@@ -80,11 +80,8 @@ impl From<Change> for pb::WatchIdentitiesResponse {
     }
 }
 
-impl From<Imported> for pb::ImportIdentityRecordsResponse {
-    fn from(imported: Imported) -> Self {
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        Self { accepted_count: count(imported.accepted), unchanged_count: count(imported.unchanged) }
-    }
+pub(crate) fn imported(imported: Imported) -> pb::ImportIdentityRecordsResponse {
+    pb::ImportIdentityRecordsResponse { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
 }
 
 /// The records of a portion.

@@ -6,7 +6,7 @@ mod source_order;
 use events::Begin;
 use omnimesh_proto::{order::v1 as pb, r#type::v1::ChangeType};
 use types::{
-    InvalidRequest, OrderUid, Request, SourceRef, Timestamp, Violations,
+    Imported, InvalidRequest, OrderUid, Request, SourceRef, Timestamp, Violations,
     filter::{self, Condition, Field, Kind},
     page::Page,
     wire,
@@ -16,7 +16,7 @@ use crate::{
     Error,
     domain::SourceOrder,
     event::Told,
-    service::{Imported, Link, List, Unlink},
+    service::{Link, List, Unlink},
 };
 
 const PORTION: usize = 10_000;
@@ -119,10 +119,8 @@ pub(crate) fn watch_orders(request: &pb::WatchOrdersRequest) -> Result<(Begin, V
     Ok((begin.map_err(|_| Error::ResumeTokenInvalid)?, filter))
 }
 
-impl From<Imported> for pb::ImportOrdersResponse {
-    fn from(imported: Imported) -> Self {
-        Self { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
-    }
+pub(crate) fn imported(imported: Imported) -> pb::ImportOrdersResponse {
+    pb::ImportOrdersResponse { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
 }
 
 impl From<Told> for pb::WatchOrdersResponse {
