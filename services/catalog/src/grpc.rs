@@ -8,11 +8,7 @@ use omnimesh_proto::catalog::v1::{self as pb, catalog_service_server::CatalogSer
 use tonic::{Request, Response, Status, Streaming};
 use types::Imported;
 
-use crate::{
-    Error,
-    service::Service,
-    wire,
-};
+use crate::{Error, service::Service, wire};
 
 const DOMAIN: &str = "catalog";
 

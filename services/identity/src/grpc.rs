@@ -7,11 +7,7 @@ use omnimesh_proto::identity::v1::{self as pb, identity_service_server::Identity
 use tonic::{Request, Response, Status, Streaming};
 use types::Imported;
 
-use crate::{
-    Error,
-    service::Service,
-    wire,
-};
+use crate::{Error, service::Service, wire};
 
 pub(crate) struct Grpc(Service);
 
@@ -85,9 +81,8 @@ impl IdentityService for Grpc {
         &self,
         request: Request<pb::WatchIdentitiesRequest>,
     ) -> Result<Response<Self::WatchIdentitiesStream>, Status> {
-        let message = request.get_ref();
-        let resume = wire::watch(message).map_err(status)?;
-        let changes = self.0.watch_identities(resume, message.include_initial).await.map_err(status)?;
+        let begin = wire::watch(request.get_ref()).map_err(status)?;
+        let changes = self.0.watch_identities(begin).await.map_err(status)?;
         Ok(Response::new(Box::pin(changes.map(|change| change.map(Into::into).map_err(status)))))
     }
 }

@@ -4,7 +4,7 @@ mod reconcile;
 
 use std::collections::BTreeSet;
 
-use events::{Cursor, Log};
+use events::{Begin, Log};
 use futures::Stream;
 use storage::Database;
 use types::{GoldenId, Imported, Request, SourceRef, Timestamp, page::Page};
@@ -136,20 +136,16 @@ impl Service {
         Ok(survivor)
     }
 
-    /// Changes from a position on; with `include_initial` first everyone as they stand.
+    /// Streams changes of persons.
     pub(crate) async fn watch_identities(
         &self,
-        resume: Option<Cursor>,
-        include_initial: bool,
+        begin: Begin,
     ) -> Result<impl Stream<Item = Result<Change, Error>> + Send + use<>, Error> {
-        let (after, include_initial) = match resume {
-            Some(cursor) => (cursor, false),
-            // Taken before the persons are read: what changes meanwhile is told again rather than not at all.
-            None => (self.log.head().await?, include_initial),
-        };
+        // Before the first answer: a caller that has it misses nothing from then on.
+        let after = begin.position(&self.log).await?;
         let service = self.clone();
         Ok(async_stream::try_stream! {
-            let mut next = include_initial.then(String::new);
+            let mut next = matches!(begin, Begin::WithInitial).then(String::new);
             while let Some(token) = next {
                 let page = Page::new(i32::MAX, &token, &[])?;
                 let (identities, token) = service.list_identities(&page).await?;

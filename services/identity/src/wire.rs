@@ -1,6 +1,6 @@
 //! The border to the contract.
 
-use events::Cursor;
+use events::Begin;
 use omnimesh_proto::{
     identity::v1::{self as pb, resolve_identity_request},
     r#type::v1::ChangeType,
@@ -81,7 +81,10 @@ impl From<Change> for pb::WatchIdentitiesResponse {
 }
 
 pub(crate) fn imported(imported: Imported) -> pb::ImportIdentityRecordsResponse {
-    pb::ImportIdentityRecordsResponse { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
+    pb::ImportIdentityRecordsResponse {
+        accepted_count: imported.accepted,
+        unchanged_count: imported.unchanged,
+    }
 }
 
 /// The records of a portion.
@@ -165,11 +168,7 @@ pub(crate) fn merge(
     Ok((one, other, request))
 }
 
-/// Where a watch goes on; none to begin now.
-pub(crate) fn watch(message: &pb::WatchIdentitiesRequest) -> Result<Option<Cursor>, Error> {
+pub(crate) fn watch(message: &pb::WatchIdentitiesRequest) -> Result<Begin, Error> {
     filter::parse(&message.filter, &[])?;
-    match message.resume_token.as_str() {
-        "" => Ok(None),
-        token => token.parse().map(Some).map_err(|_| Error::ResumeTokenInvalid),
-    }
+    Begin::new(&message.resume_token, message.include_initial).map_err(|_| Error::ResumeTokenInvalid)
 }

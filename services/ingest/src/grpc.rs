@@ -87,9 +87,8 @@ impl IngestService for Grpc {
         &self,
         request: Request<pb::WatchSourcesRequest>,
     ) -> Result<Response<Self::WatchSourcesStream>, Status> {
-        let message = request.get_ref();
-        let resume = wire::watch_sources(message).map_err(status)?;
-        let changes = self.0.watch_sources(resume, message.include_initial).await.map_err(status)?;
+        let begin = wire::watch_sources(request.get_ref()).map_err(status)?;
+        let changes = self.0.watch_sources(begin).await.map_err(status)?;
         Ok(Response::new(Box::pin(changes.map(|change| change.map(Into::into).map_err(status)))))
     }
 }

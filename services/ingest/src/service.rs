@@ -4,8 +4,8 @@ mod replay;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use events::{Cursor, Log};
-use futures::{Stream, StreamExt};
+use events::{Begin, Log};
+use futures::Stream;
 use storage::Tx;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -145,26 +145,24 @@ impl Service {
         Ok(listing.page.cut(records, key))
     }
 
-    /// Streams changes after `resume`; without it, from now on, at choice with every source as it stands first.
+    /// Streams changes of sources.
     pub(crate) async fn watch_sources(
         &self,
-        resume: Option<Cursor>,
-        include_initial: bool,
+        begin: Begin,
     ) -> Result<impl Stream<Item = Result<SourceChange, Error>> + Send + use<>, Error> {
-        let mut initial = Vec::new();
-        let after = match resume {
-            Some(after) => after,
-            // The head first: a change in between is told twice rather than lost.
-            None => self.log.head().await?,
-        };
-        if resume.is_none() && include_initial {
-            for known in self.sources.values() {
-                let source = self.state(&known.source).await?;
-                initial.push(Ok(SourceChange::Initial(source, after)));
+        // Before the first answer: a caller that has it misses nothing from then on.
+        let after = begin.position(&self.log).await?;
+        let service = self.clone();
+        Ok(async_stream::try_stream! {
+            if matches!(begin, Begin::WithInitial) {
+                for known in service.sources.values() {
+                    yield SourceChange::Initial(service.state(&known.source).await?, after);
+                }
             }
-        }
-        let changes = event::watch(&self.log, after).map(|change| change.map_err(Into::into));
-        Ok(futures::stream::iter(initial).chain(changes))
+            for await change in event::watch(&service.log, after) {
+                yield change?;
+            }
+        })
     }
 }
 

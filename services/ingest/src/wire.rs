@@ -1,6 +1,6 @@
 //! The border to the contract.
 
-use events::Cursor;
+use events::Begin;
 use omnimesh_proto::{ingest::v1 as pb, r#type::v1::ChangeType};
 use types::{
     InvalidRequest, Request,
@@ -73,13 +73,9 @@ pub(crate) fn list_sources(request: &pb::ListSourcesRequest) -> Result<Page, Inv
     Page::new(request.page_size, &request.page_token, &[])
 }
 
-/// Where a Watch request goes on.
-pub(crate) fn watch_sources(request: &pb::WatchSourcesRequest) -> Result<Option<Cursor>, Error> {
+pub(crate) fn watch_sources(request: &pb::WatchSourcesRequest) -> Result<Begin, Error> {
     filter::parse(&request.filter, &[])?;
-    if request.resume_token.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(request.resume_token.parse()?))
+    Ok(Begin::new(&request.resume_token, request.include_initial)?)
 }
 
 impl From<SourceState> for pb::Source {

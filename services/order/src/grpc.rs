@@ -8,11 +8,7 @@ use omnimesh_proto::order::v1::{self as pb, order_service_server::OrderService};
 use tonic::{Request, Response, Status, Streaming};
 use types::Imported;
 
-use crate::{
-    Error,
-    service::Service,
-    wire,
-};
+use crate::{Error, service::Service, wire};
 
 const DOMAIN: &str = "order";
 

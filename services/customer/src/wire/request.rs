@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use events::Cursor;
+use events::Begin;
 use omnimesh_proto::customer::v1::{self as pb, lookup_customer_request::Key};
 use prost_types::FieldMask;
 use types::{
@@ -141,11 +141,7 @@ fn fields(mask: Option<FieldMask>, violations: &mut Violations) -> BTreeSet<Fiel
     fields
 }
 
-/// Where a watch goes on; none to begin now.
-pub(crate) fn watch(message: &pb::WatchCustomersRequest) -> Result<Option<Cursor>, Error> {
+pub(crate) fn watch(message: &pb::WatchCustomersRequest) -> Result<Begin, Error> {
     filter::parse(&message.filter, &[])?;
-    match message.resume_token.as_str() {
-        "" => Ok(None),
-        token => token.parse().map(Some).map_err(|_| Error::ResumeTokenInvalid),
-    }
+    Begin::new(&message.resume_token, message.include_initial).map_err(|_| Error::ResumeTokenInvalid)
 }
