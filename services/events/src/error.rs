@@ -25,6 +25,9 @@ pub enum Error {
     /// The consumer's own work on the events failed.
     #[error("the events could not be applied: {0}")]
     Handler(String),
+    /// The work on the events panicked.
+    #[error("a panic, which is a defect: {0}")]
+    Panicked(String),
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -39,9 +42,11 @@ impl ServiceError for Error {
             Self::CursorInvalid(_) => Code::InvalidArgument,
             Self::DomainNotHosted(_) => Code::NotFound,
             Self::Peer(_) => Code::Unavailable,
-            Self::Payload { .. } | Self::ConsumedElsewhere(_) | Self::Handler(_) | Self::Storage(_) => {
-                Code::Internal
-            }
+            Self::Payload { .. }
+            | Self::ConsumedElsewhere(_)
+            | Self::Handler(_)
+            | Self::Panicked(_)
+            | Self::Storage(_) => Code::Internal,
         }
     }
 
@@ -53,6 +58,7 @@ impl ServiceError for Error {
             Self::Payload { .. } => "EVENT_PAYLOAD",
             Self::ConsumedElsewhere(_) => "CONSUMED_ELSEWHERE",
             Self::Handler(_) => "HANDLER",
+            Self::Panicked(_) => "PANICKED",
             Self::Storage(_) => "STORAGE",
         }
     }

@@ -11,7 +11,7 @@ mod grpc;
 mod log;
 mod watch;
 
-pub use consumer::{Consumer, Handler};
+pub use consumer::{Consumer, Handler, caught};
 pub use consumers::{Consumers, Position, consume, run};
 pub use cursor::Cursor;
 pub use error::Error;
