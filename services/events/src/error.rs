@@ -2,6 +2,8 @@
 
 use mesh::{Code, PeerError, ServiceError};
 
+use crate::MAX_EVENT_BYTES;
+
 /// An event log that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -18,6 +20,19 @@ pub enum Error {
         id: String,
         /// What it should hold.
         r#type: &'static str,
+    },
+    /// An event is larger than what can be read again.
+    #[error(
+        "{type} of {subject} has {bytes} bytes, {max} is the most: make what it tells of smaller",
+        max = MAX_EVENT_BYTES
+    )]
+    TooLarge {
+        /// What it tells.
+        r#type: &'static str,
+        /// What it is about.
+        subject: String,
+        /// How large it is.
+        bytes: usize,
     },
     /// Somebody else moved the consumer's cursor meanwhile.
     #[error("another process consumes as `{0}`")]
@@ -39,7 +54,7 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
-            Self::CursorInvalid(_) => Code::InvalidArgument,
+            Self::CursorInvalid(_) | Self::TooLarge { .. } => Code::InvalidArgument,
             Self::DomainNotHosted(_) => Code::NotFound,
             Self::Peer(_) => Code::Unavailable,
             Self::Payload { .. }
@@ -56,6 +71,7 @@ impl ServiceError for Error {
             Self::DomainNotHosted(_) => "DOMAIN_NOT_HOSTED",
             Self::Peer(_) => "PEER_UNAVAILABLE",
             Self::Payload { .. } => "EVENT_PAYLOAD",
+            Self::TooLarge { .. } => "EVENT_TOO_LARGE",
             Self::ConsumedElsewhere(_) => "CONSUMED_ELSEWHERE",
             Self::Handler(_) => "HANDLER",
             Self::Panicked(_) => "PANICKED",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use events::{
-    Consumer, Consumers, Cursor, Directory, Event, Handler, Log, NewEvent, consume,
+    Consumer, Consumers, Cursor, Directory, Event, Handler, Log, MAX_EVENT_BYTES, NewEvent, consume,
 };
 use futures::StreamExt;
 use mesh::{Policy, ServerBuilder};
@@ -184,5 +184,30 @@ async fn a_consumer_applies_every_event_once_whatever_fails() {
         }
         let seen = seen.lock().expect("lock").clone();
         assert_eq!(seen, things(0..20));
+    }
+}
+
+#[tokio::test]
+async fn events_pass_up_to_the_size_that_is_taken() {
+    let sized = |name: &str, bytes: usize| {
+        let payload = Payload { subject: "x".repeat(bytes), ..Payload::default() };
+        NewEvent::new(TYPE, format!("things/{name}"), Timestamp::from_micros(1), &payload)
+    };
+    for (producer, own) in
+        testing::databases("first", &NONE).await.iter().zip(testing::databases("second", &NONE).await)
+    {
+        let log = Log::open("first", &producer.database).await.expect("open");
+        let mut tx = producer.database.begin().await.expect("begin");
+        let error = log.publish(&mut tx, &[event(0), sized("large", MAX_EVENT_BYTES)]).await;
+        let text = error.expect_err("too large").to_string();
+        assert!(text.starts_with(&format!("{TYPE} of things/large has 83886")), "{text}");
+        // The worst run: all but full, and then the largest event.
+        let almost = MAX_EVENT_BYTES - 100;
+        let largest = [sized("small", 2 * 1024 * 1024 - 200), sized("most", almost), sized("more", almost)];
+        log.publish(&mut tx, &largest).await.expect("publish");
+        tx.commit().await.expect("commit");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        consume_all(&log, &own.database, Notes { seen: seen.clone(), failures: Mutex::default() }).await;
+        assert_eq!(*seen.lock().expect("lock"), ["things/small", "things/most", "things/more"]);
     }
 }
