@@ -40,6 +40,16 @@ pub enum Error {
     /// The consumer's own work on the events failed.
     #[error("the events could not be applied: {0}")]
     Handler(String),
+    /// The log was restored from a dump of another PostgreSQL server.
+    #[error(
+        "the events in this database are of another PostgreSQL server, and what is written now would come before them: \
+         stop the server, run `pg_resetwal --epoch={epoch}` on its data directory (or more, if another service asks \
+         for more), and start it again"
+    )]
+    OtherCluster {
+        /// Under which every transaction comes after the log's.
+        epoch: i64,
+    },
     /// The work on the events panicked.
     #[error("a panic, which is a defect: {0}")]
     Panicked(String),
@@ -60,6 +70,7 @@ impl ServiceError for Error {
             Self::Payload { .. }
             | Self::ConsumedElsewhere(_)
             | Self::Handler(_)
+            | Self::OtherCluster { .. }
             | Self::Panicked(_)
             | Self::Storage(_) => Code::Internal,
         }
@@ -74,6 +85,7 @@ impl ServiceError for Error {
             Self::TooLarge { .. } => "EVENT_TOO_LARGE",
             Self::ConsumedElsewhere(_) => "CONSUMED_ELSEWHERE",
             Self::Handler(_) => "HANDLER",
+            Self::OtherCluster { .. } => "OTHER_CLUSTER",
             Self::Panicked(_) => "PANICKED",
             Self::Storage(_) => "STORAGE",
         }

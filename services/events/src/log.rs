@@ -62,12 +62,17 @@ impl Log {
     /// The log in a domain's own database.
     pub async fn open(domain: &'static str, database: &Database) -> Result<Self, Error> {
         store::migrate(database).await?;
+        store::check_cluster(database).await?;
         Ok(Self { domain, database: database.clone() })
     }
 
     /// The domain that it belongs to.
     pub fn domain(&self) -> &'static str {
         self.domain
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Writes events in the transaction of what they tell.

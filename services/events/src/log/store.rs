@@ -28,6 +28,26 @@ pub(crate) async fn migrate(database: &Database) -> Result<(), Error> {
     Ok(database.migrate("events", migrations).await?)
 }
 
+/// Makes sure that the log was written by the server that it is on: PostgreSQL's transaction ids order it, and another
+/// server's are no part of that order.
+pub(super) async fn check_cluster(database: &Database) -> Result<(), Error> {
+    if database.engine() == Engine::Sqlite {
+        return Ok(());
+    }
+    let row = sqlx::query(
+        "SELECT tx FROM outbox WHERE tx >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
+         ORDER BY tx DESC LIMIT 1",
+    );
+    let row = row.fetch_optional(&mut *database.reader().await?).await.map_err(storage::Error::from)?;
+    match row {
+        Some(row) => {
+            let tx: i64 = row.try_get(0).map_err(storage::Error::from)?;
+            Err(Error::OtherCluster { epoch: (tx >> 32) + 1 })
+        }
+        None => Ok(()),
+    }
+}
+
 pub(super) async fn publish(tx: &mut Tx, events: &[NewEvent], record_time: Timestamp) -> Result<(), Error> {
     let traceparent = mesh::telemetry::traceparent().unwrap_or_default();
     insert_many(

@@ -12,7 +12,7 @@ use events::{
 use futures::StreamExt;
 use mesh::{Policy, ServerBuilder};
 use omnimesh_proto::event::v1::Event as Payload;
-use sqlx::migrate::Migrator;
+use sqlx::{Executor, migrate::Migrator};
 use storage::{Tx, testing};
 use tokio_util::sync::CancellationToken;
 use types::Timestamp;
@@ -209,5 +209,23 @@ async fn events_pass_up_to_the_size_that_is_taken() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         consume_all(&log, &own.database, Notes { seen: seen.clone(), failures: Mutex::default() }).await;
         assert_eq!(*seen.lock().expect("lock"), ["things/small", "things/most", "things/more"]);
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_another_cluster_is_refused() {
+    for test in testing::databases("first", &NONE).await {
+        if test.database.engine() == storage::Engine::Sqlite {
+            continue;
+        }
+        let log = Log::open("first", &test.database).await.expect("open");
+        publish(&test.database, &log, 0..2).await;
+        Log::open("first", &test.database).await.expect("opens what it has written");
+        let mut tx = test.database.begin().await.expect("begin");
+        let later = "UPDATE outbox SET tx = tx + 8589934592";
+        tx.connection().expect("open").execute(later).await.expect("a log of later transactions");
+        tx.commit().await.expect("commit");
+        let text = Log::open("first", &test.database).await.expect_err("refused").to_string();
+        assert!(text.contains("run `pg_resetwal --epoch=3`"), "{text}");
     }
 }
