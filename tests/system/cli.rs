@@ -32,6 +32,10 @@ async fn wrong_configuration_is_refused() {
         ("[storage", "line 1"),
         ("[mesh.certificate]\nca = \"ca\"\nchain = \"chain\"\nkey = \"key\"", "ca: cannot read certificates"),
         ("[[ingest.source]]", "ingest.source"),
+        (
+            "[[ingest.sources]]\nsystem = \"My ERP\"\nentity = []",
+            "ingest.sources.0.system: `My ERP` is no name",
+        ),
     ];
     for (text, says) in cases {
         let file = deployment.path().join("wrong.toml");
