@@ -67,7 +67,7 @@ impl IngestService for Grpc {
     ) -> Result<Response<pb::ListQuarantinedRecordsResponse>, Status> {
         let listing =
             request.into_inner().try_into().map_err(|error: types::InvalidRequest| status(error))?;
-        let (records, next_page_token) = self.0.list_quarantined_records(&listing).await.map_err(status)?;
+        let (records, next_page_token) = self.0.list_quarantined_records(listing).await.map_err(status)?;
         let records = records.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListQuarantinedRecordsResponse { records, next_page_token }))
     }

@@ -138,9 +138,9 @@ impl Service {
 
     pub(crate) async fn list_quarantined_records(
         &self,
-        listing: &Listing,
+        mut listing: Listing,
     ) -> Result<(Vec<Quarantined>, String), Error> {
-        let records = self.store.list_quarantined_records(&listing.page, &listing.conditions).await?;
+        let records = self.store.list_quarantined_records(&mut listing.page, &listing.conditions).await?;
         let key = |record: &Quarantined| vec![record.create_time.micros().to_string(), record.id.to_string()];
         Ok(listing.page.cut(records, key))
     }
