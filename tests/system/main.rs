@@ -9,5 +9,6 @@ mod demo;
 mod deployment;
 mod process;
 mod report;
+mod sources;
 mod split;
 mod topology;

@@ -16,7 +16,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run every role in this process, with the demo's data if asked.
+    /// Run every role in this process, and read the configured sources; with the demo's data if asked.
     #[command(
         after_help = "Examples:\n  omnimesh up --demo\n  omnimesh up --data-dir /var/lib/omnimesh --listen 127.0.0.1:8080\n  \
         omnimesh up --demo --demo-size small --exit-when-ready"

@@ -40,6 +40,9 @@ pub(crate) struct Config {
     pub(crate) inventory: inventory::Config,
     pub(crate) order: order::Config,
     pub(crate) ingest: ingest::Config,
+    /// Systems of the sources that were configured, as opposed to the demo's: `up` reads them.
+    #[serde(skip)]
+    pub(crate) configured: Vec<String>,
     /// The lake.
     pub(crate) lake: lake::Config,
 }
@@ -86,6 +89,7 @@ impl Default for Config {
             inventory: inventory::Config::default(),
             order: order::Config::default(),
             ingest: ingest::Config::default(),
+            configured: Vec::new(),
             lake: lake::Config::default(),
         }
     }
@@ -115,16 +119,21 @@ impl Config {
             config.edge.listen = addresses.listen.unwrap_or(config.edge.listen);
             config.edge.admin = addresses.admin.unwrap_or(config.edge.admin);
         }
+        config.configured = config.ingest.sources.iter().map(|source| source.system.clone()).collect();
         // A directory that holds the demo keeps its sources, whoever looks at it.
-        if config.ingest.sources.is_empty() && config.silos().is_dir() {
+        if config.silos().is_dir() {
             config.add_demo()?;
         }
         Ok(config)
     }
 
-    /// Points ingest at the silos that the demo builds.
+    /// Adds the silos that the demo builds; a source that is configured under the name of one takes its place.
     pub(crate) fn add_demo(&mut self) -> Result<(), Failure> {
-        self.ingest.sources = ingest::demo_sources(&self.silos(), None).map_err(Failure::usage)?;
+        let is_configured = |source: &ingest::Definition| self.configured.contains(&source.system);
+        let mut demo = ingest::demo_sources(&self.silos(), None).map_err(Failure::usage)?;
+        demo.retain(|source| !is_configured(source));
+        self.ingest.sources.retain(is_configured);
+        self.ingest.sources.extend(demo);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod demo;
 mod error;
+mod load;
 mod node;
 mod progress;
 mod roles;

@@ -1,8 +1,8 @@
 //! `omnimesh up`: every role in one process.
 
 use crate::{
-    cli::UpArgs, config::Config, demo, error::Failure, node::Node, progress::Progress, roles::ROLES,
-    table::table,
+    cli::UpArgs, config::Config, demo, error::Failure, load::load, node::Node, progress::Progress,
+    roles::ROLES, table::table,
 };
 
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
@@ -14,16 +14,24 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     tokio::pin!(interrupt);
     let progress = Progress::new();
     let node = Node::start(&config, &ROLES.iter().collect::<Vec<_>>()).await?;
-    if args.demo {
-        // The interrupt wins at any moment; what was acknowledged until then is kept and the next `up` goes on.
-        tokio::select! {
-            biased;
-            () = &mut interrupt => return stop(node).await,
-            outcome = demo::load(&node, &config, args.demo_size, &progress) => {
-                if let Err(error) = outcome {
-                    stop(node).await?;
-                    return Err(error);
-                }
+    let loading = async {
+        let mut phases = Vec::new();
+        if args.demo {
+            demo::build(&config, args.demo_size, &progress).await?;
+            phases.extend(demo::PHASES.map(<[_]>::to_vec));
+        }
+        // One after the other: their order may matter, as it does for the demo's.
+        phases.extend(config.configured.iter().map(|system| vec![system.as_str()]));
+        load(&node, &config, &phases, &progress).await
+    };
+    // The interrupt wins at any moment; what was acknowledged until then is kept and the next `up` goes on.
+    tokio::select! {
+        biased;
+        () = &mut interrupt => return stop(node).await,
+        outcome = loading => {
+            if let Err(error) = outcome {
+                stop(node).await?;
+                return Err(error);
             }
         }
     }
