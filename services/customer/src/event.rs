@@ -7,7 +7,7 @@ use storage::Tx;
 
 use crate::{
     Error,
-    domain::{Customer, History},
+    domain::{Customer, Renewal},
     service::Service,
     wire,
 };
@@ -25,15 +25,16 @@ pub(crate) enum Change {
 }
 
 /// The event that tells of a customer's change.
-pub(crate) fn customer_changed(customer: Customer, history: History) -> NewEvent {
-    let (name, time) = (wire::name(customer.golden_id), customer.update_time);
-    let history = history.into_iter().map(|version| wire::version(customer.golden_id, version)).collect();
-    NewEvent::new(
-        CUSTOMER_CHANGED,
-        name,
-        time,
-        &pb::CustomerChanged { customer: Some(customer.into()), history },
-    )
+pub(crate) fn customer_changed(customer: Customer, renewal: Renewal) -> NewEvent {
+    let (golden_id, time) = (customer.golden_id, customer.update_time);
+    let versions =
+        |versions: Vec<_>| versions.into_iter().map(|version| wire::version(golden_id, version)).collect();
+    let payload = pb::CustomerChanged {
+        customer: Some(customer.into()),
+        history: versions(renewal.history),
+        superseded: versions(renewal.superseded),
+    };
+    NewEvent::new(CUSTOMER_CHANGED, wire::name(golden_id), time, &payload)
 }
 
 /// The log's changes of customers after a position.

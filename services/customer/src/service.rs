@@ -161,8 +161,8 @@ impl Service {
             if before == Some(&*person) {
                 continue;
             }
-            if let Some(history) = person.renew(before, now) {
-                events.push(event::customer_changed(person.customer.clone(), history));
+            if let Some(renewal) = person.renew(before, now) {
+                events.push(event::customer_changed(person.customer.clone(), renewal));
             }
             changed.push(person.clone());
         }

@@ -44,6 +44,7 @@ impl From<Identity> for pb::Identity {
             name: identity.golden_id.name(),
             golden_id: identity.golden_id.to_string(),
             etag: identity.etag(),
+            version: identity.revision,
             records: identity.records.into_iter().map(Into::into).collect(),
             merged_into: identity.merged_into.map(|golden_id| golden_id.to_string()).unwrap_or_default(),
             create_time: Some(identity.create_time.into()),
