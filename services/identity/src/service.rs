@@ -57,7 +57,7 @@ impl Service {
             .filter(|record| after.entry(record.source.clone()).or_default().learn(record))
             .collect();
         if !fresh.is_empty() {
-            store::add_versions(tx.connection()?, &fresh).await?;
+            store::put_versions(tx.connection()?, &fresh).await?;
             let affected = self.rekey(&mut tx, &before, &after).await?;
             self.reconcile(&mut tx, affected, now).await?;
         }
