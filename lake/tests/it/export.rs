@@ -65,7 +65,9 @@ async fn changes_of_customers_that_come_late_or_twice_make_the_same_table() {
     for seed in 10..15 {
         let directory = TempDir::new().unwrap();
         let summaries = [false, true].map(async |shuffled| {
-            let sandbox = Sandbox::open(&directory.path().join(shuffled.to_string())).await;
+            let directory = directory.path().join(shuffled.to_string());
+            fs::create_dir(&directory).unwrap();
+            let sandbox = Sandbox::open(&directory).await;
             world::publish_customers(&sandbox, seed, shuffled).await;
             let summary = lake::summary(sandbox.root()).await.unwrap();
             // At no moment do periods overlap or leave a gap.

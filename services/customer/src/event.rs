@@ -4,6 +4,7 @@ use events::{Cursor, Event, Handler, Log, NewEvent};
 use futures::Stream;
 use omnimesh_proto::{customer::v1 as pb, identity::v1::IdentityChanged};
 use storage::Tx;
+use types::filter::Condition;
 
 use crate::{
     Error,
@@ -22,6 +23,20 @@ pub(crate) enum Change {
     Initial(Customer),
     /// What the log says.
     Logged(events::Change<pb::CustomerChanged>),
+}
+
+impl Change {
+    /// True for what a watcher with `filter`, which is over golden ids, is to be told. The initial state is filtered
+    /// where it is read.
+    pub(crate) fn passes(&self, filter: &[Condition]) -> bool {
+        match self {
+            Self::Logged(events::Change::Event {
+                payload: pb::CustomerChanged { customer: Some(customer), .. },
+                ..
+            }) => filter.iter().all(|condition| condition.holds(&customer.golden_id)),
+            Self::Logged(_) | Self::Initial(_) => true,
+        }
+    }
 }
 
 /// The event that tells of a customer's change.

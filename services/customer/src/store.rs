@@ -7,11 +7,7 @@ use storage::{
     Statement, insert_many,
     sqlx::{self, AnyConnection, Row, any::AnyRow, migrate::Migrator},
 };
-use types::{
-    GoldenId, Timestamp,
-    filter::{Condition, Value},
-    page::Page,
-};
+use types::{GoldenId, Timestamp, filter::Condition, page::Page};
 
 use crate::domain::{Customer, Evidence, Person};
 
@@ -155,14 +151,11 @@ pub(crate) async fn customers_page(
     page: &Page,
 ) -> Result<Vec<Customer>> {
     let mut statement = Statement::default();
-    statement.push("SELECT ").push(CUSTOMER).push(" FROM customers c WHERE c.merged_into = ''");
-    for condition in conditions {
-        statement.push(" AND c.").push(condition.field).push(" ").push(condition.operator.sql()).push(" ");
-        match &condition.value {
-            Value::Text(text) => statement.bind(text.as_str()),
-            Value::Time(time) => statement.bind(time.micros()),
-        };
-    }
+    statement
+        .push("SELECT ")
+        .push(CUSTOMER)
+        .push(" FROM customers c WHERE c.merged_into = ''")
+        .and(conditions);
     if let Some(after) = &page.after {
         statement.push(" AND (").push(order.columns()).push(") > (");
         statement.bind_all(after.iter().map(String::as_str)).push(")");
