@@ -75,6 +75,11 @@ pub(crate) fn integer(name: &str, values: impl Iterator<Item = i64>) -> Column {
     Column::new(name, Int64Array::from_iter_values(values))
 }
 
+/// Whole numbers, of which some are missing.
+pub(crate) fn optional_integer(name: &str, values: impl Iterator<Item = Option<i64>>) -> Column {
+    Column::new(name, Int64Array::from_iter(values)).nullable()
+}
+
 /// Times in UTC, as messages carry them; one that is missing or out of range is null.
 pub(crate) fn time(name: &str, values: impl Iterator<Item = Option<prost_types::Timestamp>>) -> Column {
     let micros = values.map(|time| Timestamp::try_from(time?).ok().map(Timestamp::micros));

@@ -164,7 +164,7 @@ def faults_of(layer: str, table: str, dataset: lance.LanceDataset) -> list[str]:
     if table == "users_scd":
         faults += period_faults(dataset)
     if table == "orders_unified":
-        faults += reference_faults(dataset)
+        faults += reference_faults(dataset) + derived_faults(dataset)
     return faults
 
 
@@ -271,6 +271,21 @@ def reference_faults(dataset: lance.LanceDataset) -> list[str]:
     if shared:
         faults.append(f"{shared} source references are in more than one order")
     return faults
+
+
+def derived_faults(dataset: lance.LanceDataset) -> list[str]:
+    """What an order's row repeats in other words says the same."""
+    columns = ["subtotal_minor", "discount_minor", "total_minor", "ordered_at", "business_date"]
+    rows = dataset.to_table(columns=columns)
+    total = pc.subtract(rows["subtotal_minor"], rows["discount_minor"])
+    agreements = {
+        "subtotal less discount is not the total": pc.equal(total, rows["total_minor"]),
+        "the business date is not the day of the order": pc.equal(
+            pc.cast(rows["ordered_at"], pa.date32()), rows["business_date"]
+        ),
+    }
+    broken = {fault: pc.sum(pc.invert(agrees)).as_py() for fault, agrees in agreements.items()}
+    return [f"{rows} times {fault}" for fault, rows in broken.items() if rows]
 
 
 def report(found: dict[str, dict[str, int]]) -> None:

@@ -9,7 +9,7 @@ use omnimesh_proto::{
 use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
 use crate::{
     Error, TableName,
-    columns::{Column, batch, date, integer, list, optional_text, record, text, time},
+    columns::{Column, batch, date, integer, list, optional_integer, optional_text, record, text, time},
 };
 
 const NAME: &str = "orders_unified";
@@ -81,7 +81,7 @@ fn rows(rows: &[Row]) -> Result<RecordBatch, Error> {
         integer("subtotal_minor", orders().map(|order| order.total_minor + order.discount_minor)),
         integer("discount_minor", orders().map(|order| order.discount_minor)),
         integer("total_minor", orders().map(|order| order.total_minor)),
-        integer("paid_minor", orders().map(paid_minor)),
+        optional_integer("paid_minor", orders().map(paid_minor)),
         source_refs(orders()),
         optional_text("match_rule", orders().map(match_rule)),
         lines(orders()),
@@ -161,9 +161,9 @@ fn origin_system(order: &Order) -> &str {
     origin.and_then(|origin| origin.source.as_ref()).map_or("", |source| source.system.as_str())
 }
 
-/// What the payments come to that any of the systems knows of.
-fn paid_minor(order: &Order) -> i64 {
-    order.payments.iter().map(|payment| payment.amount_minor).sum()
+/// What the payments come to, if any of the systems tells of payments.
+fn paid_minor(order: &Order) -> Option<i64> {
+    (!order.payments.is_empty()).then(|| order.payments.iter().map(|payment| payment.amount_minor).sum())
 }
 
 /// Why the order's copies belong to it: the rule of the first one that has any.

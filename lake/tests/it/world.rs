@@ -12,7 +12,7 @@ use omnimesh_proto::{
     customer::v1::{Customer, CustomerChanged, CustomerVersion, Provenance},
     ingest::v1::RecordsLanded,
     inventory::v1::{Stock, StockChanged},
-    order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource},
+    order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource, Payment},
     r#type::v1::{Address, SourceRef},
 };
 use rand::{Rng, SeedableRng, seq::SliceRandom};
@@ -219,6 +219,7 @@ fn orders(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
     }
     orders.retain(|order| order.merged_into.is_empty());
     let lines = || orders.iter().flat_map(|order| &order.lines);
+    let payments = || orders.iter().flat_map(|order| &order.payments);
     expected.insert(
         "orders_unified",
         BTreeMap::from([
@@ -228,6 +229,11 @@ fn orders(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
             ("lines.quantity", lines().map(|line| line.quantity).sum()),
             ("lines.amount_minor", lines().map(|line| line.amount_minor).sum()),
             ("source_refs", orders.iter().map(|order| order.sources.len() as i64).sum()),
+            (
+                "source_refs.version",
+                orders.iter().flat_map(|order| &order.sources).map(|source| source.version).sum(),
+            ),
+            ("paid_minor", payments().map(|payment| payment.amount_minor).sum()),
         ]),
     );
     events
@@ -247,14 +253,21 @@ fn order(random: &mut ChaCha8Rng, number: usize) -> Order {
         order_time: at(number as i64),
         currency_code: "USD".to_owned(),
         total_minor: lines.iter().map(|line| line.amount_minor).sum(),
+        discount_minor: number as i64 % 3,
+        payments: lines[..number % 2].iter().map(|line| payment(line.amount_minor)).collect(),
         lines,
         sources: vec![OrderSource {
             source: source("shop", number),
             role: "ORIGIN".to_owned(),
+            version: number as i64,
             ..OrderSource::default()
         }],
         ..Order::default()
     }
+}
+
+fn payment(amount_minor: i64) -> Payment {
+    Payment { psp_ref: String::new(), method: "card".to_owned(), amount_minor }
 }
 
 fn order_changed(order: &Order) -> NewEvent {
