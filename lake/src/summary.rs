@@ -14,14 +14,15 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, columns::is_volatile, dataset::Store};
 
-/// What one table holds.
+/// What one table holds; of a bitemporal one, what stands. How often a record was superseded on the way there depends on
+/// how records came in, and on which of them came at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TableSummary {
     /// The table's layer.
     pub layer: String,
     /// The table's name in it.
     pub table: String,
-    /// Its rows.
+    /// Its rows that stand.
     pub rows: u64,
     /// A digest of the rows that does not depend on their order, nor on generated ids and recorded times: equal for two
     /// runs over the same sources.
@@ -100,6 +101,8 @@ impl Total {
     }
 
     fn count(&mut self, path: &str, count: i64) {
-        *self.sums.entry(path.to_owned()).or_default() += count;
+        // Versions that are times add up to more than 64 bits hold: a sum that wraps around still tells tables apart.
+        let sum = self.sums.entry(path.to_owned()).or_default();
+        *sum = sum.wrapping_add(count);
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use lake::TableSummary;
 use tempfile::TempDir;
 
-use crate::{sandbox::Sandbox, world};
+use crate::{python, sandbox::Sandbox, world};
 
 /// Every file below a directory.
 pub(crate) fn files(directory: &Path) -> BTreeSet<String> {
@@ -58,6 +58,26 @@ async fn events_that_come_later_are_exported_by_the_same_process() {
     let silver: Vec<_> = summaries.into_iter().filter(|summary| summary.layer == "silver").collect();
     let expected = expected.into_iter().filter(|(table, _)| !table.starts_with("bronze_")).collect();
     assert_holds(&silver, &expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_customers_that_come_late_or_twice_make_the_same_table() {
+    for seed in 10..15 {
+        let directory = TempDir::new().unwrap();
+        let summaries = [false, true].map(async |shuffled| {
+            let directory = directory.path().join(shuffled.to_string());
+            fs::create_dir(&directory).unwrap();
+            let sandbox = Sandbox::open(&directory).await;
+            world::publish_customers(&sandbox, seed, shuffled).await;
+            let summary = lake::summary(sandbox.root()).await.unwrap();
+            // At no moment do periods overlap or leave a gap.
+            let verdict = python::judge(sandbox.root(), &summary);
+            assert!(verdict.status.success(), "{}", python::said(&verdict));
+            summary
+        });
+        let [in_order, shuffled] = summaries;
+        assert_eq!(shuffled.await, in_order.await, "seed {seed}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,16 +103,17 @@ impl Service {
         Ok(customer)
     }
 
-    /// Streams changes of customers.
+    /// Streams changes of the customers that `filter` lets through.
     pub(crate) async fn watch_customers(
         &self,
         begin: Begin,
+        filter: Vec<Condition>,
     ) -> Result<impl Stream<Item = Result<Change, Error>> + Send + use<>, Error> {
         // Before the first answer: a caller that has it misses nothing from then on.
         let after = begin.position(&self.log).await?;
         let service = self.clone();
         Ok(async_stream::try_stream! {
-            let everyone = Query { conditions: Vec::new(), order: Order::GoldenId };
+            let everyone = Query { conditions: filter.clone(), order: Order::GoldenId };
             let mut next = matches!(begin, Begin::WithInitial).then(String::new);
             while let Some(token) = next {
                 let page = Page::new(i32::MAX, &token, &[])?;
@@ -123,7 +124,10 @@ impl Service {
                 next = (!token.is_empty()).then_some(token);
             }
             for await change in event::watch(&service.log, after) {
-                yield Change::Logged(change?);
+                let change = Change::Logged(change?);
+                if change.passes(&filter) {
+                    yield change;
+                }
             }
         })
     }
@@ -161,8 +165,8 @@ impl Service {
             if before == Some(&*person) {
                 continue;
             }
-            if let Some(history) = person.renew(before, now) {
-                events.push(event::customer_changed(person.customer.clone(), history));
+            if let Some(renewal) = person.renew(before, now) {
+                events.push(event::customer_changed(person.customer.clone(), renewal));
             }
             changed.push(person.clone());
         }

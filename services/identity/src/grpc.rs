@@ -49,8 +49,8 @@ impl IdentityService for Grpc {
         &self,
         request: Request<pb::ListIdentitiesRequest>,
     ) -> Result<Response<pb::ListIdentitiesResponse>, Status> {
-        let page = wire::list(request.get_ref()).map_err(status)?;
-        let (identities, next_page_token) = self.0.list_identities(&page).await.map_err(status)?;
+        let list = wire::list(request.get_ref()).map_err(status)?;
+        let (identities, next_page_token) = self.0.list_identities(&list).await.map_err(status)?;
         let identities = identities.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListIdentitiesResponse { identities, next_page_token }))
     }
@@ -81,8 +81,8 @@ impl IdentityService for Grpc {
         &self,
         request: Request<pb::WatchIdentitiesRequest>,
     ) -> Result<Response<Self::WatchIdentitiesStream>, Status> {
-        let begin = wire::watch(request.get_ref()).map_err(status)?;
-        let changes = self.0.watch_identities(begin).await.map_err(status)?;
+        let (begin, filter) = wire::watch(request.get_ref()).map_err(status)?;
+        let changes = self.0.watch_identities(begin, filter).await.map_err(status)?;
         Ok(Response::new(Box::pin(changes.map(|change| change.map(Into::into).map_err(status)))))
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use events::{Begin, Log};
 use futures::Stream;
 use storage::Database;
-use types::{GoldenId, Imported, Request, SourceRef, Timestamp, page::Page};
+use types::{GoldenId, Imported, Request, SourceRef, Timestamp, filter::Condition, page::Page};
 
 use crate::{
     Config, Error,
@@ -26,6 +26,14 @@ pub(crate) enum Clue {
     Source(SourceRef),
     /// A key; none if the text is one that is nobody's own.
     Key(Option<Key>),
+}
+
+/// Which persons a list is asked for.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) newest_first: bool,
+    pub(crate) page: Page,
 }
 
 /// A page of persons and the token of the page after.
@@ -57,7 +65,7 @@ impl Service {
             .filter(|record| after.entry(record.source.clone()).or_default().learn(record))
             .collect();
         if !fresh.is_empty() {
-            store::add_versions(tx.connection()?, &fresh).await?;
+            store::put_versions(tx.connection()?, &fresh).await?;
             let affected = self.rekey(&mut tx, &before, &after).await?;
             self.reconcile(&mut tx, affected, now).await?;
         }
@@ -73,11 +81,11 @@ impl Service {
         found.remove(&golden_id).ok_or_else(|| Error::IdentityNotFound(golden_id.name()))
     }
 
-    pub(crate) async fn list_identities(&self, page: &Page) -> Result<Identities, Error> {
+    pub(crate) async fn list_identities(&self, list: &List) -> Result<Identities, Error> {
         let mut reader = self.database.reader().await?;
-        let identities = store::identities_page(&mut reader, page).await?;
-        Ok(page
-            .cut(identities, |last| vec![last.create_time.micros().to_string(), last.golden_id.to_string()]))
+        let identities = store::identities_page(&mut reader, list).await?;
+        let key = |last: &Identity| vec![last.create_time.micros().to_string(), last.golden_id.to_string()];
+        Ok(list.page.cut(identities, key))
     }
 
     pub(crate) async fn resolve_identity(&self, clue: Clue) -> Result<Identity, Error> {
@@ -136,10 +144,11 @@ impl Service {
         Ok(survivor)
     }
 
-    /// Streams changes of persons.
+    /// Streams changes of the persons that `filter` lets through.
     pub(crate) async fn watch_identities(
         &self,
         begin: Begin,
+        filter: Vec<Condition>,
     ) -> Result<impl Stream<Item = Result<Change, Error>> + Send + use<>, Error> {
         // Before the first answer: a caller that has it misses nothing from then on.
         let after = begin.position(&self.log).await?;
@@ -148,14 +157,18 @@ impl Service {
             let mut next = matches!(begin, Begin::WithInitial).then(String::new);
             while let Some(token) = next {
                 let page = Page::new(i32::MAX, &token, &[])?;
-                let (identities, token) = service.list_identities(&page).await?;
+                let list = List { conditions: filter.clone(), newest_first: false, page };
+                let (identities, token) = service.list_identities(&list).await?;
                 for identity in identities {
                     yield Change::Initial(identity);
                 }
                 next = (!token.is_empty()).then_some(token);
             }
             for await change in event::watch(&service.log, after) {
-                yield Change::Logged(change?);
+                let change = Change::Logged(change?);
+                if change.passes(&filter) {
+                    yield change;
+                }
             }
         })
     }

@@ -46,8 +46,8 @@ impl IngestService for Grpc {
         &self,
         request: Request<pb::ListSourcesRequest>,
     ) -> Result<Response<pb::ListSourcesResponse>, Status> {
-        let page = wire::list_sources(request.get_ref()).map_err(status)?;
-        let (sources, next_page_token) = self.0.list_sources(&page).await.map_err(status)?;
+        let listing = wire::SourceListing::try_from(request.get_ref()).map_err(status)?;
+        let (sources, next_page_token) = self.0.list_sources(&listing).await.map_err(status)?;
         let sources = sources.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListSourcesResponse { sources, next_page_token }))
     }

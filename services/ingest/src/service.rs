@@ -9,7 +9,7 @@ use futures::Stream;
 use storage::Tx;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
-use types::{Timestamp, page::Page};
+use types::Timestamp;
 use uuid::Uuid;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     run::Run,
     source::Source,
     store::{self, Store},
-    wire::Listing,
+    wire::{Listing, SourceListing},
 };
 
 /// Between two messages about a run.
@@ -121,12 +121,23 @@ impl Service {
         self.state(&known.source).await
     }
 
-    pub(crate) async fn list_sources(&self, page: &Page) -> Result<(Vec<SourceState>, String), Error> {
+    pub(crate) async fn list_sources(
+        &self,
+        listing: &SourceListing,
+    ) -> Result<(Vec<SourceState>, String), Error> {
+        let SourceListing { page, conditions, descending } = listing;
         let after = page.after.as_ref().and_then(|key| key.first());
-        let due = self.sources.iter().filter(|(system, _)| after.is_none_or(|after| *system > after));
+        let is_due = |source: &&Arc<Source>| {
+            after.is_none_or(|after| (source.system > *after) != *descending && source.system != *after)
+                && conditions.iter().all(|condition| condition.holds(source.connector.name()))
+        };
+        let mut due: Vec<_> = self.sources.values().map(|known| &known.source).filter(is_due).collect();
+        if *descending {
+            due.reverse();
+        }
         let mut sources = Vec::new();
-        for (_, known) in due.take(page.size + 1) {
-            sources.push(self.state(&known.source).await?);
+        for source in due.into_iter().take(page.size + 1) {
+            sources.push(self.state(source).await?);
         }
         Ok(page.cut(sources, |source| vec![source.system.clone()]))
     }

@@ -18,6 +18,8 @@ use crate::{
 const FIELDS: [Field; 2] =
     [Field { name: "system", kind: Kind::Text }, Field { name: "entity", kind: Kind::Text }];
 
+const CONNECTOR: Field = Field { name: "connector", kind: Kind::Text };
+
 /// The system of `sources/{system}`.
 pub(crate) fn system(name: &str) -> Result<&str, InvalidRequest> {
     let system = name.strip_prefix("sources/").filter(|system| !system.is_empty());
@@ -35,6 +37,14 @@ pub(crate) fn record(name: &str) -> Result<Uuid, InvalidRequest> {
 pub(crate) struct Listing {
     pub(crate) page: Page,
     pub(crate) conditions: Vec<Condition>,
+}
+
+/// Which sources to list.
+#[derive(Debug)]
+pub(crate) struct SourceListing {
+    pub(crate) page: Page,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) descending: bool,
 }
 
 impl TryFrom<pb::ListQuarantinedRecordsRequest> for Listing {
@@ -69,8 +79,20 @@ impl TryFrom<pb::ReplayQuarantinedRecordRequest> for Replay {
     }
 }
 
-pub(crate) fn list_sources(request: &pb::ListSourcesRequest) -> Result<Page, InvalidRequest> {
-    Page::new(request.page_size, &request.page_token, &[])
+impl TryFrom<&pb::ListSourcesRequest> for SourceListing {
+    type Error = InvalidRequest;
+
+    fn try_from(message: &pb::ListSourcesRequest) -> Result<Self, InvalidRequest> {
+        let conditions = filter::parse(&message.filter, &[CONNECTOR])?;
+        let descending = match message.order_by.as_str() {
+            "" | "system" => false,
+            "system desc" => true,
+            _ => return Err(InvalidRequest::new("order_by", "is neither `system` nor `system desc`")),
+        };
+        let query = [message.filter.as_str(), &message.order_by];
+        let page = Page::new(message.page_size, &message.page_token, &query)?;
+        Ok(Self { page, conditions, descending })
+    }
 }
 
 pub(crate) fn watch_sources(request: &pb::WatchSourcesRequest) -> Result<Begin, Error> {

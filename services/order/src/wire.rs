@@ -110,7 +110,9 @@ pub(crate) fn unlink_order(message: pb::UnlinkOrderRequest) -> Result<Unlink, In
     let mut violations = Violations::default();
     let order_uid = violations.check("name", OrderUid::from_name(&message.name));
     let source = violations.check("source", wire::source(message.source));
-    violations.finish(order_uid.zip(source).map(|(order_uid, source)| Unlink { order_uid, source, request }))
+    let etag = Some(message.etag).filter(|etag| !etag.is_empty());
+    let unlink = order_uid.zip(source).map(|(order_uid, source)| Unlink { order_uid, source, etag, request });
+    violations.finish(unlink)
 }
 
 pub(crate) fn watch_orders(request: &pb::WatchOrdersRequest) -> Result<(Begin, Vec<Condition>), Error> {
