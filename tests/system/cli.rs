@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener};
 
 use crate::{
     deployment::{DEMO, Deployment},
-    process::{Ended, omnimesh},
+    process::{Ended, Process, omnimesh},
 };
 
 /// Refused: nothing on standard output, one line on standard error that begins with the program's name.
@@ -90,11 +90,43 @@ async fn a_second_process_on_a_directory_is_refused() {
 async fn a_database_that_cannot_be_used_is_refused() {
     for (url, says) in [
         ("mysql://localhost/omnimesh", "is no database URL"),
-        ("postgres://nobody@127.0.0.1:1/none", "127.0.0.1:1"),
+        ("mysql://root:secret@localhost/omnimesh", "mysql://root:***@localhost"),
+        ("postgres://nobody:secret@127.0.0.1:1/none", "127.0.0.1:1"),
     ] {
         let deployment = Deployment::embedded();
-        assert_refused(&up(&deployment, &["--database-url", url]).await, says);
+        let ended = up(&deployment, &["--database-url", url]).await;
+        assert_refused(&ended, says);
+        assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn no_command_shows_a_password() {
+    const URL: &str = "postgres://nobody:secret@127.0.0.1:1/none";
+    let deployment = Deployment::embedded();
+    let file = deployment.path().join("omnimesh.toml");
+    let file = file.to_str().expect("a path in UTF-8");
+    let source = "[[ingest.sources]]\nsystem = \"shop\"\nentity = []\n[ingest.sources.sql]\nurl = ";
+    for (text, flags) in [
+        (String::new(), &["config", "--database-url", URL][..]),
+        (format!("storage.url = \"{URL}\""), &["config"]),
+        (format!("storage = \"{URL}\""), &["config"]),
+        (format!("{source}\"{URL}\""), &["config"]),
+        (format!("telemetry.otlp_endpoint = \"{}\"", URL.replace("postgres", "http")), &["config"]),
+        (format!("storage.url = \"{URL}\""), &["status", "--data-dir", "."]),
+    ] {
+        fs::write(file, &text).expect("a configuration");
+        let ended = omnimesh([flags, &["--config", file]].concat()).await;
+        let said = ended.stdout + &ended.stderr;
+        assert!(said.contains("nobody:***@127.0.0.1:1") || flags[0] != "config", "{text}: {said}");
+        assert!(!said.contains("secret"), "{text}: {said}");
+    }
+    let help = Process::with_database_url(URL, ["up", "--help"]).ended().await;
+    assert!(
+        help.stdout.contains("OMNIMESH_DATABASE_URL") && !help.stdout.contains("secret"),
+        "{}",
+        help.stdout
+    );
 }
 
 #[tokio::test]

@@ -32,7 +32,14 @@ enum Command {
     /// Check the invariants of what is loaded, a line each. Exit code 1 if one does not hold.
     #[command(after_help = "Example:\n  omnimesh verify --data-dir omnimesh-data")]
     Verify(ReadArgs),
-    /// Print the configuration that a command would run with.
+    /// Say who may call from outside, by which keys and until when.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  omnimesh consumer add till-7 --permission order.write --expires 90d\n  \
+        omnimesh consumer list\n  omnimesh consumer revoke till-7"
+    )]
+    Consumer(ConsumerCommand),
+    /// Print the configuration that a command would run with, passwords left out.
     #[command(after_help = "Example:\n  omnimesh config > omnimesh.toml")]
     Config(Common),
 }
@@ -47,7 +54,8 @@ pub(crate) struct Common {
     #[arg(long, env = "OMNIMESH_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Database: `sqlite:<directory>` or `postgres://user@host/database` [default: SQLite in the data directory].
-    #[arg(long, env = "OMNIMESH_DATABASE_URL", value_name = "URL")]
+    // It can hold a password, which `--help` would show.
+    #[arg(long, env = "OMNIMESH_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
 }
 
