@@ -16,6 +16,7 @@ mod reply;
 mod server;
 mod status;
 mod store;
+mod table;
 mod tls;
 mod upstream;
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use edge::{Address, Config, Cors, Grant, Keys, Limits, Running, Upstream};
@@ -14,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, HEALTH, PROBE};
+
+/// Longer than anything takes on a machine that is busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Edge {
     pub(crate) running: Running,
