@@ -17,7 +17,7 @@ use pingora::services::listening::Service;
 use rustls::server::ResolvesServerCert;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::admin::{Admin, RenderMetrics};
 use crate::config::{Config, ServerTls};
@@ -31,7 +31,8 @@ use crate::tls;
 const THREADS_END: Duration = Duration::from_secs(1);
 
 /// Starts an edge. When this returns, its listeners are bound and serve; a configuration that cannot work is an
-/// error, and then nothing was started. `metrics` renders what `/stats/prometheus` shows.
+/// error, and then nothing was started. `metrics` renders what `/stats/prometheus` shows. The keys are followed on the
+/// caller's runtime, which is their database's too.
 pub fn start(config: Config, keys: Arc<Keys>, metrics: RenderMetrics) -> Result<Running, StartError> {
     let (mut traffic, mut admin) = bind(config.listen, config.tls.as_ref(), config.admin)?;
     let tables = Arc::new(Tables::load(&config)?);
@@ -52,7 +53,8 @@ pub fn start(config: Config, keys: Arc<Keys>, metrics: RenderMetrics) -> Result<
     runtime.spawn(admin.run(admin_service));
     runtime.spawn(tables.follow());
     tracing::info!(listen = %traffic.address, admin = %admin.address, "the edge serves");
-    Ok(Running { traffic, admin, connections, draining, runtime: Some(runtime) })
+    let _keys = AbortOnDropHandle::new(tokio::spawn(keys.follow()));
+    Ok(Running { traffic, admin, connections, draining, runtime: Some(runtime), _keys })
 }
 
 /// Whether an edge could listen so. To be asked before anything else is started, so that an address that cannot be
@@ -167,6 +169,7 @@ pub struct Running {
     connections: TaskTracker,
     draining: Arc<AtomicBool>,
     runtime: Option<Runtime>,
+    _keys: AbortOnDropHandle<()>,
 }
 
 impl Running {

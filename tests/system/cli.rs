@@ -149,12 +149,23 @@ async fn flags_that_do_not_exist_or_fit_are_refused() {
 
 #[tokio::test]
 async fn every_command_shows_an_example() {
-    for command in ["up", "serve", "status", "verify", "config"] {
-        let ended = omnimesh([command, "--help"]).await;
+    for command in [
+        &["up"][..],
+        &["serve"],
+        &["status"],
+        &["verify"],
+        &["config"],
+        &["consumer"],
+        &["consumer", "add"],
+        &["consumer", "list"],
+        &["consumer", "revoke"],
+    ] {
+        let ended = omnimesh([command, &["--help"]].concat()).await;
         assert_eq!(ended.code, Some(0));
-        assert!(ended.stdout.contains(&format!("\n  omnimesh {command}")), "{}", ended.stdout);
-        let listed = omnimesh(["--help"]).await.stdout;
-        assert!(listed.contains(&format!("\n  {command} ")), "{listed}");
+        assert!(ended.stdout.contains(&format!("\n  omnimesh {}", command.join(" "))), "{}", ended.stdout);
+        let (own, above) = command.split_last().expect("a command");
+        let listed = omnimesh([above, &["--help"]].concat()).await.stdout;
+        assert!(listed.contains(&format!("\n  {own} ")), "{listed}");
     }
 }
 

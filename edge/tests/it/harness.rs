@@ -45,7 +45,9 @@ pub(crate) fn upstream(address: Address) -> Upstream {
 
 pub(crate) async fn open_keys(directory: &Path) -> Arc<Keys> {
     let config = storage::Config { url: format!("sqlite:{}", directory.join("db").display()) };
-    Arc::new(Keys::open(&config, directory).await.expect("keys"))
+    let keys = Keys::open(&config).await.expect("keys");
+    keys.ensure_admin(directory).await.expect("admin key");
+    Arc::new(keys)
 }
 
 impl Edge {
@@ -77,8 +79,8 @@ impl Edge {
 
     pub(crate) async fn issue(&self, consumer: &str, permissions: &[&str]) -> String {
         let permissions = permissions.iter().map(|&permission| permission.to_owned()).collect();
-        let grant = Grant { consumer: consumer.to_owned(), permissions, lifetime: None };
-        self.keys.issue(grant).await.expect("key")
+        let grant = Grant { consumer: consumer.to_owned(), permissions, expires_at: None };
+        self.keys.issue(grant).await.expect("key").1
     }
 
     /// A gRPC request with the admin key.

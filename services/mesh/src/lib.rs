@@ -26,6 +26,7 @@ pub use config::Config;
 pub use deadline::Deadline;
 pub use error::{ServeError, StartError};
 pub use identity::Identity;
+pub use method::permissions;
 pub use peer::PeerError;
 pub use peers::{Channel, Peers};
 pub use policy::{CONSUMER_HEADER, Caller, FORWARDING_WORKLOAD, PERMISSIONS_HEADER, Permissions, Policy};

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::Config, error::Failure, serve, status, up, verify};
+use crate::{config::Config, consumer, error::Failure, serve, status, up, verify};
 
 /// The omnichannel retail data mesh.
 #[derive(Debug, Parser)]
@@ -115,6 +115,49 @@ pub(crate) struct ReadArgs {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsumerCommand {
+    /// Make a key for a consumer, and print it: it is shown this once. A running edge takes it within seconds.
+    #[command(after_help = "Examples:\n  omnimesh consumer add reports\n  \
+        omnimesh consumer add till-7 --permission order.write --permission 'catalog.*' --expires 90d\n  \
+        omnimesh consumer add partner --permission order.read --expires 2030-01-01T00:00:00Z > partner.key")]
+    Add(AddArgs),
+    /// List every key: whose it is, what it may do and until when.
+    #[command(after_help = "Example:\n  omnimesh consumer list --json")]
+    List(ReadArgs),
+    /// End every key of a consumer, or one key. A running edge refuses it within seconds.
+    #[command(
+        after_help = "Examples:\n  omnimesh consumer revoke till-7\n  omnimesh consumer revoke omk_tZ3kM9qLw0aB\n\n\
+        A consumer gets a new key without a gap: add the new one, hand it over, revoke the old one by its id.\n\
+        `revoke admin` ends the keys in `admin.key` files; an edge writes itself another at its next start."
+    )]
+    Revoke(RevokeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Whom services will see as the caller. It may have several keys.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// What the key may do: `order.read`, `order.*` or `*`; can be given several times [default: every `….read`].
+    #[arg(long = "permission", value_delimiter = ',', value_name = "PERMISSION")]
+    pub(crate) permissions: Vec<String>,
+    /// When the key ends: a span from now, such as `90d` or `12h`, or a time (RFC 3339) [default: never].
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) expires: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The consumer, or the id of one of its keys (`omk_…`).
+    #[arg(value_name = "NAME|KEY-ID")]
+    pub(crate) name: String,
+}
+
 impl Cli {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         match self.command {
@@ -122,6 +165,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Verify(args) => verify::run(args).await,
+            Command::Consumer(command) => consumer::run(command).await,
             Command::Config(common) => Config::load(&common, None)?.print(),
         }
     }

@@ -134,6 +134,17 @@ impl Config {
         self.storage.clone().unwrap_or_else(default)
     }
 
+    /// That there is a data directory: a mistyped one is not made.
+    pub(crate) fn must_exist(&self) -> Result<(), Failure> {
+        if self.data_dir.is_dir() {
+            return Ok(());
+        }
+        let data_dir = self.data_dir.display();
+        Err(Failure::Usage(anyhow!(
+            "there is no data directory {data_dir}: `omnimesh up --data-dir {data_dir}` makes it"
+        )))
+    }
+
     /// Where the demo's silos are.
     pub(crate) fn silos(&self) -> PathBuf {
         self.data_dir.join("silos")

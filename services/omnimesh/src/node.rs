@@ -154,7 +154,8 @@ async fn start_edge(
     socket: &Path,
     telemetry: Arc<Telemetry>,
 ) -> Result<edge::Running, Failure> {
-    let keys = edge::Keys::open(&config.storage(), &config.data_dir).await.map_err(Failure::usage)?;
+    let keys = edge::Keys::open(&config.storage()).await.map_err(Failure::usage)?;
+    keys.ensure_admin(&config.data_dir).await.map_err(Failure::usage)?;
     let here = |role: &&Role| roles.iter().any(|hosted| hosted.name == role.name);
     let mut upstreams = vec![edge::Upstream {
         services: ROLES
