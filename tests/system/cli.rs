@@ -55,6 +55,8 @@ async fn addresses_that_cannot_be_served_are_refused() {
     ] {
         let ended = deployment.start("up", &flags).ended().await;
         assert_refused(&ended, says);
+        let left = fs::read_dir(deployment.path()).expect("a directory").count();
+        assert_eq!(left, 0, "nothing was started");
     }
 }
 

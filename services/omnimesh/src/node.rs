@@ -82,6 +82,14 @@ pub(crate) struct Node {
 impl Node {
     /// Starts `roles`. When this returns, they serve; an error means that nothing was started.
     pub(crate) async fn start(config: &Config, roles: &[&'static Role]) -> Result<Self, Failure> {
+        let has_edge = roles.iter().any(|role| role.name == "edge");
+        if has_edge {
+            if Whereabouts::read(&config.data_dir).is_some() {
+                return Err(Failure::Usage(occupied(&config.data_dir)));
+            }
+            let edge = &config.edge;
+            edge::check(edge.listen, edge.tls.as_ref(), edge.admin).map_err(Failure::usage)?;
+        }
         prepare(&config.data_dir).map_err(Failure::Usage)?;
         let lock = lock(&config.data_dir).map_err(Failure::Usage)?;
         Whereabouts::forget(&config.data_dir);
@@ -89,7 +97,6 @@ impl Node {
         let tls = config.data_dir.join("tls");
         let identity = Identity::open(config.mesh.certificate.as_ref(), &tls, Clock::system())
             .map_err(Failure::usage)?;
-        let has_edge = roles.iter().any(|role| role.name == "edge");
         let mut mesh = config.mesh.clone();
         let socket = mesh.listen.unix.get_or_insert_with(|| Whereabouts::socket(&config.data_dir)).clone();
         let mut server = ServerBuilder::new(mesh, roles::policy(), Some(identity));
@@ -227,9 +234,10 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock_exclusive() {
         Ok(true) => Ok(file),
-        _ => Err(anyhow!(
-            "another omnimesh process runs on {}: stop it, or choose another --data-dir",
-            data_dir.display()
-        )),
+        _ => Err(occupied(data_dir)),
     }
+}
+
+fn occupied(data_dir: &Path) -> anyhow::Error {
+    anyhow!("another omnimesh process runs on {}: stop it, or choose another --data-dir", data_dir.display())
 }
