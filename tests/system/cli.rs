@@ -88,6 +88,36 @@ async fn a_second_process_on_a_directory_is_refused() {
     assert_eq!(up(&deployment, &[]).await.code, Some(0), "the directory is free again");
 }
 
+/// Whoever only reads is in nobody's way, and nobody in his.
+#[tokio::test]
+async fn reading_takes_no_lock() {
+    let deployment = Deployment::embedded();
+    assert_eq!(up(&deployment, &[]).await.code, Some(0));
+    let lock = fs::File::open(deployment.path().join("run/lock")).expect("the lock's file");
+    lock.try_lock().expect("nothing runs");
+    let status = deployment.start("status", &[]).ended().await;
+    assert_eq!(status.code, Some(1), "{}", status.stderr);
+    assert!(status.stderr.contains("nothing runs on"), "{}", status.stderr);
+    deployment.verify().await;
+    assert_refused(&up(&deployment, &[]).await, "another omnimesh process runs on");
+    let left: Vec<_> = fs::read_dir(deployment.path().join("run")).expect("run").collect();
+    assert_eq!(left.len(), 1, "beside the lock nothing stays: {left:?}");
+}
+
+#[tokio::test]
+async fn a_health_check_tells_whether_the_services_answer() {
+    let deployment = Deployment::embedded();
+    let ready = async || deployment.start("status", &["--ready"]).ended().await;
+    let before = ready().await;
+    assert_eq!((before.code, &*before.stdout), (Some(1), ""), "{before:?}");
+    let mut process = deployment.up(&[]);
+    process.ready().await;
+    let running = ready().await;
+    assert_eq!((running.code, &*running.stdout, &*running.stderr), (Some(0), "", ""));
+    process.kill().await;
+    assert_eq!(ready().await.code, Some(1), "what a killed process leaves is not taken for one");
+}
+
 #[tokio::test]
 async fn a_database_that_cannot_be_used_is_refused() {
     for (url, says) in [

@@ -27,8 +27,10 @@ enum Command {
     Serve(ServeArgs),
     /// Show what runs where, how far the sources are, what waits in quarantine and what the lake holds. Exit code 1 if
     /// nothing runs or something is in quarantine.
-    #[command(after_help = "Example:\n  omnimesh status --data-dir omnimesh-data --json")]
-    Status(ReadArgs),
+    #[command(
+        after_help = "Examples:\n  omnimesh status --data-dir omnimesh-data --json\n  omnimesh status --ready"
+    )]
+    Status(StatusArgs),
     /// Check the invariants of what is loaded, a line each. Exit code 1 if one does not hold.
     #[command(after_help = "Example:\n  omnimesh verify --data-dir omnimesh-data")]
     Verify(ReadArgs),
@@ -104,6 +106,15 @@ pub(crate) struct ServeArgs {
     /// Roles to run, separated by commas: identity, customer, catalog, inventory, order, ingest, lake, edge.
     #[arg(long = "role", value_delimiter = ',', required = true, value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// Print nothing; exit code 0 if the services answer, 1 if they do not. For a container's health check.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) ready: bool,
 }
 
 #[derive(Debug, Args)]
