@@ -16,11 +16,12 @@ mod reply;
 mod server;
 mod status;
 mod store;
+mod table;
 mod tls;
 mod upstream;
 
 pub use admin::RenderMetrics;
 pub use config::{Address, ClientTls, Config, Cors, Limits, ServerTls, Upstream};
 pub use error::{KeysError, StartError};
-pub use keys::{Grant, Keys};
-pub use server::{Running, start};
+pub use keys::{ApiKey, Grant, Keys};
+pub use server::{Running, check, start};

@@ -138,6 +138,13 @@ impl Store {
         Ok(Some(batches.map_err(move |error| self::failed(&name, "read", error))))
     }
 
+    /// A table's newest version and how many rows it has, as its manifest says: no row is read.
+    pub(crate) async fn extent(&self, name: &TableName) -> Result<Option<(u64, u64)>, Error> {
+        let Some(dataset) = self.load(name).await? else { return Ok(None) };
+        let rows = dataset.count_rows(None).await.map_err(|error| failed(name, "read", error))?;
+        Ok(Some((dataset.version().version, rows as u64)))
+    }
+
     async fn load(&self, name: &TableName) -> Result<Option<Dataset>, Error> {
         let path = name.path(&self.root);
         let builder =

@@ -14,6 +14,35 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, columns::is_volatile, dataset::Store};
 
+/// How large one table is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableExtent {
+    /// The table's layer.
+    pub layer: String,
+    /// The table's name in it.
+    pub table: String,
+    /// Its newest version.
+    pub version: u64,
+    /// The rows of that version.
+    pub rows: u64,
+}
+
+/// Asks every table of the lake in `root` for its size, which its manifest tells.
+pub async fn extents(root: &Path) -> Result<Vec<TableExtent>, Error> {
+    let store = Store::existing(root);
+    let mut extents = Vec::new();
+    for name in store.names()? {
+        let Some((version, rows)) = store.extent(&name).await? else { continue };
+        extents.push(TableExtent {
+            layer: name.layer().as_str().to_owned(),
+            table: name.as_str().to_owned(),
+            version,
+            rows,
+        });
+    }
+    Ok(extents)
+}
+
 /// What one table holds; of a bitemporal one, what stands. How often a record was superseded on the way there depends on
 /// how records came in, and on which of them came at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -1,6 +1,7 @@
 //! A data directory, and what runs on it.
 
 use std::{
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -34,6 +35,11 @@ impl Deployment {
         Self { database_url, ..Self::embedded() }
     }
 
+    /// Another one on the same database.
+    pub(crate) fn beside(&self) -> Self {
+        Self { database_url: Some(self.database_url()), ..Self::embedded() }
+    }
+
     /// The data directory.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
@@ -46,11 +52,11 @@ impl Deployment {
 
     /// A process of a command on this deployment.
     pub(crate) fn start(&self, command: &str, flags: &[&str]) -> Process {
-        let mut arguments = vec![command.into(), "--data-dir".into(), self.path().as_os_str().to_owned()];
+        let mut arguments: Vec<OsString> = [command].iter().chain(flags).map(Into::into).collect();
+        arguments.extend(["--data-dir".into(), self.path().into()]);
         if let Some(url) = &self.database_url {
             arguments.extend(["--database-url".into(), url.into()]);
         }
-        arguments.extend(flags.iter().map(Into::into));
         Process::start(arguments)
     }
 

@@ -4,6 +4,7 @@ mod certificates;
 mod chart;
 mod cli;
 mod client;
+mod consumer;
 mod crash;
 mod demo;
 mod deployment;

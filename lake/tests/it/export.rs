@@ -35,6 +35,11 @@ async fn every_event_is_in_its_table_once_and_again_changes_nothing() {
     sandbox.export().await;
     let summaries = lake::summary(sandbox.root()).await.unwrap();
     assert_holds(&summaries, &expected);
+    let extents = lake::extents(sandbox.root()).await.unwrap();
+    let rows: Vec<_> = extents.iter().map(|extent| (&extent.layer, &extent.table, extent.rows)).collect();
+    let read: Vec<_> =
+        summaries.iter().map(|summary| (&summary.layer, &summary.table, summary.rows)).collect();
+    assert_eq!(rows, read, "the manifests tell how many rows there are");
 
     let before = files(sandbox.root());
     sandbox.export().await;

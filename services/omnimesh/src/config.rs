@@ -143,6 +143,17 @@ impl Config {
         self.storage.clone().unwrap_or_else(default)
     }
 
+    /// That there is a data directory: a mistyped one is not made.
+    pub(crate) fn must_exist(&self) -> Result<(), Failure> {
+        if self.data_dir.is_dir() {
+            return Ok(());
+        }
+        let data_dir = self.data_dir.display();
+        Err(Failure::Usage(anyhow!(
+            "there is no data directory {data_dir}: `omnimesh up --data-dir {data_dir}` makes it"
+        )))
+    }
+
     /// Where the demo's silos are.
     pub(crate) fn silos(&self) -> PathBuf {
         self.data_dir.join("silos")
@@ -153,10 +164,23 @@ impl Config {
         lake::Config { root: self.data_dir.join(&self.lake.root), ..self.lake.clone() }
     }
 
-    /// Prints it as TOML.
+    /// Prints it as TOML, without the passwords in URLs.
     pub(crate) fn print(&self) -> Result<(), Failure> {
-        print!("{}", toml::to_string_pretty(self).context("the configuration cannot be shown as TOML")?);
+        let unshowable = "the configuration cannot be shown as TOML";
+        let mut tree = toml::Value::try_from(self).context(unshowable)?;
+        redact(&mut tree);
+        print!("{}", toml::to_string_pretty(&tree).context(unshowable)?);
         Ok(())
+    }
+}
+
+/// Whatever has the form of a URL may hold a password: a source's, or a collector's of telemetry.
+fn redact(tree: &mut toml::Value) {
+    match tree {
+        toml::Value::String(text) if text.contains("://") => *text = storage::redacted(text),
+        toml::Value::Array(items) => items.iter_mut().for_each(redact),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| redact(value)),
+        _ => {}
     }
 }
 
@@ -170,5 +194,11 @@ fn explain(error: &figment::Error) -> Failure {
     // A mistake in the syntax comes with a drawing of its place, over several lines.
     let text = error.kind.to_string();
     let lines: Vec<_> = text.lines().filter(|line| !line.contains(" |")).collect();
-    Failure::Usage(anyhow!("{place}{key}{}", lines.join(", ")))
+    let text = lines.join(", ");
+    // What was found instead of what was expected may be a URL.
+    let words = text.split(' ').map(|word| match word.contains("://") {
+        true => storage::redacted(word),
+        false => word.to_owned(),
+    });
+    Failure::Usage(anyhow!("{place}{key}{}", words.collect::<Vec<_>>().join(" ")))
 }

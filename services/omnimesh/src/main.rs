@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod config;
+mod consumer;
 mod demo;
 mod error;
 mod load;

@@ -74,33 +74,7 @@ pub(crate) fn report(node: &Node, config: &Config) {
         row("operators", format!("http://{admin}/ready, /stats/prometheus"));
     }
     row("roles", node.whereabouts.roles.join(", "));
-    row("databases", without_secrets(&config.storage().url));
+    row("databases", storage::redacted(&config.storage().url));
     row("lake", config.lake().root.display().to_string());
     println!("{}", table(&["what", "where"], &[], rows));
-}
-
-/// A database's URL as it may be shown: without user and password, and without parameters, which can hold them too.
-fn without_secrets(url: &str) -> String {
-    let url = url.split('?').next().unwrap_or(url);
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shown_url_holds_no_secret() {
-        for (url, shown) in [
-            ("sqlite:data/db", "sqlite:data/db"),
-            ("postgres://host/retail", "postgres://host/retail"),
-            ("postgres://user:p@ss@host:5432/retail?sslmode=require", "postgres://host:5432/retail"),
-            ("postgres://host/retail?password=secret", "postgres://host/retail"),
-        ] {
-            assert_eq!(without_secrets(url), shown);
-        }
-    }
 }
