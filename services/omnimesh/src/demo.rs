@@ -20,8 +20,7 @@ use crate::{
 const SEED: u64 = 20_170_101;
 /// Sources that are read at one time: as many as there are cores to read with.
 const CONCURRENT: usize = 2;
-/// Stock before orders: what was sold of a product is booked where its stock is tracked by then. Apart from that the
-/// end is the same in any order.
+/// The end is the same in any order. Stock before orders spares inventory reading again what it has written.
 const PHASES: [&[&str]; 2] = [&["stock", "loyalty", "events"], &["shop", "pos", "marketplace"]];
 
 /// Builds the silos, runs every source to its end and waits until everything derived from them is there.

@@ -92,6 +92,7 @@ fn lines(messages: Vec<pb::OrderLine>, violations: &mut Violations) -> Vec<Line>
     for (index, line) in messages.into_iter().enumerate() {
         let at = |field| Element { list: "lines", index, field };
         let sku = violations.check(at(".sku"), line.sku.parse::<Sku>());
+        violations.check(at(".quantity"), wire::quantity(line.quantity));
         if line.discount_minor < 0 {
             violations.add(at(".discount_minor"), "is negative");
         }
