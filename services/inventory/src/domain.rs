@@ -199,8 +199,10 @@ mod tests {
         }
     }
 
+    type History = Vec<(Kind, i64, i64)>;
+
     /// A history as it happened, and as it became known.
-    fn history() -> impl Strategy<Value = (Vec<(Kind, i64, i64)>, Vec<(Kind, i64, i64)>)> {
+    fn history() -> impl Strategy<Value = (History, History)> {
         let movement = prop_oneof![
             (Just(Kind::Count), 0..50_i64),
             (Just(Kind::Delivery), 1..50_i64),
@@ -210,7 +212,7 @@ mod tests {
         let happened = prop::collection::vec(movement, 1..20).prop_map(|movements| {
             // Times differ, so that no two movements tie.
             let timed = movements.into_iter().zip(0..);
-            timed.map(|((kind, quantity), at)| (kind, quantity, at)).collect::<Vec<_>>()
+            timed.map(|((kind, quantity), at)| (kind, quantity, at)).collect::<History>()
         });
         happened.prop_flat_map(|happened| (Just(happened.clone()), Just(happened).prop_shuffle()))
     }

@@ -70,17 +70,17 @@ async fn watch_stock_tells_of_tracked_stocks_that_the_filter_lets_through() {
         sandbox.import(&[movement(Count, 10, 1, "begin")]).await;
         let mut client = sandbox.client.clone();
         for (filter, expect) in [
-            ("", &["locations/1/stocks/3", "locations/9/stocks/2", STOCK][..]),
-            ("location_id = 1", &["locations/1/stocks/3", STOCK]),
-            ("sku != 3", &["locations/9/stocks/2", STOCK]),
-            ("location_id = 1 AND sku = 2", &[STOCK]),
+            ("", vec!["locations/1/stocks/3", "locations/9/stocks/2", STOCK]),
+            ("location_id = 1", vec!["locations/1/stocks/3", STOCK]),
+            ("sku != 3", vec!["locations/9/stocks/2", STOCK]),
+            ("location_id = 1 AND sku = 2", vec![STOCK]),
         ] {
             let (filter, resume_token) = (filter.to_owned(), START.to_owned());
             let request =
                 pb::WatchStockRequest { filter: filter.clone(), resume_token, ..Default::default() };
             let mut stream = client.watch_stock(request).await.expect("watching").into_inner();
             let mut told = Vec::new();
-            for _ in expect {
+            for _ in &expect {
                 let change = next(&mut stream, ChangeType::Changed).await;
                 told.extend(change.stock.map(|stock| stock.name));
             }
