@@ -1,5 +1,6 @@
 //! The whole system as its users meet it: the binary in processes of its own, a small demo, calls through the edge.
 
+mod arrival;
 mod certificates;
 mod chart;
 mod cli;

@@ -26,6 +26,7 @@ async fn import_orders_names_what_is_wrong() {
     let sandbox = Sandbox::on_sqlite().await;
     let mut wrong = order("shop:1", 0);
     wrong.lines[1].sku = String::new();
+    wrong.lines[0].quantity = i64::MIN;
     wrong.lines[0].discount_minor = -1;
     wrong.currency_code = "dollars".to_owned();
     wrong.channel = 0;
@@ -35,6 +36,7 @@ async fn import_orders_names_what_is_wrong() {
     let expect = [
         "orders[1].channel",
         "orders[1].currency_code",
+        "orders[1].lines[0].quantity",
         "orders[1].lines[0].discount_minor",
         "orders[1].lines[1].sku",
         "orders[2].source",
