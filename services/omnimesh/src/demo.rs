@@ -12,16 +12,8 @@ use crate::{
 
 /// Chosen once; another seed gives other names and other clerks' errors over the same purchases.
 const SEED: u64 = 20_170_101;
-<<<<<<< HEAD
-/// Stock before orders: what was sold of a product is booked where its stock is tracked by then. Apart from that the
-/// end is the same in any order.
-pub(crate) const PHASES: [&[&str]; 2] = [&["stock", "loyalty", "events"], &["shop", "pos", "marketplace"]];
-=======
-/// Sources that are read at one time: as many as there are cores to read with.
-const CONCURRENT: usize = 2;
 /// The end is the same in any order. Stock before orders spares inventory reading again what it has written.
-const PHASES: [&[&str]; 2] = [&["stock", "loyalty", "events"], &["shop", "pos", "marketplace"]];
->>>>>>> inv
+pub(crate) const PHASES: [&[&str]; 2] = [&["stock", "loyalty", "events"], &["shop", "pos", "marketplace"]];
 
 /// Builds the silos.
 pub(crate) async fn build(config: &Config, size: DemoSize, progress: &Progress) -> Result<(), Failure> {

@@ -100,13 +100,9 @@ fn lines(messages: Vec<pb::OrderLine>, violations: &mut Violations) -> Vec<Line>
     for (index, line) in messages.into_iter().enumerate() {
         let at = |field| Element { list: "lines", index, field };
         let sku = violations.check(at(".sku"), line.sku.parse::<Sku>());
-<<<<<<< HEAD
         violations.check(at(".quantity"), possible(line.quantity));
         violations.check(at(".amount_minor"), possible(line.amount_minor));
         violations.check(at(".discount_minor"), possible(line.discount_minor));
-=======
-        violations.check(at(".quantity"), wire::quantity(line.quantity));
->>>>>>> inv
         if line.discount_minor < 0 {
             violations.add(at(".discount_minor"), "is negative");
         }
