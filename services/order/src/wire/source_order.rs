@@ -91,11 +91,8 @@ fn lines(messages: Vec<pb::OrderLine>, violations: &mut Violations) -> Vec<Line>
         return Vec::new();
     }
     let sum = |amount: fn(&pb::OrderLine) -> i64| messages.iter().map(amount).map(i128::from).sum::<i128>();
-    for (amounts, sum) in [
-        ("lines.amount_minor", sum(|line| line.amount_minor)),
-        ("lines.discount_minor", sum(|line| line.discount_minor)),
-    ] {
-        violations.check(amounts, wire::bounded(sum));
+    for sum in [sum(|line| line.amount_minor), sum(|line| line.discount_minor)] {
+        violations.check("lines", wire::bounded(sum).map_err(|error| format!("the sum {error}")));
     }
     let mut lines = Vec::with_capacity(messages.len());
     for (index, line) in messages.into_iter().enumerate() {
