@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::body::Body;
 use crate::observation::{Observation, text};
-use crate::{config, yaml};
+use crate::{config, tokens, yaml};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -232,7 +232,9 @@ pub(crate) struct ClientTls {
 impl Case {
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-        serde_json::from_value(yaml::read(&text)?).map_err(|error| error.to_string())
+        let mut case = yaml::read(&text)?;
+        tokens::fill(&mut case);
+        serde_json::from_value(case).map_err(|error| error.to_string())
     }
 
     /// What Envoy's observation should hold and does not.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::yaml;
+use crate::{tokens, yaml};
 
 const LISTENER: &str = "/static_resources/listeners/0";
 const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
@@ -50,6 +50,7 @@ pub(crate) fn compose(base: &str, overrides: &Value) -> Result<Value, String> {
     let mut bootstrap = load(base)?;
     apply(&mut bootstrap, overrides)?;
     expand(&mut bootstrap);
+    tokens::fill(&mut bootstrap);
     Ok(bootstrap)
 }
 

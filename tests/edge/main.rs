@@ -15,6 +15,7 @@ mod http1;
 mod observation;
 mod play;
 mod replay;
+mod tokens;
 mod yaml;
 
 use std::future::Future;
