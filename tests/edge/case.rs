@@ -90,7 +90,7 @@ pub(crate) struct Answer {
     pub(crate) trailers_only: BTreeMap<String, Value>,
     /// A response of Envoy's rate limit or authorization service.
     pub(crate) service: Option<Value>,
-    /// Sends what it received back, piece by piece.
+    /// Sends what it received back, with `early` piece by piece.
     pub(crate) echo: bool,
     /// Answers before it read the request.
     pub(crate) early: bool,
@@ -239,12 +239,13 @@ impl Case {
 
     /// What Envoy's observation should hold and does not.
     pub(crate) fn unexpected(&self, observed: &Observation) -> Vec<String> {
-        let unmet = self.expect.iter().filter(|(path, value)| observed.get(path) != text(value).as_deref());
-        unmet
-            .map(|(path, value)| {
-                format!("{path}\n    expected: {value}\n    Envoy: {:?}", observed.get(path))
-            })
-            .collect()
+        let facts = self.expect.iter().map(|(path, value)| (path.clone(), text(value)));
+        let stats = self.stats.iter().map(|(name, value)| (format!("stats.{name}"), Some(value.to_string())));
+        let unmet = facts.chain(stats).filter(|(path, value)| observed.get(path) != value.as_deref());
+        let line = |(path, value): (String, _)| {
+            format!("{path}\n    expected: {value:?}\n    Envoy:    {:?}", observed.get(&path))
+        };
+        unmet.map(line).collect()
     }
 
     /// The bootstrap, its placeholders still in it.

@@ -156,10 +156,11 @@ fn expand(value: &mut Value) {
             if let Some(Value::Object(filters)) = fields.get_mut("typed_per_filter_config") {
                 *filters = std::mem::take(filters).into_iter().map(expand_route_filter).collect();
             }
-            if let Some(endpoints) =
-                fields.remove("endpoints").filter(|_| fields.contains_key("connect_timeout"))
-            {
-                fields.insert("load_assignment".to_owned(), load_assignment(&fields["name"], &endpoints));
+            // Of a cluster, not of its load assignment.
+            if fields.contains_key("connect_timeout") {
+                if let Some(endpoints) = fields.remove("endpoints") {
+                    fields.insert("load_assignment".to_owned(), load_assignment(&fields["name"], &endpoints));
+                }
             }
             fields.values_mut().for_each(expand);
         }

@@ -93,6 +93,7 @@ impl Masks {
         let mut text = value.to_owned();
         for (port, name) in &self.ports {
             text = text.replace(&format!("127.0.0.1:{port}"), name);
+            text = text.replace(&format!("\"port_value\":{port}"), &format!("\"port_value\":\"{name}\""));
         }
         for (pattern, name) in &self.patterns {
             text = pattern.replace_all(&text, *name).into_owned();

@@ -66,7 +66,7 @@ impl Call {
         let (number, answer, gate) = self.state.begin(&path, is_grpc, observed);
         let plan = Plan::new(&answer);
 
-        if answer.echo {
+        if answer.echo && answer.early {
             let rest = echo(&plan, &mut body, &mut respond, is_grpc).await;
             self.state.complete(number, rest);
             return;

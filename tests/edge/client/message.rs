@@ -114,6 +114,9 @@ pub(crate) fn response(
         }
     } else if kind.starts_with("application/grpc") {
         reply.put("frames", show_frames(body).join(" | "));
+    } else if let Some(json) = serde_json::from_slice::<Value>(body).ok().filter(Value::is_object) {
+        // How JSON is laid out says nothing.
+        reply.put("body", json.to_string());
     } else if !body.is_empty() {
         reply.put("body", show(body));
     }
