@@ -25,6 +25,10 @@ impl Body {
         self.0.iter().map(piece).collect()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Each piece as a gRPC message.
     pub(crate) fn frames(&self) -> Vec<Bytes> {
         self.0.iter().map(|message| frame(&piece(message))).collect()
@@ -41,7 +45,7 @@ fn piece(value: &Value) -> Bytes {
         };
     };
     match kind.as_str() {
-        "hex" => unhex(inner.as_str().unwrap_or_default()),
+        "hex" => unhex(inner.as_str().expect("hex digits in quotes")),
         "base64" => BASE64_STANDARD.encode(piece(inner)).into(),
         "frame" => frame(&piece(inner)),
         "all" => Body::from(inner.clone()).pieces().concat().into(),

@@ -102,6 +102,13 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
 }
 
+impl Answer {
+    /// Has nothing to send before it resets or closes.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.status.is_none() && self.headers.is_empty() && self.body.is_empty() && self.messages.is_none()
+    }
+}
+
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Hold {
@@ -185,7 +192,7 @@ pub(crate) struct Request {
     /// Counts equal replies instead of listing them.
     #[serde(default)]
     pub(crate) tally: bool,
-    /// Goes on with the next step as soon as a backend saw the request.
+    /// Goes on with the next step at once.
     #[serde(default)]
     pub(crate) background: bool,
     /// What of the reply is compared; without it everything.

@@ -6,19 +6,27 @@ use regex::Regex;
 
 use crate::case::Difference;
 
-/// Lines of an observation: `path` and value.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Observation(BTreeMap<String, String>);
+pub(crate) struct Observation {
+    /// By path.
+    lines: BTreeMap<String, String>,
+    /// What explains it and is not compared.
+    remarks: Vec<String>,
+}
 
 impl Observation {
     pub(crate) fn put(&mut self, path: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(path.into(), value.into());
+        self.lines.insert(path.into(), value.into());
+    }
+
+    pub(crate) fn remark(&mut self, remark: String) {
+        self.remarks.push(remark);
     }
 
     /// Headers that repeat are one line, in their order.
     pub(crate) fn put_headers(&mut self, path: &str, headers: &[(String, String)]) {
         for (name, value) in headers {
-            let line = self.0.entry(format!("{path}.{name}")).or_default();
+            let line = self.lines.entry(format!("{path}.{name}")).or_default();
             if !line.is_empty() {
                 line.push_str(" | ");
             }
@@ -27,23 +35,23 @@ impl Observation {
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<&str> {
-        self.0.get(path).map(String::as_str)
+        self.lines.get(path).map(String::as_str)
     }
 
     pub(crate) fn merge(&mut self, prefix: &str, other: Self) {
-        self.0.extend(other.0.into_iter().map(|(path, value)| (format!("{prefix}{path}"), value)));
+        self.lines.extend(other.lines.into_iter().map(|(path, value)| (format!("{prefix}{path}"), value)));
     }
 
     pub(crate) fn keep(&mut self, keep: impl Fn(&str) -> bool) {
-        self.0.retain(|path, _| keep(path));
+        self.lines.retain(|path, _| keep(path));
     }
 
     pub(crate) fn one_line(&self) -> String {
-        self.0.iter().map(|(path, value)| format!("{path}: {value}")).collect::<Vec<_>>().join("; ")
+        self.lines.iter().map(|(path, value)| format!("{path}: {value}")).collect::<Vec<_>>().join("; ")
     }
 
     pub(crate) fn mask(&mut self, masks: &Masks) {
-        for (path, value) in &mut self.0 {
+        for (path, value) in &mut self.lines {
             *value = masks.apply(path, value);
         }
     }
@@ -51,7 +59,8 @@ impl Observation {
 
 impl std::fmt::Display for Observation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|(path, value)| writeln!(f, "{path}: {}", value.escape_debug()))
+        self.lines.iter().try_for_each(|(path, value)| writeln!(f, "{path}: {}", value.escape_debug()))?;
+        self.remarks.iter().try_for_each(|remark| writeln!(f, "({remark})"))
     }
 }
 
@@ -79,6 +88,10 @@ impl Masks {
         let volatile =
             VOLATILE.iter().map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), *name));
         Self { ports, patterns: own.chain(volatile).collect() }
+    }
+
+    pub(crate) fn name(&mut self, text: &str, name: &'static str) {
+        self.patterns.push((Regex::new(&format!(r"\b{}\b", regex::escape(text))).expect("a pattern"), name));
     }
 
     fn apply(&self, path: &str, value: &str) -> String {
@@ -119,9 +132,9 @@ fn round_up(value: &str) -> String {
 pub(crate) fn compare(envoy: &Observation, ours: &Observation, meant: &[Difference]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut met = vec![false; meant.len()];
-    let paths: BTreeSet<&String> = envoy.0.keys().chain(ours.0.keys()).collect();
+    let paths: BTreeSet<&String> = envoy.lines.keys().chain(ours.lines.keys()).collect();
     for path in paths {
-        let (left, right) = (envoy.0.get(path), ours.0.get(path));
+        let (left, right) = (envoy.lines.get(path), ours.lines.get(path));
         if left == right {
             continue;
         }
@@ -130,6 +143,10 @@ pub(crate) fn compare(envoy: &Observation, ours: &Observation, meant: &[Differen
             Some(index) => met[index] = true,
             None => wrong.push(format!("{path}\n    Envoy: {}\n    ours:  {}", shown(left), shown(right))),
         }
+    }
+    if !wrong.is_empty() {
+        wrong.extend(ours.remarks.iter().map(|remark| format!("ours says: {remark}")));
+        wrong.extend(envoy.remarks.iter().map(|remark| format!("Envoy says: {remark}")));
     }
     for (difference, _) in meant.iter().zip(&met).filter(|(_, met)| !**met) {
         wrong.push(format!("{}: listed under `differs`, but not so: take it off the list", difference.at));

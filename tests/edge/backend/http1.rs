@@ -89,7 +89,7 @@ async fn send<W: AsyncWrite + Unpin>(
     if answer.hold == Some(Hold::Start) {
         gate.acquire().await.ok();
     }
-    if (answer.reset.is_some() || answer.close) && answer.status.is_none() && plan.pieces.is_empty() {
+    if (answer.reset.is_some() || answer.close) && answer.is_bare() {
         return false;
     }
     let has = |name: &str| plan.headers.iter().any(|(key, _)| key == name);

@@ -64,7 +64,7 @@ impl Call {
         let path = parts.uri.path().to_owned();
         let is_grpc = is_grpc(&parts.headers);
         let (number, answer, gate) = self.state.begin(&path, is_grpc, observed);
-        let plan = Plan::new(&answer);
+        let mut plan = Plan::new(&answer);
 
         if answer.echo && answer.early {
             let rest = echo(&plan, &mut body, &mut respond, is_grpc).await;
@@ -74,17 +74,17 @@ impl Call {
         if answer.early {
             let state = Arc::clone(&self.state);
             tokio::spawn(async move {
-                let rest = read(&mut body, &path, is_grpc).await;
+                let (rest, _) = read(&mut body, &path, is_grpc).await;
                 state.complete(number, rest);
             });
             self.answer(&answer, plan, &gate, respond).await.ok();
             return;
         }
-        let mut rest = read(&mut body, &path, is_grpc).await;
+        let (mut rest, all) = read(&mut body, &path, is_grpc).await;
+        if answer.echo {
+            plan.pieces.push(all);
+        }
         if rest.get("end").is_none() {
-            if answer.hold.is_some() {
-                self.state.complete(number, rest.clone());
-            }
             if let Err(reset) = self.answer(&answer, plan, &gate, respond).await {
                 rest.put("end", reset);
             }
@@ -106,11 +106,13 @@ impl Call {
                 reason = poll_fn(|context| respond.poll_reset(context)) => return Err(reset(reason)),
             }
         }
+        if answer.close && answer.is_bare() {
+            self.close.notify_one();
+            return Ok(());
+        }
         let reason = answer.reset.as_deref().map(code);
         let is_bare = plan.pieces.is_empty() && plan.trailers.is_empty() && answer.hold != Some(Hold::End);
-        if let Some(reason) =
-            reason.filter(|_| is_bare && answer.headers.is_empty() && answer.status.is_none())
-        {
+        if let Some(reason) = reason.filter(|_| answer.is_bare()) {
             respond.send_reset(reason);
             return Ok(());
         }
@@ -193,7 +195,7 @@ async fn echo(
     rest
 }
 
-async fn read(body: &mut RecvStream, path: &str, is_grpc: bool) -> Observation {
+async fn read(body: &mut RecvStream, path: &str, is_grpc: bool) -> (Observation, Bytes) {
     let mut all = BytesMut::new();
     let mut rest = Observation::default();
     while let Some(piece) = body.data().await {
@@ -215,7 +217,7 @@ async fn read(body: &mut RecvStream, path: &str, is_grpc: bool) -> Observation {
         Some(request) => rest.merge("", request),
         None => put_body(&mut rest, &all, is_grpc),
     }
-    rest
+    (rest, all.freeze())
 }
 
 fn put_body(observed: &mut Observation, body: &[u8], is_grpc: bool) {

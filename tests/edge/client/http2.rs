@@ -84,7 +84,7 @@ fn send(
     *head.uri_mut() = uri;
     *head.version_mut() = Version::HTTP_2;
     *head.headers_mut() = headers(&message.headers);
-    let stays_open = request.half_open || request.reset.is_some() || !message.trailers.is_empty();
+    let stays_open = request.half_open || !message.trailers.is_empty();
     let (response, mut stream) = send.send_request(head, message.pieces.is_empty() && !stays_open)?;
     let last = message.pieces.len().wrapping_sub(1);
     for (at, piece) in message.pieces.into_iter().enumerate() {

@@ -48,15 +48,14 @@ impl Gateway for Envoy {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| error.to_string())?;
-        let address = || match process.try_wait() {
-            Ok(None) => std::fs::read_to_string(&admin).ok()?.parse().ok().map(Ok),
-            _ => Some(Err(std::fs::read_to_string(directory.join("envoy.log")).unwrap_or_default())),
+        let address = || std::fs::read_to_string(&admin).ok()?.parse().ok();
+        let addresses = async { Addresses::ask(eventually(address).await?).await };
+        let addresses = tokio::select! {
+            addresses = addresses => addresses,
+            _ = process.wait() => None,
         };
-        let admin = eventually(address).await.unwrap_or(Err("it does not start in time".to_owned()))?;
-        let Some(addresses) = Addresses::ask(admin).await else {
-            let log = std::fs::read_to_string(directory.join("envoy.log")).unwrap_or_default();
-            return Err(format!("it does not become ready: {log}"));
-        };
+        let refusal = || std::fs::read_to_string(directory.join("envoy.log")).unwrap_or_default();
+        let addresses = addresses.ok_or_else(refusal)?;
         Ok(Box::new(Started { process, addresses }))
     }
 }
