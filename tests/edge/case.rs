@@ -45,7 +45,7 @@ pub(crate) struct Case {
 pub(crate) struct Difference {
     /// The path of what differs; `*` stands for any text.
     pub(crate) at: String,
-    /// Our value; null when we have none.
+    /// Our value, where `*` stands for any text, too; null when we have none.
     pub(crate) ours: Value,
     #[expect(dead_code, reason = "for the reader of the file")]
     because: String,
@@ -195,6 +195,9 @@ pub(crate) struct Request {
     /// Goes on with the next step at once.
     #[serde(default)]
     pub(crate) background: bool,
+    /// Of a JSON body only its fields and their types are compared.
+    #[serde(default)]
+    pub(crate) shape: bool,
     /// What of the reply is compared; without it everything.
     #[serde(default)]
     pub(crate) only: Vec<String>,

@@ -159,9 +159,18 @@ fn shown(value: Option<&String>) -> String {
 }
 
 fn covers(difference: &Difference, path: &str, ours: Option<&String>) -> bool {
-    let pattern = regex::escape(&difference.at).replace(r"\*", ".*");
-    let is_here = Regex::new(&format!("^{pattern}$")).is_ok_and(|pattern| pattern.is_match(path));
-    is_here && ours.map(String::as_str) == text(&difference.ours).as_deref()
+    let is_value = match (text(&difference.ours), ours) {
+        (Some(pattern), Some(ours)) => is_like(&pattern, ours),
+        (None, None) => true,
+        _ => false,
+    };
+    is_value && is_like(&difference.at, path)
+}
+
+/// Whether a pattern is a text's, in which `*` stands for anything.
+fn is_like(pattern: &str, text: &str) -> bool {
+    let pattern = regex::escape(pattern).replace(r"\*", "(?s:.*)");
+    Regex::new(&format!("^{pattern}$")).is_ok_and(|pattern| pattern.is_match(text))
 }
 
 /// A value of a case as observations have it.

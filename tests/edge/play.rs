@@ -1,6 +1,6 @@
 //! One run of a case on one gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -144,9 +144,7 @@ impl Acts {
             }
             let (mut reply, connection) = exchange(connection, request, &backends).await;
             self.client.keep(request.on.as_ref(), connection);
-            if !request.only.is_empty() {
-                reply.keep(|path| is_in(&request.only, path));
-            }
+            reduce(&mut reply, request);
             if request.tally {
                 *tally.entry(reply.one_line()).or_default() += 1;
             } else {
@@ -162,19 +160,44 @@ impl Acts {
     async fn finish(mut self) -> Result<Observation, String> {
         for (path, request, task) in self.behind {
             let (mut reply, _) = task.await.map_err(|error| error.to_string())?;
-            if !request.only.is_empty() {
-                reply.keep(|path| is_in(&request.only, path));
-            }
+            reduce(&mut reply, &request);
             self.observed.merge(&format!("{path}."), reply);
         }
         Ok(self.observed)
     }
 }
 
+/// Leaves what the request wants to be compared.
+fn reduce(reply: &mut Observation, request: &Request) {
+    if !request.only.is_empty() {
+        reply.keep(|path| is_in(&request.only, path));
+    }
+    if request.shape {
+        let body = reply.get("body").and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+        let mut fields = BTreeSet::new();
+        shape(&body, String::new(), &mut fields);
+        reply.put("body", fields.into_iter().collect::<Vec<_>>().join(", "));
+    }
+}
+
+/// The paths of all values with their types; the items of a list are one.
+fn shape(value: &Value, path: String, fields: &mut BTreeSet<String>) {
+    let kind = match value {
+        Value::Object(inner) => {
+            return inner.iter().for_each(|(key, value)| shape(value, format!("{path}.{key}"), fields));
+        }
+        Value::Array(items) => return items.iter().for_each(|item| shape(item, format!("{path}[]"), fields)),
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+    };
+    fields.insert(format!("{path} {kind}"));
+}
+
 fn is_in(only: &[String], path: &str) -> bool {
-    only.iter().any(|kept| {
-        path == kept || path.strip_prefix(kept.as_str()).is_some_and(|rest| rest.starts_with('.'))
-    })
+    let is_below = |kept: &String| path.strip_prefix(kept.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    only.iter().any(|kept| path == kept || is_below(kept))
 }
 
 /// Polls until statistics have these values, and returns those that they have then.

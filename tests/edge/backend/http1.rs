@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
-use super::State;
 use super::plan::Plan;
+use super::{Kind, State};
 use crate::body::show;
 use crate::case::{Answer, Hold};
 use crate::http1::{Content, Framing, Head, Reader, chunk};
@@ -28,7 +28,7 @@ where
         observed.put(":path", target);
         observed.put_headers("headers", &head.headers);
         let path = target.split('?').next().unwrap_or_default();
-        let (number, answer, gate) = state.begin(path, false, observed);
+        let (number, answer, gate) = state.begin(path, Kind::Other, observed);
         if head.get("expect").is_some() && write.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
             return;
         }
@@ -36,28 +36,22 @@ where
         let mut content = Content::default();
         if !answer.early {
             receive(&mut reader, &head, &mut content, &mut rest).await;
-            state.complete(number, rest);
         }
-        let plan = Plan::new(&answer);
-        tokio::select! {
-            stays = send(&answer, plan, method, &gate, &mut write) => {
-                if !stays {
-                    return;
+        let stays = !content.cut && {
+            let plan = Plan::new(&answer);
+            tokio::select! {
+                stays = send(&answer, plan, method, &gate, &mut write) => stays,
+                true = reader.is_closed(), if answer.hold.is_some() && !answer.early => {
+                    rest.put("end", "connection closed");
+                    false
                 }
             }
-            true = reader.is_closed(), if answer.hold.is_some() => {
-                let mut rest = Observation::default();
-                rest.put("end", "connection closed");
-                state.complete(number, rest);
-                return;
-            }
-        }
-        if answer.early {
-            let mut rest = Observation::default();
+        };
+        if answer.early && stays {
             receive(&mut reader, &head, &mut content, &mut rest).await;
-            state.complete(number, rest);
         }
-        if content.cut {
+        state.complete(number, rest);
+        if !stays || content.cut {
             return;
         }
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore};
 
 use super::plan::Plan;
-use super::{State, services};
+use super::{Kind, State, services};
 use crate::body::{show, show_frames};
 use crate::case::{Answer, Hold};
 use crate::http1::Reader;
@@ -62,8 +62,9 @@ impl Call {
         observed.put(":authority", parts.uri.authority().map_or("", |authority| authority.as_str()));
         observed.put_headers("headers", &pairs(&parts.headers));
         let path = parts.uri.path().to_owned();
-        let is_grpc = is_grpc(&parts.headers);
-        let (number, answer, gate) = self.state.begin(&path, is_grpc, observed);
+        let kind = kind(&parts);
+        let is_grpc = kind != Kind::Other;
+        let (number, answer, gate) = self.state.begin(&path, kind, observed);
         let mut plan = Plan::new(&answer);
 
         if answer.echo && answer.early {
@@ -228,8 +229,16 @@ fn put_body(observed: &mut Observation, body: &[u8], is_grpc: bool) {
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+fn kind(head: &http::request::Parts) -> Kind {
+    let kind = head.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.to_ascii_lowercase();
+    match kind.strip_prefix("application/grpc") {
+        Some(rest) if head.method == "POST" && (rest.is_empty() || rest.starts_with(['+', ';'])) => {
+            Kind::Grpc
+        }
+        Some(_) => Kind::Malformed,
+        None => Kind::Other,
+    }
 }
 
 fn reset<E: std::fmt::Display>(reason: Result<Reason, E>) -> String {

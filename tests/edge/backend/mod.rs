@@ -168,7 +168,7 @@ impl State {
     fn begin(
         &self,
         path: &str,
-        is_grpc: bool,
+        kind: Kind,
         observed: Observation,
     ) -> (Option<usize>, Answer, Arc<Semaphore>) {
         let mut play = self.play.lock().expect("play");
@@ -187,7 +187,7 @@ impl State {
                 play.used[at] += 1;
                 self.spec.answers[at].clone()
             }
-            None => default_answer(&self.name, is_grpc),
+            None => default_answer(&self.name, kind),
         };
         let gate = Arc::clone(&play.gate);
         (number, answer, gate)
@@ -204,11 +204,24 @@ impl State {
     }
 }
 
-/// gRPC calls get their messages back, everything else the backend's name.
-fn default_answer(name: &str, is_grpc: bool) -> Answer {
-    if is_grpc {
-        return Answer { echo: true, messages: Some(Default::default()), ..Answer::default() };
+/// What a server takes a request for.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Grpc,
+    /// Says that it is gRPC and is not, such as gRPC-Web.
+    Malformed,
+    Other,
+}
+
+/// gRPC calls get their messages back, what is not quite gRPC a reset, everything else the backend's name.
+fn default_answer(name: &str, kind: Kind) -> Answer {
+    match kind {
+        Kind::Grpc => Answer { echo: true, messages: Some(Default::default()), ..Answer::default() },
+        Kind::Malformed => Answer { reset: Some("INTERNAL_ERROR".to_owned()), ..Answer::default() },
+        Kind::Other => Answer {
+            headers: [("content-type".to_owned(), "text/plain".into())].into(),
+            body: serde_json::Value::from(format!("{name}\n")).into(),
+            ..Answer::default()
+        },
     }
-    let headers = [("content-type".to_owned(), "text/plain".into())].into();
-    Answer { headers, body: serde_json::Value::from(format!("{name}\n")).into(), ..Answer::default() }
 }
