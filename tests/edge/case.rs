@@ -29,14 +29,23 @@ pub(crate) struct Case {
     /// Counters and gauges after the last request.
     #[serde(default)]
     pub(crate) stats: BTreeMap<String, u64>,
-    /// Regular expressions of what changes from run to run, beside what always does.
+    /// What changes from run to run, beside what always does.
     #[serde(default)]
-    pub(crate) mask: Vec<String>,
+    pub(crate) mask: Vec<Mask>,
     /// Facts that Envoy's observation must hold: they test this harness.
     #[serde(default)]
     pub(crate) expect: BTreeMap<String, Value>,
     #[serde(default)]
     pub(crate) differs: Vec<Difference>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Mask {
+    /// A regular expression, wherever it stands.
+    Text(String),
+    /// A whole value; `*` stands for any text.
+    At { at: String },
 }
 
 /// A difference that is meant. Listed and gone is as wrong as there and not listed.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 
-use crate::case::Difference;
+use crate::case::{Difference, Mask};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observation {
@@ -38,6 +38,10 @@ impl Observation {
         self.lines.get(path).map(String::as_str)
     }
 
+    pub(crate) fn take(&mut self, path: &str) -> Option<String> {
+        self.lines.remove(path)
+    }
+
     pub(crate) fn merge(&mut self, prefix: &str, other: Self) {
         self.lines.extend(other.lines.into_iter().map(|(path, value)| (format!("{prefix}{path}"), value)));
     }
@@ -69,6 +73,7 @@ impl std::fmt::Display for Observation {
 pub(crate) struct Masks {
     ports: Vec<(String, String)>,
     patterns: Vec<(Regex, &'static str)>,
+    paths: Vec<String>,
 }
 
 /// Wherever they stand.
@@ -81,13 +86,17 @@ const VOLATILE: [(&str, &str); 4] = [
 
 impl Masks {
     /// `ports` are named after what listens there.
-    pub(crate) fn new(ports: Vec<(String, String)>, patterns: &[String]) -> Self {
-        let own = patterns
-            .iter()
-            .map(|pattern| (Regex::new(pattern).expect("a mask is a regular expression"), "<…>"));
-        let volatile =
-            VOLATILE.iter().map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), *name));
-        Self { ports, patterns: own.chain(volatile).collect() }
+    pub(crate) fn new(ports: Vec<(String, String)>, own: &[Mask]) -> Self {
+        let pattern = |text: &str, name| (Regex::new(text).expect("a mask is a regular expression"), name);
+        let mut masks = Self { ports, patterns: Vec::new(), paths: Vec::new() };
+        for mask in own {
+            match mask {
+                Mask::Text(text) => masks.patterns.push(pattern(text, "<…>")),
+                Mask::At { at } => masks.paths.push(at.clone()),
+            }
+        }
+        masks.patterns.extend(VOLATILE.iter().map(|(text, name)| pattern(text, *name)));
+        masks
     }
 
     pub(crate) fn name(&mut self, text: &str, name: &'static str) {
@@ -95,6 +104,9 @@ impl Masks {
     }
 
     fn apply(&self, path: &str, value: &str) -> String {
+        if self.paths.iter().any(|pattern| is_like(pattern, path)) {
+            return "<…>".to_owned();
+        }
         let name = path.rsplit('.').next().unwrap_or_default();
         match name {
             "x-envoy-upstream-service-time" => return "<milliseconds>".to_owned(),

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::backend::Backends;
-use crate::case::{Case, Request, Step};
+use crate::case::{Case, Mask, Request, Step};
 use crate::client::{Client, Connection, exchange};
 use crate::gateway::{Addresses, Gateway};
 use crate::observation::{Masks, Observation, text};
@@ -75,13 +75,13 @@ impl Stage {
         Ok(observed)
     }
 
-    fn masks(&self, addresses: &Addresses, patterns: &[String]) -> Masks {
+    fn masks(&self, addresses: &Addresses, own: &[Mask]) -> Masks {
         let backends =
             self.backends.ports().iter().map(|(name, port)| (port.to_string(), format!("<{name}>")));
         let listeners =
             addresses.listeners.iter().map(|(name, at)| (at.port().to_string(), format!("<{name}>")));
         let admin = (addresses.admin.port().to_string(), "<admin>".to_owned());
-        let mut masks = Masks::new(backends.chain(listeners).chain([admin]).collect(), patterns);
+        let mut masks = Masks::new(backends.chain(listeners).chain([admin]).collect(), own);
         if let Some(address) = own_address() {
             masks.name(&address, "<machine>");
         }
@@ -169,19 +169,21 @@ impl Acts {
 
 /// Leaves what the request wants to be compared.
 fn reduce(reply: &mut Observation, request: &Request) {
+    if request.shape {
+        let body = reply.take("body").and_then(|body| serde_json::from_str(&body).ok()).unwrap_or_default();
+        let mut fields = BTreeMap::new();
+        shape(&body, "body".to_owned(), &mut fields);
+        for (path, kinds) in fields {
+            reply.put(path, kinds.into_iter().collect::<Vec<_>>().join(" | "));
+        }
+    }
     if !request.only.is_empty() {
         reply.keep(|path| is_in(&request.only, path));
-    }
-    if request.shape {
-        let body = reply.get("body").and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
-        let mut fields = BTreeSet::new();
-        shape(&body, String::new(), &mut fields);
-        reply.put("body", fields.into_iter().collect::<Vec<_>>().join(", "));
     }
 }
 
 /// The paths of all values with their types; the items of a list are one.
-fn shape(value: &Value, path: String, fields: &mut BTreeSet<String>) {
+fn shape(value: &Value, path: String, fields: &mut BTreeMap<String, BTreeSet<String>>) {
     let kind = match value {
         Value::Object(inner) => {
             return inner.iter().for_each(|(key, value)| shape(value, format!("{path}.{key}"), fields));
@@ -190,13 +192,15 @@ fn shape(value: &Value, path: String, fields: &mut BTreeSet<String>) {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
         Value::Number(_) => "number",
+        Value::String(name) if path.ends_with(".@type") => name,
         Value::String(_) => "string",
     };
-    fields.insert(format!("{path} {kind}"));
+    fields.entry(path).or_default().insert(kind.to_owned());
 }
 
 fn is_in(only: &[String], path: &str) -> bool {
-    let is_below = |kept: &String| path.strip_prefix(kept.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    let is_below =
+        |kept: &String| path.strip_prefix(kept.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']));
     only.iter().any(|kept| path == kept || is_below(kept))
 }
 
