@@ -17,8 +17,8 @@ use rand::distr::Alphanumeric;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::call::Consumer;
-use crate::error::KeysError;
+use crate::first::call::Consumer;
+use crate::first::error::KeysError;
 use crate::store;
 
 const PREFIX: &str = "om";

@@ -1,26 +1,23 @@
 //! The gateway: gRPC and gRPC-Web clients on one port, in front of every service.
-//!
-//! A call's life, file by file: `proxy` lists the phases; each `filter` decides one thing about the request;
-//! `upstream` opens a stream to the backend; `exchange` moves the bytes; `reply` is what the edge says itself.
 
-mod admin;
+mod body;
 mod call;
-mod config;
-mod error;
-mod exchange;
 mod filter;
+mod first;
+mod flag;
+mod head;
 mod keys;
-mod message;
-mod proxy;
+mod matcher;
+mod problem;
 mod reply;
-mod server;
-mod status;
+mod route;
+mod stats;
 mod store;
-mod tls;
 mod upstream;
 
-pub use admin::RenderMetrics;
-pub use config::{Address, ClientTls, Config, Cors, Limits, ServerTls, Upstream};
-pub use error::{KeysError, StartError};
+pub use first::admin::RenderMetrics;
+pub use first::config::{Address, ClientTls, Config, Cors, Limits, ServerTls, Upstream};
+pub use first::error::{KeysError, StartError};
+pub use first::server::{Running, start};
 pub use keys::{Grant, Keys};
-pub use server::{Running, start};
+pub use problem::Problem;

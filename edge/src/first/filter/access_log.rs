@@ -1,6 +1,6 @@
 //! One line per call, with the gRPC status that its client saw.
 
-use crate::call::{Call, Outcome};
+use crate::first::call::{Call, Outcome};
 
 pub(crate) fn write(call: &Call, outcome: Outcome, bytes_read: usize, bytes_sent: usize) {
     let consumer = call.consumer.as_ref().and_then(|consumer| consumer.id.to_str().ok());
@@ -10,7 +10,7 @@ pub(crate) fn write(call: &Call, outcome: Outcome, bytes_read: usize, bytes_sent
         peer = call.peer.map(tracing::field::display),
         method = call.method.as_str(),
         path = &*call.path,
-        protocol = call.protocol.map(crate::call::Protocol::name),
+        protocol = call.protocol.map(crate::first::call::Protocol::name),
         consumer,
         http_status = outcome.http_status,
         grpc_status = outcome.grpc_status,

@@ -13,16 +13,16 @@ use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 use tokio::time::timeout;
 
-use crate::call::{Call, Outcome, Protocol};
-use crate::config::{Cors, Limits};
-use crate::exchange::Exchange;
-use crate::filter::router::Router;
-use crate::filter::{access_log, api_key, cors, deadline, grpc_web};
+use crate::first::call::{Call, Outcome, Protocol};
+use crate::first::config::{Cors, Limits};
+use crate::first::exchange::Exchange;
+use crate::first::filter::router::Router;
+use crate::first::filter::{access_log, api_key, cors, deadline, grpc_web};
+use crate::first::reply;
+use crate::first::server::stopping;
+use crate::first::status::{Code, Failure, Rejection};
+use crate::first::upstream::Upstream;
 use crate::keys::Keys;
-use crate::reply;
-use crate::server::stopping;
-use crate::status::{Code, Failure, Rejection};
-use crate::upstream::Upstream;
 
 /// An idle HTTP/1 connection is closed after this many seconds.
 const KEEPALIVE_SECONDS: u64 = 60;

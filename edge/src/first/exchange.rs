@@ -16,11 +16,11 @@ use pingora::protocols::http::v2::client::Http2Session;
 use pingora::{Error, Result};
 use tokio::time::sleep_until;
 
-use crate::call::{Call, Outcome, Protocol};
-use crate::filter::grpc_web::{self, TextDecoder};
-use crate::message::{MessageMeter, TooLarge};
-use crate::reply::{self, GRPC_STATUS};
-use crate::status::{Code, Failure, Rejection};
+use crate::first::call::{Call, Outcome, Protocol};
+use crate::first::filter::grpc_web::{self, TextDecoder};
+use crate::first::message::{MessageMeter, TooLarge};
+use crate::first::reply::{self, GRPC_STATUS};
+use crate::first::status::{Code, Failure, Rejection};
 
 /// What the backend sent next.
 enum Event {

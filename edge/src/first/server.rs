@@ -20,14 +20,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, RenderMetrics};
-use crate::config::{Config, ServerTls};
-use crate::error::StartError;
-use crate::filter::router::Router;
+use crate::first::admin::{Admin, RenderMetrics};
+use crate::first::config::{Config, ServerTls};
+use crate::first::error::StartError;
+use crate::first::filter::router::Router;
+use crate::first::proxy::Gateway;
+use crate::first::tls;
+use crate::first::upstream::Upstream;
 use crate::keys::Keys;
-use crate::proxy::Gateway;
-use crate::tls;
-use crate::upstream::Upstream;
 
 /// Idle connections kept to each backend.
 const POOL_SIZE: usize = 128;

@@ -4,9 +4,9 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::call::{Call, Consumer};
+use crate::first::call::{Call, Consumer};
+use crate::first::status::{Code, Rejection};
 use crate::keys::Keys;
-use crate::status::{Code, Rejection};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const CONSUMER: HeaderName = HeaderName::from_static("x-omnimesh-consumer");

@@ -7,7 +7,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::error::StartError;
+use crate::first::error::StartError;
 
 /// A certificate chain and the private key that belongs to its first certificate.
 pub(crate) struct Identity {

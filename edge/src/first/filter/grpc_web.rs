@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 
-use crate::call::Protocol;
+use crate::first::call::Protocol;
 
 const TRAILER_FLAG: u8 = 0x80;
 /// Base64 comes in groups of this many characters.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
-use crate::status::Rejection;
+use crate::first::status::Rejection;
 
 pub(crate) const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// The specification allows at most this many digits.

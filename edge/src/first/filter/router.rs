@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::call::Call;
-use crate::error::StartError;
-use crate::status::{Code, Rejection};
-use crate::upstream::Upstream;
+use crate::first::call::Call;
+use crate::first::error::StartError;
+use crate::first::status::{Code, Rejection};
+use crate::first::upstream::Upstream;
 
 #[derive(Debug, Default)]
 pub(crate) struct Router {

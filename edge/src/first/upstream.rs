@@ -12,13 +12,13 @@ use pingora::protocols::http::v2::client::Http2Session;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
-use crate::call::Call;
-use crate::config::{Address, ClientTls, Limits};
-use crate::error::StartError;
-use crate::filter::{api_key, deadline, grpc_web};
-use crate::reply::REQUEST_ID;
-use crate::status::{Code, Rejection};
-use crate::tls;
+use crate::first::call::Call;
+use crate::first::config::{Address, ClientTls, Limits};
+use crate::first::error::StartError;
+use crate::first::filter::{api_key, deadline, grpc_web};
+use crate::first::reply::REQUEST_ID;
+use crate::first::status::{Code, Rejection};
+use crate::first::tls;
 
 /// Calls that share one connection to a backend. Pingora's default is one.
 const STREAMS_PER_CONNECTION: usize = 128;

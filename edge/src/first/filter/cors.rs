@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-use crate::config::Cors;
+use crate::first::config::Cors;
 
 /// What a page may read of a reply, besides the body: the status of a call that has no body.
 const EXPOSED: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id";
