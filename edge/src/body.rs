@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use hyper::body::Incoming;
 
-use crate::reply::LocalReply;
+use crate::clock::{Expired, Meter};
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply};
+use crate::replay::Reading;
 use crate::upstream::UpstreamBody;
 
 /// Why a body ends before its end.
@@ -24,9 +27,9 @@ pub(crate) enum BodyError {
     /// The upstream broke off.
     #[error(transparent)]
     Upstream(#[from] crate::upstream::Failure),
-    /// The stream is reset towards the client.
-    #[error(transparent)]
-    Reset(h2::Error),
+    /// A clock ran out.
+    #[error("too late: {0:?}")]
+    Expired(Expired),
 }
 
 /// What a filter does to a body as it passes, a piece at a time.
@@ -177,8 +180,10 @@ pub(crate) type RequestBody = Transformed<Source>;
 #[derive(Debug)]
 pub(crate) enum Source {
     Empty,
-    Client(Incoming),
-    /// What the edge says itself, or says again.
+    Client { body: Incoming, meter: Arc<Meter> },
+    /// One of several readings of the same body.
+    Again(Reading),
+    /// What the edge says itself.
     Full(Option<Bytes>),
 }
 
@@ -192,7 +197,17 @@ impl http_body::Body for Source {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyError::ClientGone),
+            Self::Client { body, meter } => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    meter.count(frame.data_ref().map_or(0, Bytes::len));
+                }
+                if frame.is_none() || body.is_end_stream() {
+                    meter.end();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::ClientGone)))
+            }
+            Self::Again(reading) => reading.poll(cx),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -200,10 +215,19 @@ impl http_body::Body for Source {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
+            Self::Client { body, .. } => body.is_end_stream(),
+            Self::Again(reading) => reading.is_end(),
             Self::Full(bytes) => bytes.is_none(),
         }
     }
+}
+
+/// The trailers of a gRPC reply whose upstream sent none.
+fn without_status() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("2"));
+    trailers.insert(GRPC_MESSAGE, HeaderValue::from_static("the upstream ended without a status"));
+    trailers
 }
 
 /// What a client is answered.
@@ -213,7 +237,13 @@ pub(crate) type ReplyBody = Transformed<Answer>;
 #[derive(Debug)]
 pub(crate) enum Answer {
     Full(Option<Bytes>),
-    Upstream(UpstreamBody),
+    Upstream {
+        /// What was read of it to decide on a retry.
+        first: Option<Frame<Bytes>>,
+        body: UpstreamBody,
+        /// Whether the body must not end without a gRPC status.
+        owes_status: bool,
+    },
 }
 
 impl http_body::Body for Answer {
@@ -226,14 +256,27 @@ impl http_body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Upstream { first, body, owes_status } => {
+                if let Some(frame) = first.take() {
+                    *owes_status &= frame.is_data();
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                let frame = ready!(Pin::new(body).poll_frame(cx)).transpose()?;
+                *owes_status &= frame.as_ref().is_none_or(Frame::is_data);
+                if frame.is_none() && std::mem::take(owes_status) {
+                    return Poll::Ready(Some(Ok(Frame::trailers(without_status()))));
+                }
+                Poll::Ready(frame.map(Ok))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_none(),
-            Self::Upstream(body) => body.is_end_stream(),
+            Self::Upstream { first, body, owes_status } => {
+                first.is_none() && !owes_status && body.is_end_stream()
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use http::{Extensions, StatusCode, Version};
 use serde_json::{Map, Value};
 
 use crate::body::RequestBody;
+use crate::clock::Meter;
 use crate::flag::{Flag, Flags};
 use crate::head::Head;
 use crate::route::Matched;
@@ -73,6 +74,7 @@ pub(crate) struct Call {
     /// What goes upstream; filters may change it.
     pub(crate) request: Head,
     pub(crate) body: RequestBody,
+    pub(crate) meter: Arc<Meter>,
     pub(crate) version: Version,
     pub(crate) protocol: Protocol,
     pub(crate) connection: Arc<Connection>,
