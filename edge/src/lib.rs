@@ -4,6 +4,7 @@
 //! `upstream` opens a stream to the backend; `exchange` moves the bytes; `reply` is what the edge says itself.
 
 mod admin;
+pub mod bootstrap;
 mod call;
 mod config;
 mod error;
@@ -11,6 +12,7 @@ mod exchange;
 mod filter;
 mod keys;
 mod message;
+pub mod problem;
 mod proxy;
 mod reply;
 mod server;
