@@ -5,6 +5,7 @@ mod call;
 mod filter;
 mod first;
 mod flag;
+mod format;
 mod head;
 mod keys;
 mod matcher;
