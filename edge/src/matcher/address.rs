@@ -31,6 +31,11 @@ impl Networks {
         Ok(Self { networks, invert: config.invert_match })
     }
 
+    /// How long the longest prefix is that holds the address.
+    pub(crate) fn longest(&self, address: IpAddr) -> Option<u8> {
+        self.networks.iter().filter(|network| network.contains(&address)).map(IpNet::prefix_len).max()
+    }
+
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address)) != self.invert
     }

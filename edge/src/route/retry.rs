@@ -62,7 +62,7 @@ impl RetryOn {
         (conditions, unknown)
     }
 
-    pub(crate) fn with(self, other: Self) -> Self {
+    pub(crate) const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
