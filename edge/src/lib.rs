@@ -1,6 +1,7 @@
 //! The gateway: gRPC and gRPC-Web clients on one port, in front of every service.
 
 mod body;
+pub mod bootstrap;
 mod call;
 mod filter;
 mod first;
@@ -9,7 +10,7 @@ mod format;
 mod head;
 mod keys;
 mod matcher;
-mod problem;
+pub mod problem;
 mod reply;
 mod route;
 mod stats;
