@@ -56,6 +56,7 @@ figures! {
         upstream_cx_overflow
         upstream_cx_protocol_error
         upstream_cx_total
+        upstream_rq_active_overflow
         upstream_rq_cancelled
         upstream_rq_completed
         upstream_rq_max_duration_reached
@@ -94,9 +95,5 @@ impl ClusterStats {
         self.upstream_rq_completed.inc();
         self.classes[usize::from(status / 100 - 1)].inc();
         slot.get_or_init(|| self.scope.counter(&format!("upstream_rq_{status}"))).inc();
-    }
-
-    pub(super) fn scope(&self) -> &Scope {
-        &self.scope
     }
 }
