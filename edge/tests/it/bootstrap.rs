@@ -109,6 +109,7 @@ const CASES: &[(&str, &str, Verdict)] = &[
     ("action", "timeout: {seconds: 5, nanos: 1}", Accept),
     ("action", "timeout: 5", Refuse),
     ("action", "timeout: 5ms", Refuse),
+    ("action", "timeout: -1s", Refuse),
     ("action", "timeout: .5s", Refuse),
     ("action", "timeout: 1.0000000001s", Refuse),
     ("action", "timeout: 315576000001s", Refuse),
