@@ -112,8 +112,8 @@ pub(super) fn enumeration(kind: &EnumDescriptor, node: &Node) -> Result<i32, Str
     let named = match &node.content {
         Content::Scalar(Scalar::Int(number)) => Some(*number),
         Content::Scalar(Scalar::Text(text)) => kind
-            .get_value_by_name(text)
-            .or_else(|| kind.get_value_by_name(&text.to_ascii_uppercase()))
+            .values()
+            .find(|value| value.name().eq_ignore_ascii_case(text))
             .map(|value| value.number())
             .or_else(|| text.parse().ok()),
         _ => None,

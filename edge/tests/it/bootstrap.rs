@@ -174,7 +174,7 @@ const CASES: &[(&str, &str, Verdict)] = &[
     "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
     transport_api_version: V3
     failure_mode_allow: false
-    status_on_error: { code: ServiceUnavailable }
+    status_on_error: { code: serviceunavailable }
     with_request_body: { max_request_bytes: 1024, allow_partial_message: true }
     grpc_service: { envoy_grpc: { cluster_name: backend }, timeout: 0.25s }"#,
         Accept,
