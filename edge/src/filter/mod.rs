@@ -1,8 +1,13 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+pub(crate) mod grpc_web;
+mod retry;
+pub(crate) mod router;
+
 use std::fmt;
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use envoy_types::pb::google::protobuf::Any;
 use futures::future::BoxFuture;
 
@@ -57,5 +62,34 @@ pub(crate) struct Context<'a> {
 /// Makes a filter of its configuration.
 pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Filter>, Problem>;
 
-/// Every filter, by the type URL of its configuration.
-pub(crate) const FACTORIES: &[(&str, Factory)] = &[];
+/// Every filter, by the type of its configuration.
+const FACTORIES: &[(&str, Factory)] =
+    &[("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make)];
+
+/// The configuration of a filter in a chain.
+pub(crate) fn config_of(filter: &HttpFilter) -> Option<&Any> {
+    match &filter.config_type {
+        Some(http_filter::ConfigType::TypedConfig(any)) => Some(any),
+        _ => None,
+    }
+}
+
+/// Whether a configuration is the router's: it stands in the chain, but the proxy is its code.
+pub(crate) fn is_router(config: &Any) -> bool {
+    config.type_url.ends_with("/envoy.extensions.filters.http.router.v3.Router")
+}
+
+/// Makes the filter of a configuration; none where an optional one is not known.
+pub(crate) fn make(
+    config: &Any,
+    at: &Path<'_>,
+    context: &Context<'_>,
+    optional: bool,
+) -> Result<Option<Arc<dyn Filter>>, Problem> {
+    let name = config.type_url.rsplit('/').next().unwrap_or_default();
+    match FACTORIES.iter().find(|(known, _)| *known == name) {
+        Some((_, factory)) => factory(config, at, context).map(Some),
+        None if optional => Ok(None),
+        None => Err(at.problem(format!("the filter {name} is not supported"))),
+    }
+}
