@@ -11,8 +11,8 @@ use http_body::Frame;
 use hyper::body::Incoming;
 
 use crate::clock::{Expired, Meter};
-use crate::replay::Reading;
 use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply};
+use crate::replay::Reading;
 use crate::upstream::UpstreamBody;
 
 /// Why a body ends before its end.
@@ -180,10 +180,7 @@ pub(crate) type RequestBody = Transformed<Source>;
 #[derive(Debug)]
 pub(crate) enum Source {
     Empty,
-    Client {
-        body: Incoming,
-        meter: Arc<Meter>,
-    },
+    Client { body: Incoming, meter: Arc<Meter> },
     /// One of several readings of the same body.
     Again(Reading),
     /// What the edge says itself.

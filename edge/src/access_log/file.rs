@@ -124,8 +124,9 @@ impl LogFile {
         let file = target.open()?;
         let shared = Arc::new(Shared { target, state: Mutex::default(), wake: Condvar::new(), figures });
         let writing = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || writing.write_all(file))?;
+        let thread = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || writing.write_all(file))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

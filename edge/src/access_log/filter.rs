@@ -23,7 +23,10 @@ pub(crate) enum Filter {
     Header(Header),
     /// Without flags: any flag.
     Flags(Option<Flags>),
-    GrpcStatus { statuses: Vec<i32>, exclude: bool },
+    GrpcStatus {
+        statuses: Vec<i32>,
+        exclude: bool,
+    },
 }
 
 impl Filter {
@@ -31,14 +34,17 @@ impl Filter {
         let unsupported = |field| Err(at.field(field).problem("is not supported: remove it"));
         let missing = || at.problem("a filter says one thing, such as status_code_filter");
         Ok(match config.filter_specifier.as_ref().ok_or_else(missing)? {
-            FilterSpecifier::StatusCodeFilter(filter) => {
-                Self::Status(Comparison::compile(filter.comparison.as_ref(), &at.field("status_code_filter"))?)
-            }
+            FilterSpecifier::StatusCodeFilter(filter) => Self::Status(Comparison::compile(
+                filter.comparison.as_ref(),
+                &at.field("status_code_filter"),
+            )?),
             FilterSpecifier::DurationFilter(filter) => {
                 Self::Duration(Comparison::compile(filter.comparison.as_ref(), &at.field("duration_filter"))?)
             }
             FilterSpecifier::NotHealthCheckFilter(_) => Self::NotHealthCheck,
-            FilterSpecifier::RuntimeFilter(filter) => Self::Sample(Fraction::compile(filter.percent_sampled.as_ref())),
+            FilterSpecifier::RuntimeFilter(filter) => {
+                Self::Sample(Fraction::compile(filter.percent_sampled.as_ref()))
+            }
             FilterSpecifier::AndFilter(all) => {
                 Self::All(each(&all.filters, &at.field("and_filter"), "filters", Self::compile)?)
             }

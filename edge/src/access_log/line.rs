@@ -56,7 +56,8 @@ impl Line {
             Some(Source::JsonFormat(template)) => Self::json(template, &at.field("json_format"))?,
             Some(Source::TextFormatSource(source)) => {
                 let at = at.field("text_format_source");
-                let text = String::from_utf8(value::read(source, &at)?).map_err(|_| at.problem("is not UTF-8"))?;
+                let text =
+                    String::from_utf8(value::read(source, &at)?).map_err(|_| at.problem("is not UTF-8"))?;
                 Self::text(&text, &at)?
             }
             None => return Err(at.problem("needs text_format_source or json_format")),
@@ -115,7 +116,9 @@ impl Node {
             Some(Kind::StructValue(template)) => Self::object(template, at)?,
             Some(Kind::ListValue(list)) => {
                 let items = list.values.iter().enumerate();
-                Self::List(items.map(|(i, item)| Self::compile(item, &at.index(i))).collect::<Result<_, _>>()?)
+                Self::List(
+                    items.map(|(i, item)| Self::compile(item, &at.index(i))).collect::<Result<_, _>>()?,
+                )
             }
         })
     }
@@ -127,9 +130,7 @@ impl Node {
                 let fields = fields.iter().map(|(key, node)| (key.as_str(), node));
                 write_all(('{', '}'), fields, facts, line, out)
             }
-            Self::List(items) => {
-                write_all(('[', ']'), items.iter().map(|node| ("", node)), facts, line, out)
-            }
+            Self::List(items) => write_all(('[', ']'), items.iter().map(|node| ("", node)), facts, line, out),
             Self::Format(format) => match format.value(facts, line.missing()) {
                 Some(value) => {
                     write_value(&value, out);

@@ -67,7 +67,9 @@ fn logger(any: &Any, at: &Path<'_>) -> Result<(Target, Line), Problem> {
                 None => Line::default(at)?,
                 Some(AccessLogFormat::Format(text)) if text.is_empty() => Line::default(at)?,
                 Some(AccessLogFormat::Format(text)) => Line::text(text, &at.field("format"))?,
-                Some(AccessLogFormat::JsonFormat(template)) => Line::json(template, &at.field("json_format"))?,
+                Some(AccessLogFormat::JsonFormat(template)) => {
+                    Line::json(template, &at.field("json_format"))?
+                }
                 Some(AccessLogFormat::TypedJsonFormat(template)) => {
                     Line::json(template, &at.field("typed_json_format"))?
                 }
@@ -78,14 +80,18 @@ fn logger(any: &Any, at: &Path<'_>) -> Result<(Target, Line), Problem> {
         "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog" => {
             let line = match unpack::<StdoutAccessLog>(any, at)?.access_log_format {
                 None => Line::default(at)?,
-                Some(stdout_access_log::AccessLogFormat::LogFormat(format)) => Line::compile(&format, &format_at)?,
+                Some(stdout_access_log::AccessLogFormat::LogFormat(format)) => {
+                    Line::compile(&format, &format_at)?
+                }
             };
             Ok((Target::Stdout, line))
         }
         "envoy.extensions.access_loggers.stream.v3.StderrAccessLog" => {
             let line = match unpack::<StderrAccessLog>(any, at)?.access_log_format {
                 None => Line::default(at)?,
-                Some(stderr_access_log::AccessLogFormat::LogFormat(format)) => Line::compile(&format, &format_at)?,
+                Some(stderr_access_log::AccessLogFormat::LogFormat(format)) => {
+                    Line::compile(&format, &format_at)?
+                }
             };
             Ok((Target::Stderr, line))
         }

@@ -58,7 +58,9 @@ const COMMANDS: &[Command] = &[
         server::fail_health_checks(admin, false)
     }),
     shows("/help", "print out list of admin commands", |_, _| Reply::text(help())),
-    shows("/hot_restart_version", "print the hot restart compatibility version", |_, _| Reply::text("disabled")),
+    shows("/hot_restart_version", "print the hot restart compatibility version", |_, _| {
+        Reply::text("disabled")
+    }),
     shows("/listeners", "print listener info", clusters::listeners)
         .takes(&[("format", "File format to use; One of (text, json)")]),
     changes("/logging", "query/change logging levels", logging::logging).takes(&[
@@ -126,7 +128,12 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     pub(super) fn parse(query: Option<&str>) -> Self {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(k, v)| (decode(k), decode(v)))
+                .collect(),
+        )
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {

@@ -18,8 +18,9 @@ use envoy_types::pb::envoy::config::accesslog::v3 as pb;
 use envoy_types::pb::envoy::config::bootstrap::v3::Admin as Config;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::google::protobuf::Any;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -31,14 +32,16 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::{AccessLog, Files};
+use crate::body::Source;
 use crate::call::{Call, Connection};
+use crate::clock::Meter;
 use crate::downstream::listener;
-use crate::gateway::Core;
+use crate::gateway::{Core, StartError};
 use crate::head::Head;
 use crate::problem::{Path, Problem};
 use command::Query;
-pub use logging::SetLogFilter;
 use logging::Levels;
+pub use logging::SetLogFilter;
 
 /// A client that does not say what it wants is cut off after this long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +60,11 @@ impl Settings {
         let Some(address) = &config.address else { return Ok(None) };
         let address = listener::socket_address(address, &at.field("address"))?;
         let logs = at.field("access_log");
-        let logs = config.access_log.iter().enumerate().map(|(i, log)| AccessLog::compile(log, &logs.index(i), files));
+        let logs = config
+            .access_log
+            .iter()
+            .enumerate()
+            .map(|(i, log)| AccessLog::compile(log, &logs.index(i), files));
         let mut access_logs: Vec<_> = logs.collect::<Result<_, _>>()?;
         access_logs.extend(legacy_log(config, at, files)?);
         Ok(Some(Self { address, access_logs }))
@@ -85,10 +92,12 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn bind(settings: Settings) -> std::io::Result<Self> {
-        let socket = TcpListener::bind(settings.address)?;
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
+    pub(crate) fn bind(settings: Settings) -> Result<Self, StartError> {
+        let failed =
+            |reason| StartError::Bind { name: "admin".to_owned(), address: settings.address, reason };
+        let socket = TcpListener::bind(settings.address).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
         if !address.ip().is_loopback() {
             tracing::warn!(%address, "anybody who reaches the admin interface can stop the gateway: use 127.0.0.1");
         }
@@ -104,8 +113,8 @@ struct Admin {
 }
 
 /// Serves the interface on `handle` until the gateway's background work ends.
-pub(crate) fn start(port: Port, core: Arc<Core>, set_log_filter: Option<SetLogFilter>, handle: &Handle) {
-    let end = core.background().clone();
+pub(crate) fn start(port: Port, core: &Arc<Core>, handle: &Handle) {
+    let end = core.background.clone();
     let stats = core.stats.clone();
     handle.spawn(end.clone().run_until_cancelled_owned(async move {
         let mut ticks = tokio::time::interval(INTERVAL);
@@ -114,7 +123,8 @@ pub(crate) fn start(port: Port, core: Arc<Core>, set_log_filter: Option<SetLogFi
             stats.next_interval();
         }
     }));
-    let admin = Arc::new(Admin { core, levels: Levels::new(set_log_filter), access_logs: port.access_logs });
+    let levels = Levels::new(core.options.set_log_filter.clone());
+    let admin = Arc::new(Admin { core: Arc::clone(core), levels, access_logs: port.access_logs });
     let (socket, serving) = (port.socket, end.clone());
     handle.spawn(async move {
         match tokio::net::TcpListener::from_std(socket) {
@@ -128,7 +138,11 @@ async fn accept(socket: tokio::net::TcpListener, admin: Arc<Admin>, end: Cancell
     while let Some(accepted) = end.run_until_cancelled(socket.accept()).await {
         match accepted {
             Ok((stream, remote)) => {
-                tokio::spawn(end.clone().run_until_cancelled_owned(serve(stream, remote, Arc::clone(&admin))));
+                tokio::spawn(end.clone().run_until_cancelled_owned(serve(
+                    stream,
+                    remote,
+                    Arc::clone(&admin),
+                )));
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin interface cannot take a connection");
@@ -154,15 +168,23 @@ async fn serve(stream: TcpStream, remote: SocketAddr, admin: Arc<Admin>) {
 }
 
 impl Admin {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, connection: Arc<Connection>) -> Response<Full<Bytes>> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Arc<Connection>,
+    ) -> Response<Full<Bytes>> {
         let (parts, _) = request.into_parts();
-        let mut call = Call::new(Head::of(&parts, false), None, parts.version, connection);
+        let meter = Arc::new(Meter::new(true));
+        let mut call = Call::new(head(&parts), Source::Empty, meter, parts.version, connection);
         let admin = Arc::clone(&self);
         // Some answers take long to make, and this thread also checks the health of hosts.
         let work = move || admin.run(&parts.method, parts.uri.path(), &Query::parse(parts.uri.query()));
         let reply = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
             tracing::error!(%error, "an admin command failed");
-            Reply { status: StatusCode::INTERNAL_SERVER_ERROR, ..Reply::text("the command failed: see the log\n") }
+            Reply {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                ..Reply::text("the command failed: see the log\n")
+            }
         });
         call.ended.status = Some(reply.status);
         call.ended.bytes_sent = reply.body.len() as u64;
@@ -187,6 +209,16 @@ impl Admin {
             return Reply { status: StatusCode::METHOD_NOT_ALLOWED, ..Reply::text(body) };
         }
         (command.run)(self, query)
+    }
+}
+
+fn head(parts: &request::Parts) -> Head {
+    Head {
+        method: parts.method.clone(),
+        scheme: Scheme::HTTP,
+        authority: parts.headers.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static("")),
+        path: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+        headers: parts.headers.clone(),
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Counters,
     Gauges,
     Histograms,
+    /// Envoy has figures that are texts; here there are none.
+    TextReadouts,
 }
 
 impl Wanted {
