@@ -1,6 +1,7 @@
 //! The gateway: gRPC and gRPC-Web clients on one port, in front of every service.
 
 mod access_log;
+pub mod admin;
 mod body;
 pub mod bootstrap;
 mod call;

@@ -11,7 +11,7 @@ use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
 };
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, Files};
 use crate::downstream::normalize::PathRules;
 use crate::filter::{self, Context, Filter};
 use crate::problem::{Path, Problem};
@@ -157,6 +157,7 @@ impl Hcm {
         config: &HttpConnectionManager,
         clusters: &Arc<Clusters>,
         stats: &crate::stats::Stats,
+        files: &Files,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
@@ -171,7 +172,7 @@ impl Hcm {
         let logs = at.field("access_log");
         let access_logs = config.access_log.iter().enumerate();
         let access_logs =
-            access_logs.map(|(i, log)| AccessLog::compile(log, &logs.index(i))).collect::<Result<_, _>>()?;
+            access_logs.map(|(i, log)| AccessLog::compile(log, &logs.index(i), files)).collect::<Result<_, _>>()?;
         Ok(Self {
             codec: config.codec_type(),
             routes,

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
+use envoy_types::pb::envoy::config::core::v3::Address;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::listener::v3::{self as pb, filter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
@@ -19,6 +20,7 @@ use rustls::server::Acceptor;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
+use crate::access_log::Files;
 use crate::bootstrap;
 use crate::call::Connection;
 use crate::downstream::connection;
@@ -86,17 +88,20 @@ impl Listener {
         config: &pb::Listener,
         clusters: &Arc<Clusters>,
         stats: &Stats,
+        files: &Files,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
-        let address = address(config, at)?;
+        let address_at = at.field("address");
+        let address = config.address.as_ref().ok_or_else(|| address_at.problem("a listener needs a socket_address"));
+        let address = socket_address(address?, &address_at)?;
         let chains_at = at.field("filter_chains");
         let chains = config.filter_chains.iter().enumerate();
         let chains: Vec<_> = chains
-            .map(|(i, chain)| Chain::compile(chain, clusters, stats, &chains_at.index(i)))
+            .map(|(i, chain)| Chain::compile(chain, clusters, stats, files, &chains_at.index(i)))
             .collect::<Result<_, _>>()?;
         let default_at = at.field("default_filter_chain");
         let default = config.default_filter_chain.as_ref();
-        let default = default.map(|chain| Chain::compile(chain, clusters, stats, &default_at)).transpose()?;
+        let default = default.map(|chain| Chain::compile(chain, clusters, stats, files, &default_at)).transpose()?;
         if chains.is_empty() && default.is_none() {
             return Err(chains_at.problem("a listener needs a filter chain"));
         }
@@ -137,9 +142,9 @@ impl Listener {
     }
 }
 
-fn address(config: &pb::Listener, at: &Path<'_>) -> Result<SocketAddr, Problem> {
-    let at = at.field("address");
-    let Some(AnyAddress::SocketAddress(socket)) = config.address.as_ref().and_then(|all| all.address.as_ref()) else {
+/// Where to listen.
+pub(crate) fn socket_address(config: &Address, at: &Path<'_>) -> Result<SocketAddr, Problem> {
+    let Some(AnyAddress::SocketAddress(socket)) = &config.address else {
         return Err(at.problem("a listener needs a socket_address"));
     };
     let at = at.field("socket_address");
@@ -159,6 +164,7 @@ impl Chain {
         config: &pb::FilterChain,
         clusters: &Arc<Clusters>,
         stats: &Stats,
+        files: &Files,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let filters = at.field("filters");
@@ -181,7 +187,7 @@ impl Chain {
         Ok(Self {
             matches: matches.map(|matches| Match::compile(matches, &match_at)).transpose()?.unwrap_or_default(),
             tls,
-            hcm: Arc::new(Hcm::compile(&manager, clusters, stats, &config_at)?),
+            hcm: Arc::new(Hcm::compile(&manager, clusters, stats, files, &config_at)?),
         })
     }
 }

@@ -17,6 +17,7 @@ mod pool;
 mod read;
 mod settings;
 mod stats;
+mod status;
 mod tend;
 mod tls;
 mod work;
@@ -53,6 +54,7 @@ use crate::stats::Stats;
 pub(crate) use body::UpstreamBody;
 pub(crate) use breaker::Permit as RetryPermit;
 pub(crate) use host::Host;
+pub(crate) use status::{ClusterStatus, HostStatus, Limits};
 
 /// Why an upstream did not answer, or not to the end.
 #[derive(Clone, Debug, thiserror::Error)]
