@@ -107,6 +107,8 @@ pub(crate) struct Ended {
     pub(crate) trailers: http::HeaderMap,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
+    /// When the request's last byte had come.
+    pub(crate) request_received: Option<Duration>,
     pub(crate) response_begun: Option<Duration>,
     pub(crate) duration: Duration,
 }

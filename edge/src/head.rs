@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use http::header::{AsHeaderName, COOKIE, HOST};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::problem::{Path, Problem};
 
 /// The head of a request on its way to the upstream.
 #[derive(Clone, Debug)]
@@ -48,10 +51,111 @@ impl Head {
     pub(crate) fn path_only(&self) -> &str {
         self.path.path()
     }
+
+    /// The authority as text; empty where it is none.
+    pub(crate) fn host(&self) -> &str {
+        self.authority.to_str().unwrap_or_default()
+    }
+}
+
+/// The name of a header or pseudo-header, looked up without being read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Authority,
+    Method,
+    Path,
+    Scheme,
+    /// A pseudo-header that no request has here, such as `:status`.
+    Never,
+    Header(HeaderName),
+}
+
+impl Field {
+    pub(crate) fn parse(name: &str, at: &Path<'_>) -> Result<Self, Problem> {
+        Ok(match name.to_ascii_lowercase().as_str() {
+            ":authority" => Self::Authority,
+            ":method" => Self::Method,
+            ":path" => Self::Path,
+            ":scheme" => Self::Scheme,
+            pseudo if pseudo.starts_with(':') => Self::Never,
+            _ => match header_name(name, at)? {
+                HOST => Self::Authority,
+                name => Self::Header(name),
+            },
+        })
+    }
+}
+
+/// Reads a header's name in a configuration.
+pub(crate) fn header_name(name: &str, at: &Path<'_>) -> Result<HeaderName, Problem> {
+    HeaderName::try_from(name).map_err(|_| at.problem(format!("'{name}' is no header name")))
+}
+
+/// Headers to look a field up in.
+pub(crate) trait Fields {
+    /// All values, joined with commas.
+    fn value(&self, field: &Field) -> Option<Cow<'_, [u8]>>;
+
+    /// The first value.
+    fn first(&self, field: &Field) -> Option<&[u8]>;
+
+    /// The value of a cookie, without quotes.
+    fn cookie(&self, name: &str) -> Option<&str>;
+}
+
+impl Fields for HeaderMap {
+    fn value(&self, field: &Field) -> Option<Cow<'_, [u8]>> {
+        match field {
+            Field::Header(name) => joined(self, name),
+            _ => None,
+        }
+    }
+
+    fn first(&self, field: &Field) -> Option<&[u8]> {
+        match field {
+            Field::Header(name) => self.get(name).map(HeaderValue::as_bytes),
+            _ => None,
+        }
+    }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        let cookies = self.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        cookies.flat_map(|value| value.split(';')).find_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            let value = value.trim();
+            let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            (key.trim() == name).then_some(unquoted.unwrap_or(value))
+        })
+    }
+}
+
+impl Fields for Head {
+    fn value(&self, field: &Field) -> Option<Cow<'_, [u8]>> {
+        match field {
+            Field::Header(name) => joined(&self.headers, name),
+            _ => self.first(field).map(Cow::Borrowed),
+        }
+    }
+
+    fn first(&self, field: &Field) -> Option<&[u8]> {
+        Some(match field {
+            Field::Authority if self.authority.is_empty() => return None,
+            Field::Authority => self.authority.as_bytes(),
+            Field::Method => self.method.as_str().as_bytes(),
+            Field::Path => self.path.as_str().as_bytes(),
+            Field::Scheme => self.scheme.as_str().as_bytes(),
+            Field::Never => return None,
+            Field::Header(_) => return self.headers.first(field),
+        })
+    }
+
+    fn cookie(&self, name: &str) -> Option<&str> {
+        self.headers.cookie(name)
+    }
 }
 
 /// The values of a header in `headers`, joined with commas.
-pub(crate) fn joined<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cow<'h, [u8]>> {
+pub(crate) fn joined<'h>(headers: &'h HeaderMap, name: impl AsHeaderName) -> Option<Cow<'h, [u8]>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.as_bytes();
     let Some(second) = values.next() else { return Some(Cow::Borrowed(first)) };

@@ -1,14 +1,16 @@
 //! The gateway: gRPC and gRPC-Web clients on one port, in front of every service.
 
 mod body;
+pub mod bootstrap;
 mod call;
 mod filter;
 mod first;
 mod flag;
+mod format;
 mod head;
 mod keys;
 mod matcher;
-mod problem;
+pub mod problem;
 mod reply;
 mod route;
 mod stats;
