@@ -1,0 +1,4 @@
+//! Calls to real servers in this process.
+
+mod calls;
+mod servers;
