@@ -1,21 +1,30 @@
 //! The gateway: gRPC and gRPC-Web clients on one port, in front of every service.
 
+mod access_log;
 mod body;
 pub mod bootstrap;
 mod call;
+mod clock;
+mod downstream;
+mod drain;
 mod filter;
 mod first;
 mod flag;
 mod format;
+pub mod gateway;
 mod head;
 mod keys;
 mod matcher;
 pub mod problem;
+mod proxy;
+mod replay;
 mod reply;
 mod route;
 mod stats;
 mod store;
+mod tls;
 mod upstream;
+mod value;
 
 pub use first::admin::RenderMetrics;
 pub use first::config::{Address, ClientTls, Config, Cors, Limits, ServerTls, Upstream};
