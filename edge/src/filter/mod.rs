@@ -1,5 +1,6 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+mod cors;
 pub(crate) mod grpc_web;
 mod retry;
 pub(crate) mod router;
@@ -64,7 +65,10 @@ pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Fi
 
 /// Every filter, by the type of its configuration.
 const FACTORIES: &[(&str, Factory)] =
-    &[("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make)];
+    &[
+    ("envoy.extensions.filters.http.cors.v3.Cors", cors::make),
+    ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
+];
 
 /// The configuration of a filter in a chain.
 pub(crate) fn config_of(filter: &HttpFilter) -> Option<&Any> {
