@@ -82,6 +82,11 @@ impl Scope {
         Self { stats: self.stats.clone(), prefix: format!("{}.{name}", self.prefix) }
     }
 
+    /// The figures of something else, such as a cluster.
+    pub(crate) fn beside(&self, prefix: impl Into<String>) -> Self {
+        self.stats.scope(prefix)
+    }
+
     pub(crate) fn counter(&self, name: &str) -> Counter {
         let mut all = self.stats.all.lock().unwrap_or_else(PoisonError::into_inner);
         let stat =

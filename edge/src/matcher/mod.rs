@@ -28,6 +28,8 @@ pub(crate) struct Fraction {
 }
 
 impl Fraction {
+    pub(crate) const NONE: Self = Self { numerator: 0, denominator: 100 };
+
     pub(crate) fn compile(config: Option<&FractionalPercent>) -> Self {
         let Some(config) = config else { return Self { numerator: 0, denominator: 100 } };
         let denominator = match config.denominator() {
