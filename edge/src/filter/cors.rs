@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 use envoy_types::pb::google::protobuf::Any;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    ORIGIN,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -71,7 +71,11 @@ impl Filter for Cors {
             return Flow::Continue;
         }
         let allowed = policy.allows(origin);
-        if allowed { self.valid.inc() } else { self.invalid.inc() }
+        if allowed {
+            self.valid.inc()
+        } else {
+            self.invalid.inc()
+        }
         if !enabled {
             return Flow::Continue;
         }
@@ -171,7 +175,8 @@ impl Policy {
             (None, None) => return Flow::Reply(LocalReply::new(StatusCode::FORBIDDEN, "", DETAILS)),
             _ => {}
         }
-        let private = self.private_network == Some(true) && request.get(REQUEST_PRIVATE_NETWORK) == Some(&TRUE);
+        let private =
+            self.private_network == Some(true) && request.get(REQUEST_PRIVATE_NETWORK) == Some(&TRUE);
         let credentials = self.credentials == Some(true);
         let mut reply = LocalReply::new(StatusCode::OK, "", DETAILS);
         reply.headers = [
