@@ -22,7 +22,7 @@ use super::domain::Domains;
 use super::forward::{Forward, HostPolicies, To, host_value};
 use super::headers::HeaderRules;
 use super::limit::RateLimitRule;
-use super::overlay::{Link, Overrides, merged_cors, overlay};
+use super::overlay::{Link, Overrides, merged_cors, overlay, stacked};
 use super::redirect::Redirect;
 use super::retry::Retry;
 use super::rewrite::HostRewrite;
@@ -87,6 +87,8 @@ struct Level {
     request: Arc<HeaderRules>,
     response: Arc<HeaderRules>,
     filters: Overrides,
+    /// What the levels below override: the chain as this one has it.
+    chain: Vec<Link>,
 }
 
 /// The fields that say so.
@@ -117,6 +119,7 @@ impl Level {
         at: &Path<'_>,
         context: &Context<'_>,
     ) -> Result<Self, Problem> {
+        let filters = Overrides::compile(fields.filters, chain, at, context)?;
         Ok(Self {
             request: Arc::new(HeaderRules::compile(
                 fields.request_add,
@@ -130,7 +133,8 @@ impl Level {
                 at,
                 ["response_headers_to_add", "response_headers_to_remove"],
             )?),
-            filters: Overrides::compile(fields.filters, chain, at, context)?,
+            chain: stacked(chain, &filters),
+            filters,
         })
     }
 
@@ -177,7 +181,7 @@ impl Compiler<'_> {
                 Ok((cluster.name.clone(), each(&cluster.headers, at, "headers", HeaderMatcher::compile)?))
             })?,
         });
-        let level = Level::compile(&level_fields!(config), self.chain, at, self.context)?;
+        let level = Level::compile(&level_fields!(config), &self.level.chain, at, self.context)?;
         let routes = HostCompiler { table: self, config, shared, retry, level };
         Ok(Host {
             require_tls: match config.require_tls() {
@@ -225,7 +229,7 @@ impl HostCompiler<'_> {
         let at_match = at.field("match");
         let matching = config.r#match.as_ref().ok_or_else(|| at_match.problem("is required"))?;
         let criteria = Criteria::compile(matching, &at_match)?;
-        let level = Level::compile(&level_fields!(config), self.table.chain, at, self.table.context)?;
+        let level = Level::compile(&level_fields!(config), &self.level.chain, at, self.table.context)?;
         let route = RouteCompiler { host: self, config, criteria: &criteria, level };
         let choice = route.choice(at)?;
         Ok(Route { criteria, choice })
@@ -300,12 +304,8 @@ impl RouteCompiler<'_> {
                 let host = host_value(host, &at_part.field("host_rewrite_literal"))?;
                 forward.host_rewrite = HostRewrite::Literal(host);
             }
-            let level = Level::compile(
-                &level_fields!(part),
-                self.host.table.chain,
-                at_part,
-                self.host.table.context,
-            )?;
+            let level =
+                Level::compile(&level_fields!(part), &self.level.chain, at_part, self.host.table.context)?;
             let matched = self.matched(Action::Forward(Box::new(forward)), Some(&level), at)?;
             Ok((u64::from(weight.value), matched))
         })?;
