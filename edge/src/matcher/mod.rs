@@ -10,12 +10,12 @@ mod text;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
-pub(crate) use address::Networks;
-pub(crate) use header::{Cookie, Header};
+pub(crate) use address::Cidr;
+pub(crate) use header::{CookieMatcher, HeaderMatcher};
 pub(crate) use path::PathMatch;
 pub(crate) use pattern::{Pattern, Substitution};
-pub(crate) use query::{Parameter, decoded_parameter};
-pub(crate) use text::Text;
+pub(crate) use query::{QueryParameterMatcher, decoded_parameter};
+pub(crate) use text::StringMatcher;
 
 use crate::problem::{Path, Problem};
 

@@ -29,7 +29,7 @@ use super::rewrite::HostRewrite;
 use super::{Action, Choice, Host, Matched, RequireTls, Route, Table, VirtualHost, unsupported};
 use crate::filter::Context;
 use crate::head::{Field, header_name};
-use crate::matcher::{Header, each};
+use crate::matcher::{HeaderMatcher, each};
 use crate::problem::{Path, Problem};
 
 const DEFAULT_MAX_DIRECT_BODY_LEN: u32 = 4096;
@@ -189,7 +189,7 @@ impl Compiler<'_> {
                 if cluster.headers.is_empty() {
                     return Err(at.field("headers").problem("virtual clusters must define 'headers'"));
                 }
-                Ok((cluster.name.clone(), each(&cluster.headers, at, "headers", Header::compile)?))
+                Ok((cluster.name.clone(), each(&cluster.headers, at, "headers", HeaderMatcher::compile)?))
             })?,
         });
         let level = Level::compile(&level_fields!(config), self.chain, at, self.context)?;

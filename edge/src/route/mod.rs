@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use crate::call::{Call, Connection};
 use crate::filter::Filter;
 use crate::head::{Field, Fields, Head};
-use crate::matcher::Header;
+use crate::matcher::HeaderMatcher;
 use crate::problem::{Path, Problem};
 use criteria::Criteria;
 use domain::Domains;
@@ -112,7 +112,7 @@ pub(crate) struct VirtualHost {
     pub(crate) attempt_count_in_response: bool,
     /// `x-envoy-is-timeout-retry` for the upstream.
     pub(crate) is_timeout_retry_header: bool,
-    virtual_clusters: Vec<(String, Vec<Header>)>,
+    virtual_clusters: Vec<(String, Vec<HeaderMatcher>)>,
 }
 
 /// What is done with a request.

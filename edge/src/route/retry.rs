@@ -8,7 +8,7 @@ use http::HeaderName;
 
 use super::duration;
 use crate::head::header_name;
-use crate::matcher::{Header, each};
+use crate::matcher::{HeaderMatcher, each};
 use crate::problem::{Path, Problem};
 
 /// The conditions of a retry.
@@ -89,8 +89,8 @@ pub(crate) struct Retry {
     pub(crate) rate_limited: Option<RateLimitedBackOff>,
     pub(crate) status_codes: Vec<u16>,
     /// Headers of responses that are tried again, of requests that may be.
-    pub(crate) response_headers: Vec<Header>,
-    pub(crate) request_headers: Vec<Header>,
+    pub(crate) response_headers: Vec<HeaderMatcher>,
+    pub(crate) request_headers: Vec<HeaderMatcher>,
     /// Whether hosts that were tried are passed over, and how often another one is drawn.
     pub(crate) avoid_previous_hosts: bool,
     pub(crate) host_selection_attempts: u32,
@@ -155,12 +155,12 @@ impl Retry {
             status_codes: each(&config.retriable_status_codes, at, "retriable_status_codes", |code, at| {
                 u16::try_from(*code).map_err(|_| at.problem("is no HTTP status"))
             })?,
-            response_headers: each(&config.retriable_headers, at, "retriable_headers", Header::compile)?,
+            response_headers: each(&config.retriable_headers, at, "retriable_headers", HeaderMatcher::compile)?,
             request_headers: each(
                 &config.retriable_request_headers,
                 at,
                 "retriable_request_headers",
-                Header::compile,
+                HeaderMatcher::compile,
             )?,
             avoid_previous_hosts: !predicates.is_empty(),
             host_selection_attempts: u32::try_from(config.host_selection_retry_max_attempts)
