@@ -1,5 +1,6 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+mod ext_authz;
 pub(crate) mod grpc_web;
 mod retry;
 pub(crate) mod router;
@@ -7,7 +8,9 @@ pub(crate) mod router;
 use std::fmt;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter, http_filter,
+};
 use envoy_types::pb::google::protobuf::Any;
 use futures::future::BoxFuture;
 
@@ -63,8 +66,10 @@ pub(crate) struct Context<'a> {
 pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Filter>, Problem>;
 
 /// Every filter, by the type of its configuration.
-const FACTORIES: &[(&str, Factory)] =
-    &[("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make)];
+const FACTORIES: &[(&str, Factory)] = &[
+    ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::make),
+    ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
+];
 
 /// The configuration of a filter in a chain.
 pub(crate) fn config_of(filter: &HttpFilter) -> Option<&Any> {
