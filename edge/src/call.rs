@@ -135,6 +135,13 @@ impl Call {
         self.route.as_ref()?.forward()?.cluster(&self.request).ok()
     }
 
+    /// Counts under `prefix.name` for the cluster that the call goes to.
+    pub(crate) fn count(&self, prefix: &str, name: &str) {
+        if let Some(cluster) = self.cluster() {
+            cluster.stats.scope().counter(&format!("{prefix}.{name}")).inc();
+        }
+    }
+
     /// Whether the request going up is gRPC (a gRPC-Web one is, once its filter has seen it).
     pub(crate) fn is_grpc(&self) -> bool {
         crate::reply::is_grpc(&self.request.headers)

@@ -22,7 +22,6 @@ use crate::matcher::each;
 use crate::problem::{Path, Problem};
 use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, grpc_status_of};
 use crate::upstream::{Answered, Cluster, Failure, Want};
-use crate::value;
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -70,14 +69,13 @@ pub(crate) enum Unanswered {
 }
 
 impl Service {
-    /// `default_timeout` holds where the service has none of its own.
+    /// `timeout` is how long an answer may take.
     pub(crate) fn compile(
-        config: Option<&GrpcService>,
-        default_timeout: Option<Duration>,
+        config: &GrpcService,
+        timeout: Option<Duration>,
         at: &Path<'_>,
         context: &Context<'_>,
     ) -> Result<Self, Problem> {
-        let config = config.ok_or_else(|| at.problem("is required"))?;
         let target = match &config.target_specifier {
             Some(TargetSpecifier::EnvoyGrpc(target)) => target,
             _ => return Err(at.problem("only envoy_grpc, a service in a cluster, is supported")),
@@ -101,7 +99,7 @@ impl Service {
             authority: if target.authority.is_empty() { name.clone() } else { target.authority.clone() },
             cluster,
             metadata,
-            timeout: value::limit(config.timeout.as_ref(), default_timeout),
+            timeout,
             longest: longest.map_or(LONGEST_ANSWER, |longest| LONGEST_ANSWER.min(longest.value as usize)),
         })
     }
@@ -112,15 +110,16 @@ impl Service {
         path: &'static str,
         question: &Q,
         call: &Call,
-    ) -> impl Future<Output = Result<A, Unanswered>> + Send + use<'_, Q, A> {
+    ) -> impl Future<Output = Result<A, Unanswered>> + Send + use<Q, A> {
         let request = self.request(path, question, call);
         let want = Want { random: call.random, ..Want::default() };
+        let (cluster, longest, timeout) = (Arc::clone(&self.cluster), self.longest, self.timeout);
         async move {
             let asked = async {
-                let answered = self.cluster.call(request?, &want).await?;
-                Ok(A::decode(self.read(answered).await?)?)
+                let answered = cluster.call(request?, &want).await?;
+                Ok(A::decode(read(answered, longest).await?)?)
             };
-            match self.timeout {
+            match timeout {
                 Some(timeout) => tokio::time::timeout(timeout, asked).await.unwrap_or(Err(Unanswered::Late)),
                 None => asked.await,
             }
@@ -155,37 +154,37 @@ impl Service {
         }
         Ok(request)
     }
+}
 
-    /// The message of an answer that says OK.
-    async fn read(&self, answered: Answered) -> Result<Bytes, Unanswered> {
-        let Answered { head, body, host } = answered;
-        host.answered(head.status.as_u16());
-        if head.status != StatusCode::OK {
-            let message = format!("the service answered HTTP {}", head.status.as_u16());
-            return Err(Unanswered::Status { code: grpc_status_of(head.status), message });
-        }
-        if head.headers.contains_key(GRPC_STATUS) {
-            check(&head.headers)?;
-        }
-        let mut body = std::pin::pin!(body);
-        let mut read = BytesMut::new();
-        let mut trailers = None;
-        while let Some(frame) = body.frame().await {
-            match frame?.into_data() {
-                Ok(data) if read.len() + data.len() > PREFIX + self.longest => {
-                    return Err(Unanswered::Malformed);
-                }
-                Ok(data) => read.extend_from_slice(&data),
-                Err(frame) => trailers = frame.into_trailers().ok(),
-            }
-        }
-        check(&trailers.unwrap_or_default())?;
-        let mut message = read.freeze();
-        if message.len() < PREFIX || message.get_u8() != 0 || message.get_u32() as usize != message.len() {
-            return Err(Unanswered::Malformed);
-        }
-        Ok(message)
+/// The message of an answer that says OK.
+async fn read(answered: Answered, longest: usize) -> Result<Bytes, Unanswered> {
+    let Answered { head, body, host } = answered;
+    host.answered(head.status.as_u16());
+    if head.status != StatusCode::OK {
+        let message = format!("the service answered HTTP {}", head.status.as_u16());
+        return Err(Unanswered::Status { code: grpc_status_of(head.status), message });
     }
+    if head.headers.contains_key(GRPC_STATUS) {
+        check(&head.headers)?;
+    }
+    let mut body = std::pin::pin!(body);
+    let mut read = BytesMut::new();
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) if read.len() + data.len() > PREFIX + longest => {
+                return Err(Unanswered::Malformed);
+            }
+            Ok(data) => read.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    check(&trailers.unwrap_or_default())?;
+    let mut message = read.freeze();
+    if message.len() < PREFIX || message.get_u8() != 0 || message.get_u32() as usize != message.len() {
+        return Err(Unanswered::Malformed);
+    }
+    Ok(message)
 }
 
 /// Whether a gRPC status is OK; one that is missing is not.

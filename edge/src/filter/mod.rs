@@ -2,6 +2,7 @@
 
 mod ext_authz;
 pub(crate) mod grpc_web;
+mod ratelimit;
 mod retry;
 pub(crate) mod router;
 
@@ -60,6 +61,8 @@ pub(crate) struct Context<'a> {
     pub(crate) clusters: &'a Arc<Clusters>,
     /// `http.<stat_prefix>`
     pub(crate) stats: &'a Scope,
+    /// The cluster that this edge itself belongs to.
+    pub(crate) node_cluster: &'a str,
 }
 
 /// Makes a filter of its configuration.
@@ -69,6 +72,7 @@ pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Fi
 const FACTORIES: &[(&str, Factory)] = &[
     ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::make),
     ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
+    ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
 ];
 
 /// The configuration of a filter in a chain.

@@ -27,6 +27,7 @@ use crate::matcher::{Fraction, StringMatcher, each};
 use crate::problem::{Path, Problem};
 use crate::reply::{LocalReply, Reply};
 use crate::stats::{Counter, Scope};
+use crate::value;
 use attributes::Shown;
 use verdict::ResponseChanges;
 
@@ -112,7 +113,8 @@ pub(crate) fn make(config: &Any, at: &Path<'_>, context: &Context<'_>) -> Result
     let at_service = at.field("grpc_service");
     let service = match &config.services {
         Some(Services::GrpcService(service)) => {
-            Service::compile(Some(service), Some(TIMEOUT), &at_service, context)?
+            let timeout = value::limit(service.timeout.as_ref(), Some(TIMEOUT));
+            Service::compile(service, timeout, &at_service, context)?
         }
         Some(Services::HttpService(_)) => {
             return Err(at.field("http_service").problem("is not supported: use grpc_service"));
@@ -276,23 +278,16 @@ impl Shared {
     /// The service has not decided.
     fn failed(&self, call: &mut Call, refusal: LocalReply) -> Result<(), LocalReply> {
         self.stats.error.inc();
-        self.count(call, "error");
+        call.count(&self.stats.prefix, "error");
         if !self.failure_allows {
             return Err(refusal);
         }
         self.stats.failure_mode_allowed.inc();
-        self.count(call, "failure_mode_allowed");
+        call.count(&self.stats.prefix, "failure_mode_allowed");
         if self.failure_is_told {
             call.request.headers.append(FAILURE_MODE_ALLOWED, HeaderValue::from_static("true"));
         }
         Ok(())
-    }
-
-    /// Counts for the cluster that the call goes to.
-    fn count(&self, call: &Call, what: &str) {
-        if let Some(cluster) = call.cluster() {
-            cluster.stats.scope().counter(&format!("{}.{what}", self.stats.prefix)).inc();
-        }
     }
 }
 

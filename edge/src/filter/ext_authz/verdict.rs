@@ -101,13 +101,13 @@ impl Shared {
         }
         call.reroute |= changed && self.clear_route_cache;
         self.stats.ok.inc();
-        self.count(call, "ok");
+        call.count(&self.stats.prefix, "ok");
         Ok(())
     }
 
     fn deny(&self, call: &Call, denied: DeniedHttpResponse) -> LocalReply {
         self.stats.denied.inc();
-        self.count(call, "denied");
+        call.count(&self.stats.prefix, "denied");
         let reply = match self.reply(denied, StatusCode::FORBIDDEN, "ext_authz_denied") {
             Ok(reply) => reply,
             Err(invalid) => return invalid,
