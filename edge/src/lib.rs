@@ -13,6 +13,7 @@ mod first;
 mod flag;
 mod format;
 pub mod gateway;
+mod grpc;
 mod head;
 mod keys;
 mod matcher;

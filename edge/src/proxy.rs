@@ -87,6 +87,7 @@ impl Flight {
             remote: connection.remote,
             connection,
             route: None,
+            reroute: false,
             started: Instant::now(),
             start_time: SystemTime::now(),
             random: rand::random(),
@@ -136,6 +137,10 @@ impl Flight {
                 Flow::Continue => {}
                 Flow::Reply(reply) => return Err(reply),
                 Flow::Wait(answer) => answer.await?,
+            }
+            let call = &mut *self.call;
+            if std::mem::take(&mut call.reroute) {
+                call.route = self.hcm.routes.find(&call.request, &call.connection, call.random);
             }
         }
         Ok(())

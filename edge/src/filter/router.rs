@@ -18,7 +18,7 @@ use crate::route::{Action, Direct, Forward, Matched, Redirect};
 use crate::upstream::{Answered, Cluster, Failure, FailureKind};
 
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");

@@ -88,12 +88,16 @@ figures! {
 
 impl ClusterStats {
     /// Counts an answer by its status.
-    pub(super) fn answered(&self, status: u16) {
+    pub(crate) fn answered(&self, status: u16) {
         let Some(slot) = status.checked_sub(100).and_then(|at| self.codes.get(usize::from(at))) else {
             return;
         };
         self.upstream_rq_completed.inc();
         self.classes[usize::from(status / 100 - 1)].inc();
         slot.get_or_init(|| self.scope.counter(&format!("upstream_rq_{status}"))).inc();
+    }
+
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
     }
 }
