@@ -4,6 +4,7 @@ mod access_log;
 mod admin;
 mod auth;
 mod backend;
+mod bootstrap;
 mod failure;
 mod grpc;
 mod grpc_web;
