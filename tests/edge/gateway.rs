@@ -1,6 +1,7 @@
 //! What is compared: anything that starts from an Envoy bootstrap.
 
 mod envoy;
+mod omnimesh;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::admin;
 
 pub(crate) use envoy::Envoy;
+pub(crate) use omnimesh::Omnimesh;
 
 #[async_trait]
 pub(crate) trait Gateway {

@@ -1,7 +1,8 @@
 //! The edge against Envoy itself: the same bootstrap and the same requests go to both, and what clients, backends and
 //! logs see must be the same. A case is a file of `cases/`; README.md says how to write one.
 //!
-//! `OMNIMESH_TEST_ENVOY` names Envoy's binary, `OMNIMESH_TEST_SHOW=1` prints what was observed.
+//! `OMNIMESH_TEST_ENVOY` names Envoy's binary, `OMNIMESH_TEST_SHOW=1` prints what was observed, and with
+//! `OMNIMESH_TEST_SELF=1` Envoy is compared with itself: what differs then is the harness's fault.
 
 mod admin;
 mod backend;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::case::Case;
-use crate::gateway::Envoy;
+use crate::gateway::{Envoy, Omnimesh};
 use crate::observation::compare;
 use crate::play::Stage;
 
@@ -66,14 +67,25 @@ async fn run(file: &Path) -> Result<(), String> {
     let envoy = Envoy::find()?;
     let stage = Stage::set(&case).await?;
     let expected = stage.play(&envoy, &case).await?;
-    #[expect(clippy::disallowed_methods, reason = "this is the binary that reads its configuration")]
-    if std::env::var_os("OMNIMESH_TEST_SHOW").is_some() {
-        println!("{expected}");
-    }
     let mut wrong = case.unexpected(&expected);
-    let again = stage.play(&envoy, &case).await?;
-    wrong.extend(compare(&expected, &again, &[]));
+    let observed = if is_set("OMNIMESH_TEST_SELF") {
+        let again = stage.play(&envoy, &case).await?;
+        wrong.extend(compare(&expected, &again, &[]));
+        again
+    } else {
+        let ours = stage.play(&Omnimesh, &case).await?;
+        wrong.extend(compare(&expected, &ours, &case.differs));
+        ours
+    };
+    if is_set("OMNIMESH_TEST_SHOW") {
+        println!("Envoy:\n{expected}\nOurs:\n{observed}");
+    }
     if wrong.is_empty() { Ok(()) } else { Err(format!("\n{}", wrong.join("\n"))) }
+}
+
+fn is_set(variable: &str) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "this is the binary that reads its configuration")]
+    std::env::var_os(variable).is_some()
 }
 
 /// Polls a condition until it holds; None when it does not in time.
