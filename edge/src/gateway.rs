@@ -88,8 +88,7 @@ impl Table {
         let root = Path::root();
         let at = root.field("static_resources");
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
-        let clusters =
-            Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
+        let clusters = Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners
@@ -117,8 +116,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let stats = Stats::default();
     let lines = loaded.lines;
     let logs = Files::new(&stats);
-    let table =
-        Table::compile(loaded.bootstrap, None, &stats, &logs).map_err(|problem| lines.locate(problem))?;
+    let table = Table::compile(loaded.bootstrap, None, &stats, &logs).map_err(|problem| lines.locate(problem))?;
     let core = Arc::new(Core {
         stats,
         logs,
@@ -131,11 +129,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         ids: Arc::new(AtomicU64::new(1)),
         started: Instant::now(),
         start_time: SystemTime::now(),
-        serving: Mutex::new(Serving {
-            bootstrap: table.bootstrap,
-            clusters: table.clusters,
-            ports: Vec::new(),
-        }),
+        serving: Mutex::new(Serving { bootstrap: table.bootstrap, clusters: table.clusters, ports: Vec::new() }),
     });
     let admin = table.admin.map(admin::Port::bind).transpose()?;
     let mut ports = Vec::with_capacity(table.listeners.len());
@@ -212,8 +206,7 @@ pub(crate) struct Port {
 
 impl Port {
     fn bind(listener: Listener) -> Result<Arc<Self>, StartError> {
-        let failed =
-            |reason| StartError::Bind { name: listener.name.clone(), address: listener.address, reason };
+        let failed = |reason| StartError::Bind { name: listener.name.clone(), address: listener.address, reason };
         let socket = TcpListener::bind(listener.address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
@@ -233,8 +226,7 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
         let ended = end.clone();
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || runtime.block_on(ended.cancelled()))?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(ended.cancelled()))?;
         Ok(Self { handle, end, thread: Some(thread) })
     }
 }
@@ -311,10 +303,7 @@ impl Running {
         self.core.connections.close();
         let drained = tokio::time::timeout(grace, self.core.connections.wait()).await.is_ok();
         if !drained {
-            tracing::warn!(
-                connections = self.core.connections.len(),
-                "the gateway cuts what outlived its grace"
-            );
+            tracing::warn!(connections = self.core.connections.len(), "the gateway cuts what outlived its grace");
         }
         self.core.background.cancel();
         let workers = std::mem::take(&mut self.workers);

@@ -78,8 +78,7 @@ impl Pulse {
         if self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed) == 0 {
             self.http2.store(bytes.starts_with(b"PRI"), Ordering::Relaxed);
         }
-        let waiting =
-            self.active.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0;
+        let waiting = self.active.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0;
         if waiting && !self.http2.load(Ordering::Relaxed) {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
@@ -135,13 +134,7 @@ where
     let service = {
         let (hcm, pulse, drain) = (Arc::clone(&hcm), Arc::clone(&pulse), drain.clone());
         service_fn(move |request| {
-            proxy::serve(
-                Arc::clone(&hcm),
-                Arc::clone(&connection),
-                Arc::clone(&pulse),
-                drain.clone(),
-                request,
-            )
+            proxy::serve(Arc::clone(&hcm), Arc::clone(&connection), Arc::clone(&pulse), drain.clone(), request)
         })
     };
     let builder = builder(&hcm);
@@ -236,11 +229,7 @@ struct Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {

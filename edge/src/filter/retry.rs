@@ -75,19 +75,12 @@ impl Bodies {
 }
 
 impl<'a> Attempts<'a> {
-    pub(crate) fn new(
-        call: &mut Call,
-        route: &Matched,
-        forward: &'a Forward,
-        cluster: &'a Arc<Cluster>,
-    ) -> Self {
+    pub(crate) fn new(call: &mut Call, route: &Matched, forward: &'a Forward, cluster: &'a Arc<Cluster>) -> Self {
         let body = std::mem::replace(&mut call.body, Transformed::new(Source::Empty));
         let retry = forward.retry.as_ref().filter(|retry| allows(retry, call));
-        let (on, left) =
-            retry.as_ref().map_or((RetryOn::default(), 0), |retry| (retry.on, retry.num_retries));
+        let (on, left) = retry.as_ref().map_or((RetryOn::default(), 0), |retry| (retry.on, retry.num_retries));
         let retriable = !on.is_empty() && left > 0;
-        let bodies =
-            if retriable { Bodies::Replay(Replay::new(body, KEPT)) } else { Bodies::Once(Some(body)) };
+        let bodies = if retriable { Bodies::Replay(Replay::new(body, KEPT)) } else { Bodies::Once(Some(body)) };
         let want = Want {
             hash: forward.hash(call).value,
             tried: Vec::new(),
@@ -223,9 +216,9 @@ impl<'a> Attempts<'a> {
 
     fn applies(&self, retry: &Retry, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Late => {
-                self.on.intersects(RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR).with(RetryOn::RESET))
-            }
+            Outcome::Late => self.on.intersects(
+                RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR).with(RetryOn::RESET),
+            ),
             Outcome::Failed(failure) => self.applies_to_failure(failure),
             Outcome::Answered(answer) => applies_to_answer(self.on, retry, answer),
         }
@@ -238,9 +231,7 @@ impl<'a> Attempts<'a> {
             FailureKind::ConnectFailure | FailureKind::ConnectTimeout => {
                 self.on.intersects(broken.with(RetryOn::CONNECT_FAILURE).with(unsent))
             }
-            FailureKind::RefusedStream => {
-                self.on.intersects(broken.with(RetryOn::REFUSED_STREAM).with(unsent))
-            }
+            FailureKind::RefusedStream => self.on.intersects(broken.with(RetryOn::REFUSED_STREAM).with(unsent)),
             FailureKind::ConnectionTermination | FailureKind::Reset(_) | FailureKind::Protocol => {
                 self.on.intersects(broken.with(unsent))
             }
@@ -262,10 +253,7 @@ impl<'a> Attempts<'a> {
 
     /// The last outcome is the call's.
     fn settle(&self, call: &mut Call, outcome: Outcome) -> Result<Answer, LocalReply> {
-        if call.upstream.attempts > 1
-            && matches!(outcome, Outcome::Answered(_))
-            && !call.flags.contains(Flag::UpstreamRetryLimitExceeded)
-        {
+        if call.upstream.attempts > 1 && matches!(outcome, Outcome::Answered(_)) && !call.flags.contains(Flag::UpstreamRetryLimitExceeded) {
             self.cluster.stats.upstream_rq_retry_success.inc();
         }
         match outcome {
@@ -300,8 +288,7 @@ async fn attempt(
 ) -> Outcome {
     let call = async {
         let mut answered = cluster.call(request, want).await?;
-        let peeks =
-            peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
+        let peeks = peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
         let first = if peeks {
             poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
         } else {
@@ -366,8 +353,7 @@ fn applies_to_answer(on: RetryOn, retry: &Retry, answer: &Answer) -> bool {
         || (on.intersects(http) && !limited)
         || (limited && on.intersects(RetryOn::RATE_LIMITED))
         || (on.intersects(RetryOn::STATUS_CODES) && retry.status_codes.contains(&status))
-        || (on.intersects(RetryOn::HEADERS)
-            && retry.response_headers.iter().any(|header| header.matches(headers)))
+        || (on.intersects(RetryOn::HEADERS) && retry.response_headers.iter().any(|header| header.matches(headers)))
 }
 
 /// The pause that an answer asks for.

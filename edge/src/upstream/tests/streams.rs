@@ -71,7 +71,8 @@ async fn a_reset_of_the_upstream_is_told() {
         (Reason::INTERNAL_ERROR, FailureKind::Reset(Reason::INTERNAL_ERROR)),
         (Reason::NO_ERROR, FailureKind::Reset(Reason::NO_ERROR)),
     ] {
-        let address = http2(move |_, mut respond| async move { respond.send_reset(reason) });
+        let address =
+            http2(move |_, mut respond| async move { respond.send_reset(reason) });
         let backend = cluster(&http2_config(&[address.await]));
         let failure = backend.call(request("hello"), &Want::default()).await.expect_err("a reset");
         assert_eq!(failure.kind, kind);
