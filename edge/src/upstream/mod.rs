@@ -272,6 +272,7 @@ impl Cluster {
                     }
                     // The connection was closed before it took the request: another one may.
                     Err(Ok(unsent)) => {
+                        underway.complete();
                         request = unsent;
                         continue;
                     }

@@ -126,7 +126,9 @@ impl Pool {
                 return Ok(place);
             }
             match self.begin(core, host, protocol, level) {
-                Begun::Dialing(dialing) => dialing.await?,
+                Begun::Dialing(dialing) => {
+                    dialing.await.inspect_err(|_| core.stats.upstream_rq_pending_failure_eject.inc())?;
+                }
                 Begun::Own(life) => match self.make(core, host, protocol, life).await? {
                     Made::Http1(connection) => {
                         return Ok(Place::Http1(http1::Lease::new(connection, Arc::clone(self))));
@@ -232,10 +234,14 @@ impl Pool {
             Protocol::Http2 | Protocol::Downstream => true,
             Protocol::Negotiated => settled_on_http2,
         };
-        self.lock().settled_on_http1 = !http2;
+        let max_streams = {
+            let mut state = self.lock();
+            state.settled_on_http1 = !http2;
+            state.shared.first().map(|connection| connection.max_streams())
+        };
         if http2 {
             core.stats.upstream_cx_http2_total.inc();
-            let (connection, driver, pings) = http2::handshake(io, &core.settings).await?;
+            let (connection, driver, pings) = http2::handshake(io, &core.settings, max_streams).await?;
             tend::drive(life, connection.id, driver.map(drop), pings);
             Ok(Made::Http2(connection))
         } else {

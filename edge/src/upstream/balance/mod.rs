@@ -147,3 +147,6 @@ fn shares(hosts: &[Arc<Host>]) -> Vec<f64> {
 fn key(host: &Host, by_hostname: bool) -> &str {
     if by_hostname { &host.hostname } else { &host.address }
 }
+
+#[cfg(test)]
+mod tests;
