@@ -1,5 +1,7 @@
 //! Clusters of upstream hosts: who answers a call, over which connection.
 
+#![expect(deprecated, reason = "configurations in use still say so, and Envoy still reads them")]
+
 mod balance;
 mod body;
 mod breaker;
