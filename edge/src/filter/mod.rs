@@ -2,6 +2,7 @@
 
 mod ext_authz;
 pub(crate) mod grpc_web;
+mod jwt_authn;
 mod ratelimit;
 mod retry;
 pub(crate) mod router;
@@ -72,6 +73,7 @@ pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Fi
 const FACTORIES: &[(&str, Factory)] = &[
     ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::make),
     ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
+    ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::make),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
 ];
 
