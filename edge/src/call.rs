@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{Extensions, StatusCode, Version};
 use serde_json::{Map, Value};
 
-use crate::body::RequestBody;
+use crate::body::{RequestBody, Source, Transformed};
 use crate::clock::Meter;
 use crate::flag::{Flag, Flags};
 use crate::head::Head;
@@ -117,6 +117,36 @@ pub(crate) struct Ended {
 }
 
 impl Call {
+    /// A call that begins now.
+    pub(crate) fn new(
+        request: Head,
+        source: Source,
+        meter: Arc<Meter>,
+        version: Version,
+        connection: Arc<Connection>,
+    ) -> Self {
+        let grpc = crate::reply::is_grpc(&request.headers);
+        Self {
+            request,
+            body: Transformed::new(source),
+            meter,
+            version,
+            protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
+            remote: connection.remote,
+            connection,
+            route: None,
+            started: Instant::now(),
+            start_time: SystemTime::now(),
+            random: rand::random(),
+            flags: Flags::default(),
+            details: "".into(),
+            upstream: UpstreamFacts::default(),
+            metadata: Map::new(),
+            kept: Extensions::new(),
+            ended: Ended::default(),
+        }
+    }
+
     /// Notes what happened; the first flag's details stay.
     pub(crate) fn flag(&mut self, flag: Flag) {
         self.flags.insert(flag);

@@ -150,12 +150,12 @@ impl Flight {
     fn filter_reply(&mut self, reply: &mut Reply) {
         let call = &mut *self.call;
         if let Some(route) = call.route.clone() {
-            route.finish_reply(call, reply);
+            route.prepare_response(call, reply.status, &mut reply.headers);
         }
         for filter in self.chain.iter().rev() {
             filter.response(call, reply);
         }
-        self.hcm.identity.sign(reply);
+        self.hcm.identity.sign(&mut reply.headers);
         if self.hcm.identity.request_id_in_response
             && let Some(id) = call.request.headers.get(&X_REQUEST_ID)
         {

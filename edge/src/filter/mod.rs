@@ -1,9 +1,13 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+mod cors;
 mod ext_authz;
 pub(crate) mod grpc_web;
+mod header_mutation;
 mod jwt_authn;
+mod local_ratelimit;
 mod ratelimit;
+mod rbac;
 mod retry;
 pub(crate) mod router;
 
@@ -45,7 +49,8 @@ pub(crate) trait Filter: fmt::Debug + Send + Sync {
     /// Sees the call once it has ended.
     fn ended(&self, _call: &Call) {}
 
-    /// The filter that a route's `typed_per_filter_config` puts in this one's place.
+    /// The filter that a route's `typed_per_filter_config` puts in the place of this one: the one that the levels
+    /// above the route have.
     fn on_route(
         &self,
         _config: &Any,
@@ -71,10 +76,14 @@ pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Fi
 
 /// Every filter, by the type of its configuration.
 const FACTORIES: &[(&str, Factory)] = &[
+    ("envoy.extensions.filters.http.cors.v3.Cors", cors::make),
     ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::make),
     ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
+    ("envoy.extensions.filters.http.header_mutation.v3.HeaderMutation", header_mutation::make),
+    ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", local_ratelimit::make),
     ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::make),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
+    ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
 ];
 
 /// The configuration of a filter in a chain.

@@ -61,18 +61,14 @@ mod tests {
             ("::1", 128, "::1", true),
             ("::1", 128, "127.0.0.1", false),
         ] {
-            let range = CidrRange {
-                address_prefix: prefix.into(),
-                prefix_len: Some(UInt32Value { value: len }),
-            };
+            let range =
+                CidrRange { address_prefix: prefix.into(), prefix_len: Some(UInt32Value { value: len }) };
             let cidr = Cidr::compile(&range, &Path::root()).unwrap();
             assert_eq!(cidr.contains(address.parse().unwrap()), expected, "{prefix}/{len} {address}");
             assert_eq!(u32::from(cidr.length()), len);
         }
-        let bad = CidrRange {
-            address_prefix: "10.0.0.0".into(),
-            prefix_len: Some(UInt32Value { value: 33 }),
-        };
+        let bad =
+            CidrRange { address_prefix: "10.0.0.0".into(), prefix_len: Some(UInt32Value { value: 33 }) };
         let problem = Cidr::compile_all(&[bad], &Path::root().field("ranges")).unwrap_err();
         assert_eq!(problem.path, "ranges[0].prefix_len");
     }

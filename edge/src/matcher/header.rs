@@ -28,12 +28,6 @@ enum Kind {
 impl HeaderMatcher {
     pub(crate) fn compile(config: &pb::HeaderMatcher, at: &Path<'_>) -> Result<Self, Problem> {
         let field = Field::parse(&config.name, &at.field("name"))?;
-        let some = |text: &String, field: &str, make: fn(&str) -> StringMatcher| {
-            if text.is_empty() {
-                return Err(at.field(field).problem("must not be empty"));
-            }
-            Ok(Kind::Text(make(text)))
-        };
         let kind = match &config.header_match_specifier {
             None => Kind::Present(true),
             Some(HeaderMatchSpecifier::PresentMatch(present)) => Kind::Present(*present),
@@ -42,14 +36,16 @@ impl HeaderMatcher {
             }
             Some(HeaderMatchSpecifier::RangeMatch(range)) => Kind::Range(range.start..range.end),
             // Of old, an empty text asks for the header's presence only.
-            Some(HeaderMatchSpecifier::ExactMatch(text)) if text.is_empty() => Kind::Text(StringMatcher::contains("")),
+            Some(HeaderMatchSpecifier::ExactMatch(text)) if text.is_empty() => {
+                Kind::Text(StringMatcher::contains(""))
+            }
             Some(HeaderMatchSpecifier::ExactMatch(text)) => Kind::Text(StringMatcher::exact(text)),
             Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => {
                 Kind::Text(StringMatcher::regex(Pattern::compile(regex, &at.field("safe_regex_match"))?))
             }
-            Some(HeaderMatchSpecifier::PrefixMatch(text)) => some(text, "prefix_match", StringMatcher::prefix)?,
-            Some(HeaderMatchSpecifier::SuffixMatch(text)) => some(text, "suffix_match", StringMatcher::suffix)?,
-            Some(HeaderMatchSpecifier::ContainsMatch(text)) => some(text, "contains_match", StringMatcher::contains)?,
+            Some(HeaderMatchSpecifier::PrefixMatch(text)) => Kind::Text(StringMatcher::prefix(text)),
+            Some(HeaderMatchSpecifier::SuffixMatch(text)) => Kind::Text(StringMatcher::suffix(text)),
+            Some(HeaderMatchSpecifier::ContainsMatch(text)) => Kind::Text(StringMatcher::contains(text)),
         };
         Ok(Self {
             field,
@@ -95,7 +91,11 @@ impl CookieMatcher {
         }
         let at = at.field("string_match");
         let text = config.string_match.as_ref().ok_or_else(|| at.problem("is required"))?;
-        Ok(Self { name: config.name.clone(), text: StringMatcher::compile(text, &at)?, invert: config.invert_match })
+        Ok(Self {
+            name: config.name.clone(),
+            text: StringMatcher::compile(text, &at)?,
+            invert: config.invert_match,
+        })
     }
 
     pub(crate) fn matches(&self, headers: &impl Fields) -> bool {
@@ -107,9 +107,9 @@ impl CookieMatcher {
 #[cfg(test)]
 mod tests {
     use envoy_types::pb::envoy::r#type::matcher::v3 as text;
-    use text::string_matcher::MatchPattern;
     use envoy_types::pb::envoy::r#type::v3::Int64Range;
     use http::HeaderMap;
+    use text::string_matcher::MatchPattern;
 
     use super::*;
 

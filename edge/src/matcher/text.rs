@@ -28,17 +28,11 @@ impl StringMatcher {
             .match_pattern
             .as_ref()
             .ok_or_else(|| at.problem("needs one of exact, prefix, suffix, safe_regex, contains"))?;
-        let some = |text: &String, field: &str| {
-            if text.is_empty() {
-                return Err(at.field(field).problem("must not be empty"));
-            }
-            Ok(text.as_bytes().to_vec())
-        };
         let kind = match pattern {
             MatchPattern::Exact(text) => Kind::Exact(text.as_bytes().to_vec()),
-            MatchPattern::Prefix(text) => Kind::Prefix(some(text, "prefix")?),
-            MatchPattern::Suffix(text) => Kind::Suffix(some(text, "suffix")?),
-            MatchPattern::Contains(text) => Kind::Contains(some(text, "contains")?),
+            MatchPattern::Prefix(text) => Kind::Prefix(text.as_bytes().to_vec()),
+            MatchPattern::Suffix(text) => Kind::Suffix(text.as_bytes().to_vec()),
+            MatchPattern::Contains(text) => Kind::Contains(text.as_bytes().to_vec()),
             MatchPattern::SafeRegex(regex) if config.ignore_case => {
                 return Err(at
                     .field("ignore_case")
@@ -134,7 +128,6 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_told_with_its_path() {
         for (pattern, ignore_case, path) in [
-            (MatchPattern::Prefix(String::new()), false, "prefix"),
             (regex("a)(b"), false, "safe_regex.regex"),
             (regex("(?=a)"), false, "safe_regex.regex"),
             (regex(""), false, "safe_regex.regex"),

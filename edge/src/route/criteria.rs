@@ -23,13 +23,6 @@ pub(crate) struct Criteria {
 
 impl Criteria {
     pub(crate) fn compile(config: &RouteMatch, at: &Path<'_>) -> Result<Self, Problem> {
-        super::unsupported(
-            at,
-            &[
-                ("dynamic_metadata", !config.dynamic_metadata.is_empty()),
-                ("filter_state", !config.filter_state.is_empty()),
-            ],
-        )?;
         let tls = config.tls_context.as_ref();
         Ok(Self {
             path: PathMatch::compile(config, at)?,
@@ -39,7 +32,12 @@ impl Criteria {
                 .map(|fraction| Fraction::compile(fraction.default_value.as_ref())),
             grpc: config.grpc.is_some(),
             headers: each(&config.headers, at, "headers", HeaderMatcher::compile)?,
-            parameters: each(&config.query_parameters, at, "query_parameters", QueryParameterMatcher::compile)?,
+            parameters: each(
+                &config.query_parameters,
+                at,
+                "query_parameters",
+                QueryParameterMatcher::compile,
+            )?,
             cookies: each(&config.cookies, at, "cookies", CookieMatcher::compile)?,
             presented: tls.and_then(|tls| tls.presented.as_ref()).map(|presented| presented.value),
             validated: tls.and_then(|tls| tls.validated.as_ref()).map(|validated| validated.value),

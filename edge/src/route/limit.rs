@@ -79,7 +79,6 @@ enum Entry {
 
 impl RateLimitRule {
     pub(crate) fn compile(config: &RateLimit, at: &Path<'_>) -> Result<Self, Problem> {
-        super::unsupported(at, &[("x_ratelimit_option", config.x_ratelimit_option != 0)])?;
         let stage = config.stage.as_ref().map_or(0, |stage| stage.value);
         if stage > 10 {
             return Err(at.field("stage").problem("must be 0 to 10"));
@@ -166,7 +165,12 @@ impl Action {
             ActionSpecifier::HeaderValueMatch(matched) => Self::HeaderMatch {
                 entry: (or(&matched.descriptor_key, "header_match"), matched.descriptor_value.clone()),
                 expect: matched.expect_match.as_ref().is_none_or(|expect| expect.value),
-                headers: each(&matched.headers, &at.field("header_value_match"), "headers", HeaderMatcher::compile)?,
+                headers: each(
+                    &matched.headers,
+                    &at.field("header_value_match"),
+                    "headers",
+                    HeaderMatcher::compile,
+                )?,
             },
             ActionSpecifier::QueryParameterValueMatch(matched) => Self::ParameterMatch {
                 entry: (or(&matched.descriptor_key, "query_match"), matched.descriptor_value.clone()),
@@ -224,12 +228,7 @@ impl Action {
         match self {
             Self::SourceCluster => add("source_cluster", source_cluster.to_owned()),
             Self::DestinationCluster => {
-                match call
-                    .route
-                    .as_ref()
-                    .and_then(|route| route.forward())
-                    .map(|to| to.cluster(call))
-                {
+                match call.route.as_ref().and_then(|route| route.forward()?.cluster(call)) {
                     Some(name) => add("destination_cluster", name.into_owned()),
                     None => Entry::Missing,
                 }

@@ -56,6 +56,7 @@ figures! {
         upstream_cx_overflow
         upstream_cx_protocol_error
         upstream_cx_total
+        upstream_rq_active_overflow
         upstream_rq_cancelled
         upstream_rq_completed
         upstream_rq_max_duration_reached
