@@ -197,3 +197,29 @@ pub(crate) fn joined<'h>(headers: &'h HeaderMap, name: impl AsHeaderName) -> Opt
     }
     Some(Cow::Owned(all))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_changed_by_name() {
+        for (path, set, remove, expected) in [
+            ("/a?b=2&a=1&b=3", None, None, "/a?a=1&b=2&b=3"),
+            ("/a?b=2&a=1&b=3", Some(("b", "4")), None, "/a?a=1&b=4"),
+            ("/a?token=t", None, Some("token"), "/a"),
+            ("/a", Some(("x", "1")), Some("y"), "/a?x=1"),
+            ("/a?flag", None, None, "/a?flag="),
+        ] {
+            let mut head = Head {
+                method: Method::GET,
+                scheme: Scheme::HTTP,
+                authority: HeaderValue::from_static("a"),
+                path: PathAndQuery::from_static(path),
+                headers: HeaderMap::new(),
+            };
+            head.change_query(set, remove);
+            assert_eq!(head.path.as_str(), expected, "{path}");
+        }
+    }
+}

@@ -125,3 +125,62 @@ fn family(algorithm: Algorithm) -> AlgorithmFamily {
         _ => AlgorithmFamily::Rsa,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 7515, appendix A.1.
+    const TOKEN: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
+        eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
+        dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    const SECRET: &str =
+        "AyM1SysPpbyUfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+
+    fn keys(more: &str, secret: &str) -> Keys {
+        let set = format!(r#"{{"keys":[{{"kty":"oct","k":"{secret}"{more}}},{{"kty":"unknown"}}]}}"#);
+        Keys::parse(set.as_bytes()).expect("a key")
+    }
+
+    #[test]
+    fn a_key_proves_what_it_signed() {
+        let token = Arc::new(Token::parse(TOKEN).expect("a token"));
+        assert_eq!((token.issuer.as_str(), token.expires), ("joe", 1_300_819_380));
+        for (more, secret, expected) in [
+            ("", SECRET, Ok(())),
+            (r#","alg":"HS256","kid":"one""#, SECRET, Ok(())),
+            (r#","alg":"HS512""#, SECRET, Err(Failure::NO_MATCHING_KEY)),
+            ("", "c2VjcmV0", Err(Failure::VERIFICATION)),
+        ] {
+            let keys = keys(more, secret);
+            assert_eq!(keys.prove(TOKEN, &token), expected, "{more} {secret}");
+            assert_eq!(keys.proved(TOKEN).is_some(), expected.is_ok(), "{more} {secret}");
+        }
+    }
+
+    #[test]
+    fn a_set_without_a_usable_key_is_none() {
+        for set in
+            ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":[{"kty":"RSA","n":"AQ"}]}"#]
+        {
+            assert!(Keys::parse(set.as_bytes()).is_none(), "{set}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_nobody_shows_again_are_forgotten() {
+        let (keys, token) = (keys("", SECRET), Arc::new(Token::parse(TOKEN).expect("a token")));
+        let mut proved = keys.proved.lock().expect("no panic before");
+        proved.remember("again".into(), Arc::clone(&token));
+        for number in 0..3 * REMEMBERED {
+            proved.remember(number.to_string().into(), Arc::clone(&token));
+            if number % 100 == 0
+                && let Some((text, token)) = proved.past.remove_entry("again")
+            {
+                proved.remember(text, token);
+            }
+        }
+        assert!(proved.present.len() + proved.past.len() <= 2 * REMEMBERED);
+        assert!(!proved.present.contains_key("0") && !proved.past.contains_key("0"));
+    }
+}

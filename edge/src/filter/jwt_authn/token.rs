@@ -165,3 +165,36 @@ fn audiences(value: Option<&Value>) -> Result<Vec<String>, Failure> {
     let texts = texts.iter().map(|text| text.as_str().map(str::to_owned)).collect::<Option<_>>();
     texts.ok_or(Failure("Jwt payload [aud] field is not a string or string list"))
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_in_envoys_words() {
+        let good = r#"{"alg":"RS256"}"#;
+        for (header, payload, expected) in [
+            ("no", "{}", "Jwt header is an invalid JSON"),
+            ("{}", "{}", "Jwt header [alg] field is required and must be a string"),
+            (r#"{"alg":"none"}"#, "{}", "Jwt header [alg] is not supported"),
+            (r#"{"alg":"RS256","kid":1}"#, "{}", "Jwt header [kid] field is not a string"),
+            (good, "[]", "Jwt payload is an invalid JSON"),
+            (good, r#"{"iss":1}"#, "Jwt payload [iss] field is not a string"),
+            (good, r#"{"exp":"1"}"#, "Jwt payload [exp] field is not an integer"),
+            (good, r#"{"nbf":-1}"#, "Jwt payload [nbf] field is not a positive 64 bit integer"),
+            (good, r#"{"aud":[1]}"#, "Jwt payload [aud] field is not a string or string list"),
+            (r#"{"alg":"EdDSA"}"#, "{}", "Jwt ED25519 signature is wrong length"),
+        ] {
+            let [header, payload] = [header, payload].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+            let failure = Token::parse(&format!("{header}.{payload}.c2ln")).expect_err("is wrong");
+            assert_eq!(failure, Failure(expected));
+        }
+        for text in ["", "a.b", "a..c", "a.b.c.d"] {
+            assert_eq!(Token::parse(text).expect_err("is wrong"), MALFORMED, "{text}");
+        }
+        let failure = Token::parse("!.e30.c2ln").expect_err("is wrong");
+        assert_eq!(failure, Failure("Jwt header is an invalid Base64url encoded"));
+    }
+}
