@@ -4,6 +4,7 @@ mod cors;
 mod ext_authz;
 pub(crate) mod grpc_web;
 mod header_mutation;
+mod jwt_authn;
 mod local_ratelimit;
 mod ratelimit;
 mod rbac;
@@ -80,6 +81,7 @@ const FACTORIES: &[(&str, Factory)] = &[
     ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
     ("envoy.extensions.filters.http.header_mutation.v3.HeaderMutation", header_mutation::make),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", local_ratelimit::make),
+    ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::make),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
 ];
