@@ -81,6 +81,8 @@ pub(crate) struct Call {
     pub(crate) connection: Arc<Connection>,
     /// The client, by the connection or by `x-forwarded-for` where that is trusted.
     pub(crate) remote: SocketAddr,
+    /// Where routes lead; none where a call is not served, only described.
+    pub(crate) clusters: Option<Arc<Clusters>>,
     pub(crate) route: Option<Arc<Matched>>,
     /// A filter has changed what the route is found by, and wants it found anew.
     pub(crate) reroute: bool,
@@ -134,7 +136,9 @@ impl Call {
             protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
             remote: connection.remote,
             connection,
+            clusters: None,
             route: None,
+            reroute: false,
             started: Instant::now(),
             start_time: SystemTime::now(),
             random: rand::random(),
@@ -162,7 +166,8 @@ impl Call {
 
     /// Where the call's route sends it, as far as it is known before it is sent.
     pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.route.as_ref()?.forward()?.cluster(&self.request).ok()
+        let name = self.route.as_ref()?.forward()?.cluster(self)?;
+        self.clusters.as_ref()?.get(&name).cloned()
     }
 
     /// Counts under `prefix.name` for the cluster that the call goes to.
