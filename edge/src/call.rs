@@ -182,3 +182,30 @@ impl Call {
         crate::reply::is_grpc(&self.request.headers)
     }
 }
+
+#[cfg(test)]
+impl Call {
+    /// A call over plain HTTP/1.1 from 10.1.2.3.
+    pub(crate) fn sample(method: &str, authority: &str, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut request = Head {
+            method: method.parse().unwrap(),
+            scheme: http::uri::Scheme::HTTP,
+            authority: authority.parse().unwrap(),
+            path: path.parse().unwrap(),
+            headers: http::HeaderMap::new(),
+        };
+        for (name, value) in headers {
+            let name: http::HeaderName = name.parse().unwrap();
+            request.headers.append(name, value.parse().unwrap());
+        }
+        let remote = "10.1.2.3:4567".parse().unwrap();
+        let local = "127.0.0.1:8080".parse().unwrap();
+        let connection = Arc::new(Connection { id: 7, remote, local, tls: None });
+        let meter = Arc::new(Meter::new(true));
+        Self {
+            random: 0,
+            start_time: SystemTime::UNIX_EPOCH,
+            ..Self::new(request, Source::Empty, meter, Version::HTTP_11, connection)
+        }
+    }
+}

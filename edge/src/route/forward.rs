@@ -1,5 +1,7 @@
 //! How a request is forwarded.
 
+#![expect(deprecated, reason = "files that Envoy reads still have these fields")]
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub(crate) struct Forward {
     pub(crate) include_virtual_host_rate_limits: bool,
     /// Such as `websocket`, and whether it is allowed.
     upgrades: Vec<(String, bool)>,
+    /// What a part of a weighted cluster calls the host; set first, and never told.
+    pub(super) weighted_host: Option<HeaderValue>,
     pub(crate) host_rewrite: HostRewrite,
     /// Whether what host_rewrite replaces is told in `x-forwarded-host`.
     pub(crate) append_x_forwarded_host: bool,
@@ -118,6 +122,7 @@ impl Forward {
                 .as_ref()
                 .is_some_and(|include| include.value),
             upgrades: upgrades(config, at)?,
+            weighted_host: None,
             host_rewrite: host_rewrite(config, at)?,
             append_x_forwarded_host: config.append_x_forwarded_host,
             path_rewrite: PathRewrite::compile(&path_rewrite, matched, at)?,
@@ -182,6 +187,9 @@ impl Forward {
     /// Writes the authority and the path that the upstream is to see.
     pub(super) fn rewrite(&self, call: &mut Call) {
         call.request.headers.remove(&X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
+        if let Some(host) = &self.weighted_host {
+            call.request.authority = host.clone();
+        }
         self.host_rewrite.apply(call, self.append_x_forwarded_host);
         self.path_rewrite.apply(call);
     }
