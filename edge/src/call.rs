@@ -93,6 +93,8 @@ pub(crate) struct Call {
     pub(crate) metadata: Map<String, Value>,
     /// What a filter keeps between request and response.
     pub(crate) kept: Extensions,
+    /// The edge was told to fail health checks.
+    pub(crate) failing: bool,
     pub(crate) ended: Ended,
 }
 

@@ -142,7 +142,7 @@ impl Hcm {
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
-        let context = Context { clusters, stats: &stats.scope };
+        let context = Context { clusters, stats: &stats.scope, node_cluster: "" };
         let chain = chain(config, at, &context)?;
         let routes = match &config.route_specifier {
             Some(RouteSpecifier::RouteConfig(routes)) => {
