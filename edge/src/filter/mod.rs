@@ -1,8 +1,11 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
 mod cors;
+mod fault;
+mod grpc_stats;
 pub(crate) mod grpc_web;
 mod header_mutation;
+mod health_check;
 mod local_ratelimit;
 mod rbac;
 mod retry;
@@ -43,8 +46,8 @@ pub(crate) trait Filter: fmt::Debug + Send + Sync {
     /// Sees the reply on its way down, in the reverse order, whoever made it.
     fn response(&self, _call: &mut Call, _reply: &mut Reply) {}
 
-    /// Sees the call once it has ended.
-    fn ended(&self, _call: &Call) {}
+    /// Sees the call once it has ended, before its log lines are written.
+    fn ended(&self, _call: &mut Call) {}
 
     /// The filter that a route's `typed_per_filter_config` puts in the place of this one: the one that the levels
     /// above the route have.
@@ -62,6 +65,8 @@ pub(crate) trait Filter: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) clusters: &'a Arc<Clusters>,
+    /// The cluster that this edge itself belongs to.
+    pub(crate) node_cluster: &'a str,
     /// `http.<stat_prefix>`
     pub(crate) stats: &'a Scope,
 }
@@ -72,8 +77,11 @@ pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Fi
 /// Every filter, by the type of its configuration.
 const FACTORIES: &[(&str, Factory)] = &[
     ("envoy.extensions.filters.http.cors.v3.Cors", cors::make),
+    ("envoy.extensions.filters.http.fault.v3.HTTPFault", fault::make),
+    ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", grpc_stats::make),
     ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
     ("envoy.extensions.filters.http.header_mutation.v3.HeaderMutation", header_mutation::make),
+    ("envoy.extensions.filters.http.health_check.v3.HealthCheck", health_check::make),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", local_ratelimit::make),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
 ];
