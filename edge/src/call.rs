@@ -7,11 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{Extensions, StatusCode, Version};
 use serde_json::{Map, Value};
 
-use crate::body::RequestBody;
+use crate::body::{RequestBody, Source, Transformed};
 use crate::clock::Meter;
 use crate::flag::{Flag, Flags};
 use crate::head::Head;
 use crate::route::Matched;
+use crate::upstream::Cluster;
 
 /// What the client speaks. gRPC-Web is made gRPC on the way up by its filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub(crate) struct Call {
     /// The client, by the connection or by `x-forwarded-for` where that is trusted.
     pub(crate) remote: SocketAddr,
     pub(crate) route: Option<Arc<Matched>>,
+    /// A filter has changed what the route is found by, and wants it found anew.
+    pub(crate) reroute: bool,
     pub(crate) started: Instant,
     pub(crate) start_time: SystemTime,
     /// A number that decides all that is random of this call, so that a route does not change under it.
@@ -116,6 +119,36 @@ pub(crate) struct Ended {
 }
 
 impl Call {
+    /// A call that begins now.
+    pub(crate) fn new(
+        request: Head,
+        source: Source,
+        meter: Arc<Meter>,
+        version: Version,
+        connection: Arc<Connection>,
+    ) -> Self {
+        let grpc = crate::reply::is_grpc(&request.headers);
+        Self {
+            request,
+            body: Transformed::new(source),
+            meter,
+            version,
+            protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
+            remote: connection.remote,
+            connection,
+            route: None,
+            started: Instant::now(),
+            start_time: SystemTime::now(),
+            random: rand::random(),
+            flags: Flags::default(),
+            details: "".into(),
+            upstream: UpstreamFacts::default(),
+            metadata: Map::new(),
+            kept: Extensions::new(),
+            ended: Ended::default(),
+        }
+    }
+
     /// Notes what happened; the first flag's details stay.
     pub(crate) fn flag(&mut self, flag: Flag) {
         self.flags.insert(flag);
@@ -126,6 +159,18 @@ impl Call {
         let facts = self.metadata.entry(namespace).or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(facts) = facts {
             facts.insert(key.to_owned(), value);
+        }
+    }
+
+    /// Where the call's route sends it, as far as it is known before it is sent.
+    pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.route.as_ref()?.forward()?.cluster(&self.request).ok()
+    }
+
+    /// Counts under `prefix.name` for the cluster that the call goes to.
+    pub(crate) fn count(&self, prefix: &str, name: &str) {
+        if let Some(cluster) = self.cluster() {
+            cluster.stats.scope().counter(&format!("{prefix}.{name}")).inc();
         }
     }
 

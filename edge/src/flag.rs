@@ -11,6 +11,11 @@ macro_rules! flags {
         impl Flag {
             const ALL: &'static [Self] = &[$(Self::$name,)*];
 
+            /// The flag that access logs write so.
+            pub(crate) fn parse(short: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|flag| flag.short() == short)
+            }
+
             fn short(self) -> &'static str {
                 match self { $(Self::$name => $short,)* }
             }
@@ -63,6 +68,10 @@ impl Flags {
         self.0 & (1 << flag as u32) != 0
     }
 
+    pub(crate) fn intersects(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
     /// As `%RESPONSE_FLAGS_LONG%` writes them.
     pub(crate) fn long(self) -> String {
         self.join(Flag::long)
@@ -72,6 +81,14 @@ impl Flags {
         let set: Vec<_> =
             Flag::ALL.iter().filter(|&&flag| self.contains(flag)).map(|&flag| name(flag)).collect();
         if set.is_empty() { "-".to_owned() } else { set.join(",") }
+    }
+}
+
+impl FromIterator<Flag> for Flags {
+    fn from_iter<I: IntoIterator<Item = Flag>>(flags: I) -> Self {
+        let mut all = Self::default();
+        flags.into_iter().for_each(|flag| all.insert(flag));
+        all
     }
 }
 

@@ -20,6 +20,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::Files;
+use crate::admin::{self, SetLogFilter};
 use crate::bootstrap::Loaded;
 use crate::downstream::listener::{Accepting, Listener};
 use crate::drain::Drainer;
@@ -49,10 +51,22 @@ impl From<Problem> for StartError {
 }
 
 /// What is not in the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Threads that serve traffic.
     pub concurrency: usize,
+    /// How long connections have to leave before `/drain_listeners?graceful` closes listeners.
+    pub drain_time: Duration,
+    /// How `/logging` changes what the process logs.
+    pub set_log_filter: Option<SetLogFilter>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { concurrency, drain_time, set_log_filter: _ } = self;
+        let mut debug = f.debug_struct("Options");
+        debug.field("concurrency", concurrency).field("drain_time", drain_time).finish_non_exhaustive()
+    }
 }
 
 /// The parts of a configuration, ready to serve.
@@ -60,11 +74,17 @@ pub(crate) struct Table {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) clusters: Arc<Clusters>,
     listeners: Vec<Listener>,
+    admin: Option<admin::Settings>,
 }
 
 impl Table {
     /// Compiles everything before anything is changed; what `before` has in the same form is taken over.
-    fn compile(bootstrap: Bootstrap, before: Option<&Clusters>, stats: &Stats) -> Result<Self, Problem> {
+    fn compile(
+        bootstrap: Bootstrap,
+        before: Option<&Clusters>,
+        stats: &Stats,
+        files: &Files,
+    ) -> Result<Self, Problem> {
         let root = Path::root();
         let at = root.field("static_resources");
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
@@ -72,15 +92,21 @@ impl Table {
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners
-            .map(|(i, listener)| Listener::compile(listener, &clusters, stats, &listeners_at.index(i)))
+            .map(|(i, listener)| Listener::compile(listener, &clusters, stats, files, &listeners_at.index(i)))
             .collect::<Result<_, _>>()?;
-        Ok(Self { bootstrap, clusters, listeners })
+        let admin_at = root.field("admin");
+        let admin = match &bootstrap.admin {
+            Some(admin) => admin::Settings::compile(admin, &admin_at, files)?,
+            None => None,
+        };
+        Ok(Self { bootstrap, clusters, listeners, admin })
     }
 }
 
 /// Says whether a configuration would start.
 pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
-    Table::compile(loaded.bootstrap.clone(), None, &Stats::default())
+    let stats = Stats::default();
+    Table::compile(loaded.bootstrap.clone(), None, &stats, &Files::new(&stats))
         .map(drop)
         .map_err(|problem| loaded.lines.locate(problem))
 }
@@ -89,10 +115,14 @@ pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
 pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let stats = Stats::default();
     let lines = loaded.lines;
-    let table = Table::compile(loaded.bootstrap, None, &stats).map_err(|problem| lines.locate(problem))?;
+    let logs = Files::new(&stats);
+    let table = Table::compile(loaded.bootstrap, None, &stats, &logs).map_err(|problem| lines.locate(problem))?;
     let core = Arc::new(Core {
         stats,
+        logs,
+        options: options.clone(),
         drainer: Drainer::new(),
+        quit: CancellationToken::new(),
         stop: watch::Sender::new(false),
         background: CancellationToken::new(),
         connections: TaskTracker::new(),
@@ -101,17 +131,22 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         start_time: SystemTime::now(),
         serving: Mutex::new(Serving { bootstrap: table.bootstrap, clusters: table.clusters, ports: Vec::new() }),
     });
+    let admin = table.admin.map(admin::Port::bind).transpose()?;
     let mut ports = Vec::with_capacity(table.listeners.len());
     for listener in table.listeners {
         ports.push(Port::bind(listener)?);
     }
-    let mut running = Running { core, workers: Vec::new() };
+    let mut running = Running { core, workers: Vec::new(), admin: None };
     for number in 0..options.concurrency.max(1) {
         let worker = Worker::start(format!("edge-{number}")).map_err(StartError::Threads)?;
         running.workers.push(worker);
     }
     let main = Worker::start("edge-main".to_owned()).map_err(StartError::Threads)?;
     running.core.serving().clusters.start(&main.handle, &running.core.background);
+    if let Some(port) = admin {
+        running.admin = Some(port.address);
+        admin::start(port, &running.core, &main.handle);
+    }
     running.workers.push(main);
     for port in ports {
         running.serve(port)?;
@@ -122,11 +157,15 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
 /// What every thread of a gateway shares.
 pub(crate) struct Core {
     pub(crate) stats: Stats,
+    pub(crate) logs: Files,
+    pub(crate) options: Options,
     pub(crate) drainer: Drainer,
+    /// Somebody wants the process to end.
+    pub(crate) quit: CancellationToken,
     /// Listeners take no more connections.
     stop: watch::Sender<bool>,
     /// Ends health checks, name resolution and the like.
-    background: CancellationToken,
+    pub(crate) background: CancellationToken,
     connections: TaskTracker,
     ids: Arc<AtomicU64>,
     pub(crate) started: Instant,
@@ -144,6 +183,17 @@ pub(crate) struct Serving {
 impl Core {
     pub(crate) fn serving(&self) -> std::sync::MutexGuard<'_, Serving> {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where clients connect, by listener name.
+    pub(crate) fn listeners(&self) -> Vec<(String, SocketAddr)> {
+        let serving = self.serving();
+        serving.ports.iter().map(|port| (port.listener.load().name.clone(), port.address)).collect()
+    }
+
+    /// Takes no new connections.
+    pub(crate) fn close_listeners(&self) {
+        self.stop.send_replace(true);
     }
 }
 
@@ -195,6 +245,7 @@ impl Drop for Worker {
 pub struct Running {
     core: Arc<Core>,
     workers: Vec<Worker>,
+    admin: Option<SocketAddr>,
 }
 
 impl Running {
@@ -226,15 +277,29 @@ impl Running {
 
     /// Where clients connect, by listener name: with the port that the system chose where the file left it open.
     pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
-        let serving = self.core.serving();
-        serving.ports.iter().map(|port| (port.listener.load().name.clone(), port.address)).collect()
+        self.core.listeners()
+    }
+
+    /// Where the admin interface listens, if there is one.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Returns once somebody has asked the process to end, by `/quitquitquit`.
+    pub async fn quit_requested(&self) {
+        self.core.quit.cancelled().await;
+    }
+
+    /// Opens log files again, after they were moved away.
+    pub fn reopen_logs(&self) {
+        self.core.logs.reopen();
     }
 
     /// Takes no new connections, lets those that are there end for up to `grace`, and stops. Says whether all had
     /// ended by themselves.
     pub async fn shutdown(mut self, grace: Duration) -> bool {
         self.core.drainer.begin();
-        self.core.stop.send_replace(true);
+        self.core.close_listeners();
         self.core.connections.close();
         let drained = tokio::time::timeout(grace, self.core.connections.wait()).await.is_ok();
         if !drained {

@@ -1,6 +1,7 @@
 //! The gateway: gRPC and gRPC-Web clients on one port, in front of every service.
 
 mod access_log;
+pub mod admin;
 mod body;
 pub mod bootstrap;
 mod call;
@@ -12,6 +13,7 @@ mod first;
 mod flag;
 mod format;
 pub mod gateway;
+mod grpc;
 mod head;
 mod keys;
 mod matcher;
@@ -29,6 +31,6 @@ mod value;
 pub use first::admin::RenderMetrics;
 pub use first::config::{Address, ClientTls, Config, Cors, Limits, ServerTls, Upstream};
 pub use first::error::{KeysError, StartError};
-pub use first::server::{Running, start};
-pub use keys::{Grant, Keys};
+pub use first::server::{Running, check, start};
+pub use keys::{ApiKey, Grant, Keys};
 pub use problem::Problem;

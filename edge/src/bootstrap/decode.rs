@@ -124,6 +124,9 @@ impl Decoder {
             let named =
                 kind.get_field_by_name(&entry.key).or_else(|| kind.get_field_by_json_name(&entry.key));
             let Some(field) = named else {
+                if self.problems.len() >= MOST_PROBLEMS {
+                    break;
+                }
                 self.problem(at, entry.line, advice::unknown_field(kind, &entry.key));
                 // It may have been meant for any of them.
                 broken.extend(kind.fields().map(|field| field.number()));

@@ -25,6 +25,7 @@ use crate::problem::{Path, Problem};
 use decode::Decoder;
 pub use lines::Lines;
 pub use migrate::migrate;
+pub(crate) use schema::descriptors;
 pub use support::{Report, Support};
 
 /// A bootstrap whose every field is known, well formed, and implemented or without effect.

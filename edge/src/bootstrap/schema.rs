@@ -4,8 +4,8 @@ use std::{collections::HashMap, rc::Rc};
 
 use envoy_types::pb::validate::FieldRules;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, EnumValueDescriptor, ExtensionDescriptor, FieldDescriptor,
-    MessageDescriptor, OneofDescriptor, Value,
+    DescriptorError, DescriptorPool, DynamicMessage, EnumValueDescriptor, ExtensionDescriptor,
+    FieldDescriptor, MessageDescriptor, OneofDescriptor, Value,
 };
 
 use crate::problem::{Path, Problem};
@@ -36,10 +36,15 @@ pub(super) enum Deprecation {
     Refused,
 }
 
+/// Every message of Envoy's API that a file can hold.
+pub(crate) fn descriptors() -> Result<DescriptorPool, DescriptorError> {
+    DescriptorPool::decode(DESCRIPTORS)
+}
+
 impl Schema {
     pub(super) fn read() -> Result<Schema, Problem> {
         let broken = |what: &str| Path::root().problem(format!("Envoy's descriptors are broken: {what}"));
-        let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| broken(&error.to_string()))?;
+        let pool = descriptors().map_err(|error| broken(&error.to_string()))?;
         let extension = |name: &str| pool.get_extension_by_name(name).ok_or_else(|| broken(name));
         Ok(Schema {
             rules: extension("validate.rules")?,

@@ -1,12 +1,15 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+mod compressor;
 mod cors;
+mod ext_authz;
 mod fault;
 mod grpc_stats;
 pub(crate) mod grpc_web;
 mod header_mutation;
 mod health_check;
 mod local_ratelimit;
+mod ratelimit;
 mod rbac;
 mod retry;
 pub(crate) mod router;
@@ -65,10 +68,10 @@ pub(crate) trait Filter: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) clusters: &'a Arc<Clusters>,
-    /// The cluster that this edge itself belongs to.
-    pub(crate) node_cluster: &'a str,
     /// `http.<stat_prefix>`
     pub(crate) stats: &'a Scope,
+    /// The cluster that this edge itself belongs to.
+    pub(crate) node_cluster: &'a str,
 }
 
 /// Makes a filter of its configuration.
@@ -76,13 +79,16 @@ pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Fi
 
 /// Every filter, by the type of its configuration.
 const FACTORIES: &[(&str, Factory)] = &[
+    ("envoy.extensions.filters.http.compressor.v3.Compressor", compressor::make),
     ("envoy.extensions.filters.http.cors.v3.Cors", cors::make),
+    ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::make),
     ("envoy.extensions.filters.http.fault.v3.HTTPFault", fault::make),
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", grpc_stats::make),
     ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
     ("envoy.extensions.filters.http.header_mutation.v3.HeaderMutation", header_mutation::make),
     ("envoy.extensions.filters.http.health_check.v3.HealthCheck", health_check::make),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", local_ratelimit::make),
+    ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
 ];
 

@@ -12,8 +12,7 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight,
 use envoy_types::pb::envoy::config::route::v3::{
     Route as RouteConfig, RouteAction, RouteConfiguration, VirtualHost as HostConfig, WeightedCluster,
 };
-use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Any, Value as ProtoValue};
+use envoy_types::pb::google::protobuf::Any;
 use serde_json::{Map, Value};
 
 use super::criteria::Criteria;
@@ -31,6 +30,7 @@ use crate::filter::Context;
 use crate::head::{Field, header_name};
 use crate::matcher::{HeaderMatcher, each};
 use crate::problem::{Path, Problem};
+use crate::value;
 
 const DEFAULT_MAX_DIRECT_BODY_LEN: u32 = 4096;
 
@@ -386,23 +386,5 @@ impl RouteCompiler<'_> {
 
 fn metadata(config: Option<&Metadata>) -> Map<String, Value> {
     let filters = config.into_iter().flat_map(|metadata| &metadata.filter_metadata);
-    filters
-        .map(|(name, fields)| {
-            let fields = fields.fields.iter().map(|(key, value)| (key.clone(), json(value)));
-            (name.clone(), Value::Object(fields.collect()))
-        })
-        .collect()
-}
-
-fn json(value: &ProtoValue) -> Value {
-    match &value.kind {
-        None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::NumberValue(number)) => Value::from(*number),
-        Some(Kind::StringValue(text)) => Value::from(text.as_str()),
-        Some(Kind::BoolValue(is)) => Value::from(*is),
-        Some(Kind::StructValue(fields)) => {
-            fields.fields.iter().map(|(key, value)| (key.clone(), json(value))).collect()
-        }
-        Some(Kind::ListValue(list)) => list.values.iter().map(json).collect(),
-    }
+    filters.map(|(name, fields)| (name.clone(), Value::Object(value::object(fields)))).collect()
 }

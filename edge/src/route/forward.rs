@@ -79,6 +79,12 @@ pub(super) struct HostPolicies<'c> {
     pub(super) hedge: Option<&'c HedgePolicy>,
 }
 
+/// A deadline, at most `most` unless that is zero; `offset` is taken off where it fits.
+fn bounded(asked: Duration, most: Duration, offset: Option<Duration>) -> Duration {
+    let asked = if most.is_zero() { asked } else { asked.min(most) };
+    offset.and_then(|offset| asked.checked_sub(offset)).unwrap_or(asked)
+}
+
 impl Forward {
     pub(super) fn compile(
         config: &RouteAction,
@@ -188,6 +194,18 @@ impl Forward {
 }
 
 impl Timeouts {
+    /// For the whole response; a call's own deadline takes its place in the deprecated form.
+    pub(crate) fn response(&self, asked: Option<Duration>) -> Duration {
+        let (Some(most), Some(asked)) = (self.legacy_grpc_timeout_max, asked) else { return self.response };
+        bounded(asked, most, self.legacy_grpc_timeout_offset)
+    }
+
+    /// For the whole stream: `otherwise` where no deadline counts.
+    pub(crate) fn stream(&self, asked: Option<Duration>, otherwise: Option<Duration>) -> Option<Duration> {
+        let (Some(most), Some(asked)) = (self.grpc_timeout_max, asked) else { return otherwise };
+        Some(bounded(asked, most, self.grpc_timeout_offset))
+    }
+
     fn compile(config: &RouteAction, at: &Path<'_>) -> Result<Self, Problem> {
         let (stream, at_stream) = (config.max_stream_duration, at.field("max_stream_duration"));
         let legacy = stream.is_none();

@@ -109,6 +109,7 @@ const CASES: &[(&str, &str, Verdict)] = &[
     ("action", "timeout: {seconds: 5, nanos: 1}", Accept),
     ("action", "timeout: 5", Refuse),
     ("action", "timeout: 5ms", Refuse),
+    ("action", "timeout: -1s", Refuse),
     ("action", "timeout: .5s", Refuse),
     ("action", "timeout: 1.0000000001s", Refuse),
     ("action", "timeout: 315576000001s", Refuse),
@@ -173,7 +174,7 @@ const CASES: &[(&str, &str, Verdict)] = &[
     "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
     transport_api_version: V3
     failure_mode_allow: false
-    status_on_error: { code: ServiceUnavailable }
+    status_on_error: { code: serviceunavailable }
     with_request_body: { max_request_bytes: 1024, allow_partial_message: true }
     grpc_service: { envoy_grpc: { cluster_name: backend }, timeout: 0.25s }"#,
         Accept,

@@ -1,8 +1,15 @@
-//! Counters and gauges under Envoy's names, such as `cluster.backend.upstream_rq_total`.
+//! Counters, gauges and histograms under Envoy's names, such as `cluster.backend.upstream_rq_total`.
+
+mod histogram;
+mod prometheus;
+mod show;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use histogram::Histogram;
+pub(crate) use show::{Kind, Wanted};
 
 /// Counts up.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +56,7 @@ impl Gauge {
 pub(crate) enum Stat {
     Counter(Counter),
     Gauge(Gauge),
+    Histogram(Histogram),
 }
 
 /// Every figure of an edge. A name asked for twice is the same figure, so that a reload goes on counting.
@@ -65,8 +73,29 @@ impl Stats {
 
     /// All figures in order of their names.
     pub(crate) fn all(&self) -> Vec<(String, Stat)> {
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().map(|(name, stat)| (name.clone(), stat.clone())).collect()
+        self.lock().iter().map(|(name, stat)| (name.clone(), stat.clone())).collect()
+    }
+
+    /// Sets every counter to zero.
+    pub(crate) fn reset_counters(&self) {
+        for stat in self.lock().values() {
+            if let Stat::Counter(counter) = stat {
+                counter.reset();
+            }
+        }
+    }
+
+    /// Begins the next interval of every histogram.
+    pub(crate) fn next_interval(&self) {
+        for stat in self.lock().values() {
+            if let Stat::Histogram(histogram) = stat {
+                histogram.next_interval();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Stat>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -75,6 +104,22 @@ impl Stats {
 pub(crate) struct Scope {
     stats: Stats,
     prefix: String,
+}
+
+macro_rules! make {
+    ($($make:ident $kind:ident)*) => {
+        $(pub(crate) fn $make(&self, name: &str) -> $kind {
+            let mut all = self.stats.lock();
+            let stat = all
+                .entry(format!("{}.{name}", self.prefix))
+                .or_insert_with(|| Stat::$kind($kind::default()));
+            match stat {
+                Stat::$kind(stat) => stat.clone(),
+                // The name is taken by a figure of another kind: this one is shown nowhere.
+                _ => $kind::default(),
+            }
+        })*
+    };
 }
 
 impl Scope {
@@ -87,23 +132,5 @@ impl Scope {
         self.stats.scope(prefix)
     }
 
-    pub(crate) fn counter(&self, name: &str) -> Counter {
-        let mut all = self.stats.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let stat =
-            all.entry(format!("{}.{name}", self.prefix)).or_insert_with(|| Stat::Counter(Counter::default()));
-        match stat {
-            Stat::Counter(counter) => counter.clone(),
-            Stat::Gauge(_) => Counter::default(),
-        }
-    }
-
-    pub(crate) fn gauge(&self, name: &str) -> Gauge {
-        let mut all = self.stats.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let stat =
-            all.entry(format!("{}.{name}", self.prefix)).or_insert_with(|| Stat::Gauge(Gauge::default()));
-        match stat {
-            Stat::Gauge(gauge) => gauge.clone(),
-            Stat::Counter(_) => Gauge::default(),
-        }
-    }
+    make! { counter Counter gauge Gauge histogram Histogram }
 }
