@@ -145,6 +145,7 @@ impl Call {
             upstream: UpstreamFacts::default(),
             metadata: Map::new(),
             kept: Extensions::new(),
+            failing: false,
             ended: Ended::default(),
         }
     }

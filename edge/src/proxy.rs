@@ -97,7 +97,6 @@ impl Flight {
             upstream: UpstreamFacts::default(),
             metadata: serde_json::Map::new(),
             kept: http::Extensions::new(),
-            failing: false,
             ended: Ended::default(),
         };
         let chain = Arc::clone(&hcm.filters);
