@@ -7,7 +7,9 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3::Gzip;
 use envoy_types::pb::envoy::extensions::filters::http::compressor::v3::compressor::ResponseDirectionConfig;
 use envoy_types::pb::envoy::extensions::filters::http::compressor::v3::compressor_per_route::Override;
-use envoy_types::pb::envoy::extensions::filters::http::compressor::v3::{Compressor as Config, CompressorPerRoute};
+use envoy_types::pb::envoy::extensions::filters::http::compressor::v3::{
+    Compressor as Config, CompressorPerRoute,
+};
 use envoy_types::pb::google::protobuf::Any;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -128,7 +130,9 @@ impl Filter for Compressor {
                 if overrides.compressor_library.is_some() {
                     return Err(at.field("compressor_library").problem("is not supported on a route"));
                 }
-                let remove = overrides.response_direction_config.and_then(|config| config.remove_accept_encoding_header);
+                let remove = overrides
+                    .response_direction_config
+                    .and_then(|config| config.remove_accept_encoding_header);
                 filter.remove_accept_encoding = value::flag(remove.as_ref(), self.remove_accept_encoding);
             }
             None => return Err(at.problem("needs one of disabled, overrides")),
@@ -140,7 +144,9 @@ impl Filter for Compressor {
 impl Compressor {
     fn compile(config: &Config, at: &Path<'_>, stats: &Scope) -> Result<Self, Problem> {
         if config.request_direction_config.is_some() {
-            return Err(at.field("request_direction_config").problem("is not supported: only replies are zipped"));
+            return Err(at
+                .field("request_direction_config")
+                .problem("is not supported: only replies are zipped"));
         }
         let at_library = at.field("compressor_library");
         let library = config.compressor_library.as_ref().ok_or_else(|| at_library.problem("is required"))?;
@@ -393,9 +399,9 @@ mod tests {
             (200, &[("etag", "\"a\"")], false),
             (206, &[], false),
         ] {
-            let pairs = headers.iter().map(|(name, value)| {
-                (http::HeaderName::from_static(name), HeaderValue::from_static(value))
-            });
+            let pairs = headers
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(compressor.compresses(status, &pairs.collect()), expected, "{status} {headers:?}");
         }
