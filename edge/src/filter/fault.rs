@@ -231,7 +231,8 @@ impl Abort {
             return Some(self);
         }
         let http = || number(request, &ABORT).and_then(http_status).map(Self::Http);
-        let grpc = || number(request, &GRPC_ABORT).and_then(|status| i32::try_from(status).ok()).map(Self::Grpc);
+        let grpc =
+            || number(request, &GRPC_ABORT).and_then(|status| i32::try_from(status).ok()).map(Self::Grpc);
         http().or_else(grpc)
     }
 }
@@ -299,10 +300,7 @@ mod tests {
             (&[("x-envoy-fault-abort-request", "600")], None, true, true),
             (&[("x-envoy-fault-abort-grpc-request", "7")], Some(7), true, true),
             (
-                &[
-                    ("x-envoy-fault-abort-request", "503"),
-                    ("x-envoy-fault-abort-request-percentage", "10"),
-                ],
+                &[("x-envoy-fault-abort-request", "503"), ("x-envoy-fault-abort-request-percentage", "10")],
                 Some(503),
                 false,
                 true,

@@ -175,7 +175,11 @@ impl Figures {
     /// Counts a call that has ended.
     fn end(&self, status: i32) {
         self.total.inc();
-        if status == 0 { self.success.inc() } else { self.failure.inc() }
+        if status == 0 {
+            self.success.inc()
+        } else {
+            self.failure.inc()
+        }
         match usize::try_from(status).ok().and_then(|status| self.statuses.get(status)) {
             Some(known) => {
                 let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -273,8 +277,8 @@ mod tests {
             (listed(), false, "/pkg.Svc/Call", "pkg.Svc.Call."),
             (listed(), false, "/pkg.Svc/Other", ""),
         ] {
-            let expected =
-                ["0: 1", "5: 1", "failure: 1", "success: 1", "total: 2"].map(|name| format!("cluster.backend.grpc.{prefix}{name}"));
+            let expected = ["0: 1", "5: 1", "failure: 1", "success: 1", "total: 2"]
+                .map(|name| format!("cluster.backend.grpc.{prefix}{name}"));
             assert_eq!(counted(specifier, replace_dots, path), expected, "{path}");
         }
     }

@@ -195,7 +195,8 @@ mod tests {
         for finding in [Finding::Well, Finding::Failing, Finding::EmptyCluster, Finding::ClustersWell] {
             counted.count(finding);
         }
-        let counts = [&counted.total, &counted.ok, &counted.failed, &counted.empty_cluster].map(Counter::value);
+        let counts =
+            [&counted.total, &counted.ok, &counted.failed, &counted.empty_cluster].map(Counter::value);
         assert_eq!(counts, [4, 2, 2, 1]);
     }
 }
