@@ -98,6 +98,8 @@ pub(crate) struct Call {
     pub(crate) metadata: Map<String, Value>,
     /// What a filter keeps between request and response.
     pub(crate) kept: Extensions,
+    /// The edge was told to fail health checks.
+    pub(crate) failing: bool,
     pub(crate) ended: Ended,
 }
 
@@ -147,6 +149,7 @@ impl Call {
             upstream: UpstreamFacts::default(),
             metadata: Map::new(),
             kept: Extensions::new(),
+            failing: false,
             ended: Ended::default(),
         }
     }

@@ -34,6 +34,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<Outgoing>, h2::Error> {
     pulse.request_begun(&hcm);
     let mut flight = Flight::new(hcm, connection, pulse, request);
+    flight.call.failing = drain.failing();
     let decided = match flight.arrive() {
         Ok(()) => flight.decide().await,
         Err(refused) => Err(refused),
