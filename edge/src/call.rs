@@ -81,6 +81,8 @@ pub(crate) struct Call {
     pub(crate) connection: Arc<Connection>,
     /// The client, by the connection or by `x-forwarded-for` where that is trusted.
     pub(crate) remote: SocketAddr,
+    /// Where routes lead; none where a call is not served, only described.
+    pub(crate) clusters: Option<Arc<Clusters>>,
     pub(crate) route: Option<Arc<Matched>>,
     /// A filter has changed what the route is found by, and wants it found anew.
     pub(crate) reroute: bool,
@@ -96,6 +98,8 @@ pub(crate) struct Call {
     pub(crate) metadata: Map<String, Value>,
     /// What a filter keeps between request and response.
     pub(crate) kept: Extensions,
+    /// The edge was told to fail health checks.
+    pub(crate) failing: bool,
     pub(crate) ended: Ended,
 }
 
@@ -134,7 +138,9 @@ impl Call {
             protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
             remote: connection.remote,
             connection,
+            clusters: None,
             route: None,
+            reroute: false,
             started: Instant::now(),
             start_time: SystemTime::now(),
             random: rand::random(),
@@ -143,6 +149,7 @@ impl Call {
             upstream: UpstreamFacts::default(),
             metadata: Map::new(),
             kept: Extensions::new(),
+            failing: false,
             ended: Ended::default(),
         }
     }
@@ -162,7 +169,8 @@ impl Call {
 
     /// Where the call's route sends it, as far as it is known before it is sent.
     pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
-        self.route.as_ref()?.forward()?.cluster(&self.request).ok()
+        let name = self.route.as_ref()?.forward()?.cluster(self)?;
+        self.clusters.as_ref()?.get(&name).cloned()
     }
 
     /// Counts under `prefix.name` for the cluster that the call goes to.
@@ -175,5 +183,32 @@ impl Call {
     /// Whether the request going up is gRPC (a gRPC-Web one is, once its filter has seen it).
     pub(crate) fn is_grpc(&self) -> bool {
         crate::reply::is_grpc(&self.request.headers)
+    }
+}
+
+#[cfg(test)]
+impl Call {
+    /// A call over plain HTTP/1.1 from 10.1.2.3.
+    pub(crate) fn sample(method: &str, authority: &str, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut request = Head {
+            method: method.parse().unwrap(),
+            scheme: http::uri::Scheme::HTTP,
+            authority: authority.parse().unwrap(),
+            path: path.parse().unwrap(),
+            headers: http::HeaderMap::new(),
+        };
+        for (name, value) in headers {
+            let name: http::HeaderName = name.parse().unwrap();
+            request.headers.append(name, value.parse().unwrap());
+        }
+        let remote = "10.1.2.3:4567".parse().unwrap();
+        let local = "127.0.0.1:8080".parse().unwrap();
+        let connection = Arc::new(Connection { id: 7, remote, local, tls: None });
+        let meter = Arc::new(Meter::new(true));
+        Self {
+            random: 0,
+            start_time: SystemTime::UNIX_EPOCH,
+            ..Self::new(request, Source::Empty, meter, Version::HTTP_11, connection)
+        }
     }
 }

@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::config::core::v3::GrpcService;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use http::header::{CONTENT_TYPE, TE};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use prost::Message;
@@ -45,7 +46,7 @@ static OWN_ADDRESS: LazyLock<HeaderValue> = LazyLock::new(|| {
 #[derive(Debug)]
 pub(crate) struct Service {
     cluster: Arc<Cluster>,
-    authority: String,
+    authority: Authority,
     metadata: Vec<(HeaderName, Format)>,
     timeout: Option<Duration>,
     longest: usize,
@@ -88,6 +89,9 @@ impl Service {
         let cluster = context.clusters.get(name).cloned();
         let cluster = cluster
             .ok_or_else(|| at_target.field("cluster_name").problem(format!("there is no cluster {name}")))?;
+        let authority = if target.authority.is_empty() { name } else { &target.authority };
+        let authority = Authority::try_from(authority.as_str())
+            .map_err(|_| at_target.field("authority").problem(format!("{authority} is no authority")))?;
         let metadata = each(&config.initial_metadata, at, "initial_metadata", |header, at| {
             Ok((
                 header_name(&header.key, &at.field("key"))?,
@@ -96,7 +100,7 @@ impl Service {
         })?;
         let longest = target.max_receive_message_length.as_ref();
         Ok(Self {
-            authority: if target.authority.is_empty() { name.clone() } else { target.authority.clone() },
+            authority,
             cluster,
             metadata,
             timeout,
@@ -138,7 +142,7 @@ impl Service {
         // A request's head is bounded, and what is asked is made of it.
         body.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
         question.encode_raw(&mut body);
-        let uri = Uri::builder().scheme("http").authority(self.authority.as_str()).path_and_query(path);
+        let uri = Uri::builder().scheme("http").authority(self.authority.clone()).path_and_query(path);
         let mut request = own_request(Method::POST, uri.build()?, self.timeout, body.freeze());
         *request.version_mut() = Version::HTTP_2;
         let headers = request.headers_mut();

@@ -1,6 +1,7 @@
 //! A request's head: what filters, matchers and log operators read, pseudo-headers included.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use http::header::{AsHeaderName, COOKIE, HOST};
 use http::uri::{PathAndQuery, Scheme};
@@ -50,6 +51,36 @@ impl Head {
     /// The path without its query.
     pub(crate) fn path_only(&self) -> &str {
         self.path.path()
+    }
+
+    /// Sets and removes parameters of the query, which then stands in the order of the names.
+    pub(crate) fn change_query<'a>(
+        &mut self,
+        set: impl IntoIterator<Item = (&'a str, &'a str)>,
+        remove: impl IntoIterator<Item = &'a str>,
+    ) {
+        let mut parameters: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let query = self.path.query().unwrap_or_default().to_owned();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            parameters.entry(key).or_default().push(value);
+        }
+        for (key, value) in set {
+            parameters.insert(key, vec![value]);
+        }
+        for key in remove {
+            parameters.remove(key);
+        }
+        let mut path = self.path_only().to_owned();
+        for (key, values) in &parameters {
+            for value in values {
+                let mark = if path.contains('?') { '&' } else { '?' };
+                path.extend([&*mark.to_string(), key, "=", value]);
+            }
+        }
+        if let Ok(path) = PathAndQuery::try_from(path) {
+            self.path = path;
+        }
     }
 
     /// The authority as text; empty where it is none.
@@ -165,4 +196,30 @@ pub(crate) fn joined<'h>(headers: &'h HeaderMap, name: impl AsHeaderName) -> Opt
         all.extend_from_slice(value.as_bytes());
     }
     Some(Cow::Owned(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_changed_by_name() {
+        for (path, set, remove, expected) in [
+            ("/a?b=2&a=1&b=3", None, None, "/a?a=1&b=2&b=3"),
+            ("/a?b=2&a=1&b=3", Some(("b", "4")), None, "/a?a=1&b=4"),
+            ("/a?token=t", None, Some("token"), "/a"),
+            ("/a", Some(("x", "1")), Some("y"), "/a?x=1"),
+            ("/a?flag", None, None, "/a?flag="),
+        ] {
+            let mut head = Head {
+                method: Method::GET,
+                scheme: Scheme::HTTP,
+                authority: HeaderValue::from_static("a"),
+                path: PathAndQuery::from_static(path),
+                headers: HeaderMap::new(),
+            };
+            head.change_query(set, remove);
+            assert_eq!(head.path.as_str(), expected, "{path}");
+        }
+    }
 }

@@ -34,6 +34,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<Outgoing>, h2::Error> {
     pulse.request_begun(&hcm);
     let mut flight = Flight::new(hcm, connection, pulse, request);
+    flight.call.failing = drain.failing();
     let decided = match flight.arrive() {
         Ok(()) => flight.decide().await,
         Err(refused) => Err(refused),
@@ -67,7 +68,6 @@ impl Flight {
         };
         parts.headers.remove(HOST);
         let authority = authority.unwrap_or_else(|| HeaderValue::from_static(""));
-        let grpc = is_grpc(&parts.headers);
         let head = Head {
             scheme: if connection.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
             authority,
@@ -78,26 +78,8 @@ impl Flight {
         let empty = body.is_end_stream();
         let meter = Arc::new(Meter::new(empty));
         let source = if empty { Source::Empty } else { Source::Client { body, meter: Arc::clone(&meter) } };
-        let call = Call {
-            request: head,
-            body: Transformed::new(source),
-            meter,
-            version: parts.version,
-            protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
-            remote: connection.remote,
-            connection,
-            route: None,
-            reroute: false,
-            started: Instant::now(),
-            start_time: SystemTime::now(),
-            random: rand::random(),
-            flags: crate::flag::Flags::default(),
-            details: "".into(),
-            upstream: UpstreamFacts::default(),
-            metadata: serde_json::Map::new(),
-            kept: http::Extensions::new(),
-            ended: Ended::default(),
-        };
+        let mut call = Call::new(head, source, meter, parts.version, connection);
+        call.clusters = Some(Arc::clone(&hcm.clusters));
         let chain = Arc::clone(&hcm.filters);
         Self { call: Box::new(call), hcm, pulse, chain, complete: false }
     }
@@ -150,7 +132,7 @@ impl Flight {
     fn filter_reply(&mut self, reply: &mut Reply) {
         let call = &mut *self.call;
         if let Some(route) = call.route.clone() {
-            route.prepare_response(call, reply.status, &mut reply.headers);
+            route.finish_reply(call, reply);
         }
         for filter in self.chain.iter().rev() {
             filter.response(call, reply);

@@ -7,7 +7,7 @@ use pb::comparison_filter::Op;
 
 use crate::call::Call;
 use crate::flag::{Flag, Flags};
-use crate::matcher::{Fraction, Header, each};
+use crate::matcher::{Fraction, HeaderMatcher, each};
 use crate::problem::{Path, Problem};
 use crate::reply::grpc_status_of;
 
@@ -20,7 +20,7 @@ pub(crate) enum Filter {
     Sample(Fraction),
     All(Vec<Filter>),
     Any(Vec<Filter>),
-    Header(Header),
+    Header(HeaderMatcher),
     /// Without flags: any flag.
     Flags(Option<Flags>),
     GrpcStatus {
@@ -54,7 +54,7 @@ impl Filter {
             FilterSpecifier::HeaderFilter(filter) => {
                 let at = at.field("header_filter");
                 let header = filter.header.as_ref().ok_or_else(|| at.field("header").problem("missing"))?;
-                Self::Header(Header::compile(header, &at.field("header"))?)
+                Self::Header(HeaderMatcher::compile(header, &at.field("header"))?)
             }
             FilterSpecifier::ResponseFlagFilter(filter) => {
                 // Flags of Envoy's that no call of ours has match none.

@@ -1,9 +1,14 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+mod compressor;
 mod cors;
 mod ext_authz;
+mod fault;
+mod grpc_stats;
 pub(crate) mod grpc_web;
 mod header_mutation;
+mod health_check;
+mod jwt_authn;
 mod local_ratelimit;
 mod ratelimit;
 mod rbac;
@@ -45,8 +50,8 @@ pub(crate) trait Filter: fmt::Debug + Send + Sync {
     /// Sees the reply on its way down, in the reverse order, whoever made it.
     fn response(&self, _call: &mut Call, _reply: &mut Reply) {}
 
-    /// Sees the call once it has ended.
-    fn ended(&self, _call: &Call) {}
+    /// Sees the call once it has ended, before its log lines are written.
+    fn ended(&self, _call: &mut Call) {}
 
     /// The filter that a route's `typed_per_filter_config` puts in the place of this one: the one that the levels
     /// above the route have.
@@ -75,11 +80,16 @@ pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Fi
 
 /// Every filter, by the type of its configuration.
 const FACTORIES: &[(&str, Factory)] = &[
+    ("envoy.extensions.filters.http.compressor.v3.Compressor", compressor::make),
     ("envoy.extensions.filters.http.cors.v3.Cors", cors::make),
     ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::make),
+    ("envoy.extensions.filters.http.fault.v3.HTTPFault", fault::make),
+    ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", grpc_stats::make),
     ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
     ("envoy.extensions.filters.http.header_mutation.v3.HeaderMutation", header_mutation::make),
+    ("envoy.extensions.filters.http.health_check.v3.HealthCheck", health_check::make),
     ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", local_ratelimit::make),
+    ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::make),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
 ];

@@ -194,7 +194,7 @@ impl Filter for RateLimit {
         }
     }
 
-    fn ended(&self, call: &Call) {
+    fn ended(&self, call: &mut Call) {
         // Nobody waits for this answer, and while the edge ends nobody can be asked.
         if let Some(question) = self.question(call, true)
             && let Ok(runtime) = Handle::try_current()

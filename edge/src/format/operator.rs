@@ -102,7 +102,7 @@ const PLAIN: &[(&str, Read)] = &[
     ("DOWNSTREAM_REMOTE_PORT", |facts| number(facts.call.remote.port())),
     ("DOWNSTREAM_TLS_CIPHER", |facts| some(&*tls(facts)?.cipher)),
     ("DOWNSTREAM_TLS_VERSION", |facts| some(tls(facts)?.version)),
-    ("DURATION", |facts| millis(Some(facts.call.ended.duration))),
+    ("DURATION", |facts| millis(Some(duration(facts)))),
     ("GRPC_STATUS_NUMBER", |facts| number(facts.call.ended.grpc_status?)),
     ("PROTOCOL", |facts| some(protocol(facts.call.version))),
     ("REQUESTED_SERVER_NAME", |facts| some(tls(facts)?.sni.as_deref()?)),
@@ -122,7 +122,6 @@ const PLAIN: &[(&str, Read)] = &[
     ("VIRTUAL_CLUSTER_NAME", |facts| {
         some(facts.call.route.as_ref()?.virtual_host.virtual_cluster(&facts.call.request)?)
     }),
-    ("VIRTUAL_HOST_NAME", |facts| some(&*facts.call.route.as_ref()?.virtual_host.name)),
 ];
 
 impl Operator {
@@ -155,10 +154,10 @@ impl Operator {
             }
         };
         let takes_argument = !matches!(parsed, Self::Plain(_)) && name != "HOSTNAME";
-        if command.argument.is_some() && !takes_argument {
+        if command.argument.is_some_and(|argument| !argument.is_empty()) && !takes_argument {
             return Err(format!("%{name}% does not take any parameters"));
         }
-        if command.max_len.is_some() && matches!(parsed, Self::Plain(_) | Self::StartTime(_)) {
+        if command.max_len.is_some() && (!takes_argument || matches!(parsed, Self::StartTime(_))) {
             return Err(format!("%{name}% does not allow a length"));
         }
         Ok(parsed)
@@ -273,6 +272,12 @@ fn number<'a>(number: impl TryInto<i64>) -> Option<Value<'a>> {
 
 fn millis<'a>(duration: Option<Duration>) -> Option<Value<'a>> {
     number(duration?.as_millis())
+}
+
+/// Of a call that goes on, so far.
+fn duration(facts: Facts<'_>) -> Duration {
+    let ended = facts.call.ended.duration;
+    if ended.is_zero() { facts.call.started.elapsed() } else { ended }
 }
 
 fn address<'a>(address: SocketAddr) -> Option<Value<'a>> {

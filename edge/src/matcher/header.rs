@@ -1,5 +1,7 @@
 //! Envoy's `HeaderMatcher` and `CookieMatcher`.
 
+#![expect(deprecated, reason = "files that Envoy reads still have these fields")]
+
 use std::borrow::Cow;
 
 use envoy_types::pb::envoy::config::route::v3 as pb;
@@ -170,8 +172,11 @@ mod tests {
             ("c", "", false, false),
             ("c", "", true, true),
         ] {
-            let config =
-                CookieMatcher { name: name.into(), string_match: Some(exact(text)), invert_match: invert };
+            let config = pb::CookieMatcher {
+                name: name.into(),
+                string_match: Some(exact(text)),
+                invert_match: invert,
+            };
             let matcher = CookieMatcher::compile(&config, &Path::root()).unwrap();
             assert_eq!(matcher.matches(&headers), expected, "{config:?}");
         }

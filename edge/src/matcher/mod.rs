@@ -45,6 +45,11 @@ impl Fraction {
         Self::compile(config.default_value.as_ref())
     }
 
+    /// The same of as many, but not of more than so many of them.
+    pub(crate) fn at_most(self, numerator: u32) -> Self {
+        Self { numerator: self.numerator.min(numerator.into()), ..self }
+    }
+
     /// Whether a call with this random number is one of them.
     pub(crate) fn takes(self, random: u64) -> bool {
         random % self.denominator < self.numerator

@@ -108,8 +108,10 @@ mod tests {
             ("a", Some(exact("")), "a", true),
             ("a", Some(exact("x y")), "a=x%20y", false),
         ] {
-            let config =
-                QueryParameterMatcher { name: name.into(), query_parameter_match_specifier: rule.clone() };
+            let config = pb::QueryParameterMatcher {
+                name: name.into(),
+                query_parameter_match_specifier: rule.clone(),
+            };
             let matcher = QueryParameterMatcher::compile(&config, &Path::root()).unwrap();
             assert_eq!(matcher.matches(query), expected, "{config:?} on {query}");
         }

@@ -19,41 +19,48 @@ impl Matched {
 
     /// The reply of a route that forwards nothing.
     pub(crate) fn answer(&self, call: &mut Call) -> Reply {
-        let (status, location, body) = match &self.action {
-            Action::Forward(_) => (StatusCode::NOT_FOUND, None, String::new()),
-            Action::Redirect(redirect) => (redirect.status, redirect.location(call), String::new()),
-            Action::Direct(direct) => {
-                (direct.status, None, String::from_utf8_lossy(&direct.body).into_owned())
-            }
+        let (status, body) = match &self.action {
+            Action::Forward(_) => (StatusCode::NOT_FOUND, "".into()),
+            Action::Redirect(redirect) => (redirect.status, "".into()),
+            Action::Direct(direct) => (direct.status, direct.body.clone()),
         };
-        let mut headers = HeaderMap::new();
-        if let Some(location) = location {
-            headers.insert(LOCATION, location);
-        }
-        self.apply_rules(call, status, &mut headers);
-        let mut reply = LocalReply::new(status, body, "direct_response").render(call);
-        // The configuration may name another type than that of plain text; a gRPC reply has its own.
-        if !call.is_grpc()
-            && reply.headers.contains_key(CONTENT_TYPE)
-            && let Some(named) = headers.remove(CONTENT_TYPE)
+        let mut reply = LocalReply::new(status, body, "direct_response");
+        if let Action::Redirect(redirect) = &self.action
+            && let Some(location) = redirect.location(call)
         {
-            reply.headers.insert(CONTENT_TYPE, named);
+            reply = reply.with_header(LOCATION, location);
         }
-        headers.remove(CONTENT_TYPE);
-        headers.extend(std::mem::take(&mut reply.headers));
-        Reply { headers, ..reply }
+        reply.render(call)
     }
 
-    /// Changes the headers of an upstream's reply as the configuration says; what the edge answers itself stays.
+    /// Changes the headers of a reply as the configuration says: of what the upstream answers, the route or the
+    /// router, not of what filters answer.
     pub(crate) fn finish_reply(&self, call: &mut Call, reply: &mut Reply) {
         if reply.local {
-            return;
+            return self.finish_local(call, reply);
+        }
+        if let Some(SetCookies(cookies)) = call.kept.remove() {
+            for cookie in cookies.into_iter().filter_map(|cookie| HeaderValue::try_from(cookie).ok()) {
+                reply.headers.append(SET_COOKIE, cookie);
+            }
         }
         self.apply_rules(call, reply.status, &mut reply.headers);
-        if let Some(SetCookies(cookies)) = call.kept.remove() {
-            let cookies = cookies.into_iter().filter_map(|cookie| HeaderValue::try_from(cookie).ok());
-            reply.headers.extend(cookies.map(|cookie| (SET_COOKIE, cookie)));
+    }
+
+    /// What the edge says itself is told last: the rules see none of it, and change it only where it is plain text.
+    fn finish_local(&self, call: &Call, reply: &mut Reply) {
+        let mut headers = HeaderMap::new();
+        self.apply_rules(call, reply.status, &mut headers);
+        let named = headers.remove(CONTENT_TYPE);
+        if let (Some(named), Some(own)) = (named, reply.headers.get_mut(CONTENT_TYPE))
+            && own == "text/plain"
+        {
+            *own = named;
         }
+        for (name, value) in &reply.headers {
+            headers.insert(name, value.clone());
+        }
+        reply.headers = headers;
     }
 
     fn apply_rules(&self, call: &Call, status: StatusCode, headers: &mut HeaderMap) {

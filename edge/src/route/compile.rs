@@ -1,5 +1,7 @@
 //! Makes the table of a route configuration.
 
+#![expect(deprecated, reason = "files that Envoy reads still have these fields")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -24,7 +26,6 @@ use super::limit::RateLimitRule;
 use super::overlay::{Link, Overrides, merged_cors, overlay, stacked};
 use super::redirect::Redirect;
 use super::retry::Retry;
-use super::rewrite::HostRewrite;
 use super::{Action, Choice, Host, Matched, RequireTls, Route, Table, VirtualHost};
 use crate::filter::Context;
 use crate::head::{Field, header_name};
@@ -298,11 +299,9 @@ impl RouteCompiler<'_> {
             let to = self.weighted_to(part, at_part)?;
             let mut forward =
                 Forward::compile(action, to, &self.criteria.path, &self.host.policies(), &at_action)?;
-            if let (HostRewrite::Keep, Some(HostRewriteSpecifier::HostRewriteLiteral(host))) =
-                (&forward.host_rewrite, &part.host_rewrite_specifier)
-            {
+            if let Some(HostRewriteSpecifier::HostRewriteLiteral(host)) = &part.host_rewrite_specifier {
                 let host = host_value(host, &at_part.field("host_rewrite_literal"))?;
-                forward.host_rewrite = HostRewrite::Literal(host);
+                forward.weighted_host = Some(host);
             }
             let level =
                 Level::compile(&level_fields!(part), &self.level.chain, at_part, self.host.table.context)?;

@@ -9,7 +9,7 @@ use crate::problem::{Path, Problem};
 
 /// What a request has to be like; all of it.
 #[derive(Debug)]
-pub(super) struct Criteria {
+pub(crate) struct Criteria {
     pub(super) path: PathMatch,
     fraction: Option<Fraction>,
     grpc: bool,
@@ -22,7 +22,7 @@ pub(super) struct Criteria {
 }
 
 impl Criteria {
-    pub(super) fn compile(config: &RouteMatch, at: &Path<'_>) -> Result<Self, Problem> {
+    pub(crate) fn compile(config: &RouteMatch, at: &Path<'_>) -> Result<Self, Problem> {
         let tls = config.tls_context.as_ref();
         Ok(Self {
             path: PathMatch::compile(config, at)?,
@@ -45,7 +45,7 @@ impl Criteria {
     }
 
     /// `path` is the request's, as far as it is compared.
-    pub(super) fn matches(&self, path: &str, request: &Head, connection: &Connection, random: u64) -> bool {
+    pub(crate) fn matches(&self, path: &str, request: &Head, connection: &Connection, random: u64) -> bool {
         self.path.matches(path)
             && self.fraction.is_none_or(|fraction| fraction.takes(random))
             && (!self.grpc || crate::reply::is_grpc(&request.headers))

@@ -1,5 +1,7 @@
 //! How a request is forwarded.
 
+#![expect(deprecated, reason = "files that Envoy reads still have these fields")]
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub(crate) struct Forward {
     pub(crate) include_virtual_host_rate_limits: bool,
     /// Such as `websocket`, and whether it is allowed.
     upgrades: Vec<(String, bool)>,
+    /// What a part of a weighted cluster calls the host; set first, and never told.
+    pub(super) weighted_host: Option<HeaderValue>,
     pub(crate) host_rewrite: HostRewrite,
     /// Whether what host_rewrite replaces is told in `x-forwarded-host`.
     pub(crate) append_x_forwarded_host: bool,
@@ -77,12 +81,6 @@ struct Timeouts {
 pub(super) struct HostPolicies<'c> {
     pub(super) retry: Option<&'c Arc<Retry>>,
     pub(super) hedge: Option<&'c HedgePolicy>,
-}
-
-/// A deadline, at most `most` unless that is zero; `offset` is taken off where it fits.
-fn bounded(asked: Duration, most: Duration, offset: Option<Duration>) -> Duration {
-    let asked = if most.is_zero() { asked } else { asked.min(most) };
-    offset.and_then(|offset| asked.checked_sub(offset)).unwrap_or(asked)
 }
 
 impl Forward {
@@ -124,6 +122,7 @@ impl Forward {
                 .as_ref()
                 .is_some_and(|include| include.value),
             upgrades: upgrades(config, at)?,
+            weighted_host: None,
             host_rewrite: host_rewrite(config, at)?,
             append_x_forwarded_host: config.append_x_forwarded_host,
             path_rewrite: PathRewrite::compile(&path_rewrite, matched, at)?,
@@ -188,24 +187,15 @@ impl Forward {
     /// Writes the authority and the path that the upstream is to see.
     pub(super) fn rewrite(&self, call: &mut Call) {
         call.request.headers.remove(&X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
+        if let Some(host) = &self.weighted_host {
+            call.request.authority = host.clone();
+        }
         self.host_rewrite.apply(call, self.append_x_forwarded_host);
         self.path_rewrite.apply(call);
     }
 }
 
 impl Timeouts {
-    /// For the whole response; a call's own deadline takes its place in the deprecated form.
-    pub(crate) fn response(&self, asked: Option<Duration>) -> Duration {
-        let (Some(most), Some(asked)) = (self.legacy_grpc_timeout_max, asked) else { return self.response };
-        bounded(asked, most, self.legacy_grpc_timeout_offset)
-    }
-
-    /// For the whole stream: `otherwise` where no deadline counts.
-    pub(crate) fn stream(&self, asked: Option<Duration>, otherwise: Option<Duration>) -> Option<Duration> {
-        let (Some(most), Some(asked)) = (self.grpc_timeout_max, asked) else { return otherwise };
-        Some(bounded(asked, most, self.grpc_timeout_offset))
-    }
-
     fn compile(config: &RouteAction, at: &Path<'_>) -> Result<Self, Problem> {
         let (stream, at_stream) = (config.max_stream_duration, at.field("max_stream_duration"));
         let legacy = stream.is_none();

@@ -1,5 +1,7 @@
 //! Headers that a route adds and removes.
 
+#![expect(deprecated, reason = "files that Envoy reads still have these fields")]
+
 use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use http::header::HOST;

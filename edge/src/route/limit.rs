@@ -1,7 +1,9 @@
 //! What a call counts towards: the descriptors of rate limits.
 
 use envoy_types::pb::envoy::config::route::v3::RateLimit;
-use envoy_types::pb::envoy::config::route::v3::rate_limit::action::{ActionSpecifier, meta_data};
+use envoy_types::pb::envoy::config::route::v3::rate_limit::action::{
+    ActionSpecifier, MaskedRemoteAddress, MetaData, RemoteAddressMatch, meta_data,
+};
 use envoy_types::pb::envoy::config::route::v3::rate_limit::{self, r#override};
 use envoy_types::pb::envoy::r#type::metadata::v3::MetadataKey;
 use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
@@ -80,12 +82,6 @@ enum Entry {
 impl RateLimitRule {
     pub(crate) fn compile(config: &RateLimit, at: &Path<'_>) -> Result<Self, Problem> {
         let stage = config.stage.as_ref().map_or(0, |stage| stage.value);
-        if stage > 10 {
-            return Err(at.field("stage").problem("must be 0 to 10"));
-        }
-        if config.actions.is_empty() {
-            return Err(at.field("actions").problem("needs one action or more"));
-        }
         Ok(Self {
             stage,
             on_stream_done: config.apply_on_stream_done,
@@ -122,11 +118,6 @@ impl RateLimitRule {
 
 impl Action {
     fn compile(config: &rate_limit::Action, at: &Path<'_>) -> Result<Self, Problem> {
-        let or = |key: &str, default: &str| if key.is_empty() { default.to_owned() } else { key.to_owned() };
-        let needed = |key: &str, at: &Path<'_>| match key {
-            "" => Err(at.field("descriptor_key").problem("must not be empty")),
-            key => Ok(key.to_owned()),
-        };
         let specifier = config.action_specifier.as_ref();
         Ok(match specifier.ok_or_else(|| at.problem("needs one action"))? {
             ActionSpecifier::SourceCluster(_) => Self::SourceCluster,
@@ -135,28 +126,18 @@ impl Action {
                 let at = at.field("request_headers");
                 Self::Header {
                     name: Field::parse(&header.header_name, &at.field("header_name"))?,
-                    key: needed(&header.descriptor_key, &at)?,
+                    key: header.descriptor_key.clone(),
                     skip_if_absent: header.skip_if_absent,
                 }
             }
             ActionSpecifier::QueryParameters(parameter) => Self::Parameter {
                 name: parameter.query_parameter_name.clone(),
-                key: needed(&parameter.descriptor_key, &at.field("query_parameters"))?,
+                key: parameter.descriptor_key.clone(),
                 skip_if_absent: parameter.skip_if_absent,
             },
             ActionSpecifier::RemoteAddress(_) => Self::RemoteAddress,
             ActionSpecifier::MaskedRemoteAddress(masked) => {
-                let at = at.field("masked_remote_address");
-                let len = |len: Option<u32>, max: u8, field: &str| {
-                    let len = u8::try_from(len.unwrap_or(max.into())).ok().filter(|len| *len <= max);
-                    len.ok_or_else(|| at.field(field).problem(format!("must be 0 to {max}")))
-                };
-                let v4 = masked.v4_prefix_mask_len.as_ref().map(|len| len.value);
-                let v6 = masked.v6_prefix_mask_len.as_ref().map(|len| len.value);
-                Self::MaskedRemoteAddress {
-                    v4: len(v4, 32, "v4_prefix_mask_len")?,
-                    v6: len(v6, 128, "v6_prefix_mask_len")?,
-                }
+                Self::masked(masked, &at.field("masked_remote_address"))?
             }
             ActionSpecifier::GenericKey(generic) => Self::Fixed {
                 key: or(&generic.descriptor_key, "generic_key"),
@@ -183,37 +164,50 @@ impl Action {
                 )?,
             },
             ActionSpecifier::RemoteAddressMatch(matched) => {
-                let at = at.field("remote_address_match");
-                let at_matcher = at.field("address_matcher");
-                let networks =
-                    matched.address_matcher.as_ref().ok_or_else(|| at_matcher.problem("is required"))?;
-                Self::RemoteAddressMatch {
-                    key: or(&matched.descriptor_key, "remote_address_match"),
-                    value: Format::parse(&matched.descriptor_value, &at.field("descriptor_value"))?,
-                    default: matched.default_value.clone(),
-                    networks: each(&networks.ranges, &at_matcher, "ranges", Cidr::compile_xds)?,
-                    invert: networks.invert_match,
-                }
+                Self::address_match(matched, &at.field("remote_address_match"))?
             }
-            ActionSpecifier::Metadata(metadata) => {
-                let at = at.field("metadata");
-                let of_route = match metadata.source() {
-                    meta_data::Source::Dynamic => false,
-                    meta_data::Source::RouteEntry => true,
-                    _ => return Err(at.field("source").problem("supported are DYNAMIC and ROUTE_ENTRY")),
-                };
-                Self::Metadata {
-                    key: needed(&metadata.descriptor_key, &at)?,
-                    of_route,
-                    path: metadata_path(metadata.metadata_key.as_ref(), &at.field("metadata_key"))?,
-                    default: metadata.default_value.clone(),
-                    skip_if_absent: metadata.skip_if_absent,
-                }
-            }
-            ActionSpecifier::DynamicMetadata(_) => {
-                return Err(at.field("dynamic_metadata").problem("is deprecated: use metadata"));
-            }
-            ActionSpecifier::Extension(_) => return Err(at.field("extension").problem("is not supported")),
+            ActionSpecifier::Metadata(metadata) => Self::metadata(metadata, &at.field("metadata"))?,
+            _ => return Err(at.problem("this action is not supported")),
+        })
+    }
+
+    fn masked(config: &MaskedRemoteAddress, at: &Path<'_>) -> Result<Self, Problem> {
+        let len = |len: Option<u32>, max: u8, field: &str| {
+            let len = u8::try_from(len.unwrap_or(max.into())).ok().filter(|len| *len <= max);
+            len.ok_or_else(|| at.field(field).problem(format!("must be 0 to {max}")))
+        };
+        let v4 = config.v4_prefix_mask_len.as_ref().map(|len| len.value);
+        let v6 = config.v6_prefix_mask_len.as_ref().map(|len| len.value);
+        Ok(Self::MaskedRemoteAddress {
+            v4: len(v4, 32, "v4_prefix_mask_len")?,
+            v6: len(v6, 128, "v6_prefix_mask_len")?,
+        })
+    }
+
+    fn address_match(config: &RemoteAddressMatch, at: &Path<'_>) -> Result<Self, Problem> {
+        let at_matcher = at.field("address_matcher");
+        let networks = config.address_matcher.as_ref().ok_or_else(|| at_matcher.problem("is required"))?;
+        Ok(Self::RemoteAddressMatch {
+            key: or(&config.descriptor_key, "remote_address_match"),
+            value: Format::parse(&config.descriptor_value, &at.field("descriptor_value"))?,
+            default: config.default_value.clone(),
+            networks: each(&networks.ranges, &at_matcher, "ranges", Cidr::compile_xds)?,
+            invert: networks.invert_match,
+        })
+    }
+
+    fn metadata(config: &MetaData, at: &Path<'_>) -> Result<Self, Problem> {
+        let of_route = match config.source() {
+            meta_data::Source::Dynamic => false,
+            meta_data::Source::RouteEntry => true,
+            _ => return Err(at.field("source").problem("supported are DYNAMIC and ROUTE_ENTRY")),
+        };
+        Ok(Self::Metadata {
+            key: config.descriptor_key.clone(),
+            of_route,
+            path: metadata_path(config.metadata_key.as_ref(), &at.field("metadata_key"))?,
+            default: config.default_value.clone(),
+            skip_if_absent: config.skip_if_absent,
         })
     }
 
@@ -316,10 +310,10 @@ impl Hits {
         let negative = config.is_negative_hits;
         match (&config.number, config.format.as_str()) {
             (None, "") => Ok(None),
-            (Some(number), "") => match i64::try_from(number.value).ok().filter(|hits| *hits <= Self::MAX) {
-                Some(hits) => Ok(Some(Self::Fixed(if negative { -hits } else { hits }))),
-                None => Err(at.field("number").problem("must be at most 1000000000")),
-            },
+            (Some(number), "") => {
+                let hits = i64::try_from(number.value).unwrap_or(Self::MAX);
+                Ok(Some(Self::Fixed(if negative { -hits } else { hits })))
+            }
             (None, format) => {
                 let format = Format::parse(format, &at.field("format"))?;
                 Ok(Some(Self::Format { format, negative }))
@@ -332,12 +326,16 @@ impl Hits {
         match self {
             Self::Fixed(hits) => Some(*hits),
             Self::Format { format, negative } => {
-                let hits: i64 = format.text(Facts::of_ended(call)).parse().ok()?;
+                let hits = format.text(Facts::of_ended(call)).parse().ok()?;
                 let hits = Some(hits).filter(|hits| (0..=Self::MAX).contains(hits))?;
                 Some(if *negative { -hits } else { hits })
             }
         }
     }
+}
+
+fn or(key: &str, default: &str) -> String {
+    if key.is_empty() { default.to_owned() } else { key.to_owned() }
 }
 
 fn metadata_path(key: Option<&MetadataKey>, at: &Path<'_>) -> Result<Vec<String>, Problem> {

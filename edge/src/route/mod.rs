@@ -26,9 +26,9 @@ use crate::filter::Filter;
 use crate::head::{Field, Fields, Head};
 use crate::matcher::HeaderMatcher;
 use crate::problem::{Path, Problem};
-use criteria::Criteria;
 use domain::Domains;
 
+pub(crate) use criteria::Criteria;
 pub(crate) use direct::Direct;
 pub(crate) use forward::Forward;
 pub(crate) use headers::HeaderRules;

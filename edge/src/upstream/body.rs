@@ -22,6 +22,8 @@ use super::{Core, Failure, FailureKind};
 pub(super) struct Underway {
     core: Arc<Core>,
     host: Arc<Host>,
+    /// Whether it is known how the call ended. Dropped before that, it is given up.
+    settled: bool,
     _permit: Permit,
 }
 
@@ -31,11 +33,12 @@ impl Underway {
         core.stats.upstream_rq_active.add(1);
         host.stats.rq_total.inc();
         host.stats.rq_active.fetch_add(1, Ordering::Relaxed);
-        Self { core: Arc::clone(core), host: Arc::clone(host), _permit: permit }
+        Self { core: Arc::clone(core), host: Arc::clone(host), settled: false, _permit: permit }
     }
 
     /// Notes why the call failed, and says of which host that was.
-    pub(super) fn failed(&self, failure: Failure) -> Failure {
+    pub(super) fn failed(mut self, failure: Failure) -> Failure {
+        self.settled = true;
         match failure.kind {
             // We gave it up ourselves.
             FailureKind::ClientGone => self.core.stats.upstream_rq_tx_reset.inc(),
@@ -46,9 +49,8 @@ impl Underway {
         failure.at(&self.host)
     }
 
-    /// The call is given up.
-    pub(super) fn reset(&self) {
-        self.core.stats.upstream_rq_tx_reset.inc();
+    pub(super) fn complete(mut self) {
+        self.settled = true;
     }
 }
 
@@ -56,6 +58,9 @@ impl Drop for Underway {
     fn drop(&mut self) {
         self.core.stats.upstream_rq_active.add(-1);
         self.host.stats.rq_active.fetch_sub(1, Ordering::Relaxed);
+        if !self.settled {
+            self.core.stats.upstream_rq_tx_reset.inc();
+        }
     }
 }
 
@@ -101,7 +106,9 @@ impl UpstreamBody {
             lease.complete(*max_requests);
         }
         self.stream = Stream::Ended;
-        self.underway = None;
+        if let Some(underway) = self.underway.take() {
+            underway.complete();
+        }
     }
 
     fn fail(&mut self, failure: Failure) -> Failure {
@@ -204,14 +211,6 @@ impl UpstreamBody {
             Stream::Http1 { body, .. } => body.is_end_stream(),
             Stream::Http2 { body, .. } => body.is_end_stream(),
             Stream::Ended => true,
-        }
-    }
-}
-
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        if let Some(underway) = &self.underway {
-            underway.reset();
         }
     }
 }

@@ -141,10 +141,6 @@ impl Host {
         }
     }
 
-    pub(super) fn detector(&self) -> Option<&Arc<Detector>> {
-        self.detector.as_ref()
-    }
-
     /// Calls under way.
     pub(super) fn active(&self) -> u32 {
         self.stats.rq_active.load(Ordering::Relaxed)

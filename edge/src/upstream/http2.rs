@@ -49,9 +49,11 @@ pub(super) struct Lane {
     last: bool,
 }
 
+/// Begins a connection; `max_streams` is what the host is expected to allow until it says so.
 pub(super) async fn handshake(
     io: Io,
     settings: &Settings,
+    max_streams: Option<usize>,
 ) -> Result<(Arc<Http2>, Connection<Io>, Option<PingPong>), Failure> {
     let mut builder = h2::client::Builder::new();
     builder
@@ -61,6 +63,9 @@ pub(super) async fn handshake(
         .enable_push(false);
     if let Some(size) = settings.http2.header_table {
         builder.header_table_size(size);
+    }
+    if let Some(max) = max_streams {
+        builder.initial_max_send_streams(max);
     }
     let (sender, mut connection) =
         builder.handshake(io).await.map_err(|error| Failure::new(failed(&error), ""))?;
@@ -78,7 +83,7 @@ pub(super) async fn handshake(
 impl Http2 {
     /// A place for one more call.
     pub(super) fn open(self: &Arc<Self>, core: &Core, pool: &Arc<Pool>) -> Room {
-        let most = self.sender.current_max_send_streams().min(core.settings.http2.max_streams as usize);
+        let most = self.max_streams().min(core.settings.http2.max_streams as usize);
         if self.active() >= most {
             return Room::None;
         }
@@ -91,6 +96,11 @@ impl Http2 {
         let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
         let last = core.settings.max_requests.is_some_and(|most| served >= most);
         Room::Here(Lane { connection: Arc::clone(self), sender, pool: Arc::clone(pool), last })
+    }
+
+    /// How many calls the host allows.
+    pub(super) fn max_streams(&self) -> usize {
+        self.sender.current_max_send_streams()
     }
 
     pub(super) fn active(&self) -> usize {

@@ -45,10 +45,6 @@ impl Members {
         Self { rules, stats, hosts: Mutex::default(), now: ArcSwap::default() }
     }
 
-    pub(super) fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     pub(super) fn hosts(&self) -> Vec<Arc<Host>> {
         self.now.load().hosts.clone()
     }

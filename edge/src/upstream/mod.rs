@@ -1,5 +1,7 @@
 //! Clusters of upstream hosts: who answers a call, over which connection.
 
+#![expect(deprecated, reason = "configurations in use still say so, and Envoy still reads them")]
+
 mod balance;
 mod body;
 mod breaker;
@@ -26,6 +28,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterConfig;
 use futures::future::join_all;
 use http::{Request, Version, response};
@@ -119,6 +122,8 @@ pub(crate) struct Want {
     /// Priority HIGH rather than DEFAULT, for circuit breakers.
     pub(crate) high_priority: bool,
     pub(crate) random: u64,
+    /// Whom the latest attempt was sent to: known also where it is given up before its answer.
+    pub(crate) chosen: Arc<ArcSwapOption<Host>>,
 }
 
 /// An answer's head, and the body that follows.
@@ -165,7 +170,6 @@ impl Cluster {
             "" => &config.name,
             other => other,
         };
-        // A dot would look like a deeper name, as Envoy says.
         let scope = stats.scope(format!("cluster.{}", scope.replace(':', "_")));
         let settings = Settings::compile(config, at)?;
         let tls =
@@ -247,6 +251,7 @@ impl Cluster {
             core.stats.upstream_cx_none_healthy.inc();
             return Err(Failure::new(FailureKind::NoHealthyHost, ""));
         };
+        want.chosen.store(Some(Arc::clone(&host)));
         let protocol = match core.settings.protocol {
             Protocol::Downstream if request.version() == Version::HTTP_2 => Protocol::Http2,
             Protocol::Downstream => Protocol::Http1,
@@ -274,6 +279,7 @@ impl Cluster {
                     }
                     // The connection was closed before it took the request: another one may.
                     Err(Ok(unsent)) => {
+                        underway.complete();
                         request = unsent;
                         continue;
                     }

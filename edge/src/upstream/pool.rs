@@ -83,6 +83,8 @@ enum Made {
 struct Pending<'a> {
     core: &'a Core,
     host: &'a Host,
+    /// Dropped before that, the call is given up.
+    settled: bool,
     _permit: Permit,
 }
 
@@ -95,7 +97,7 @@ impl<'a> Pending<'a> {
         core.stats.upstream_rq_pending_total.inc();
         core.stats.upstream_rq_pending_active.add(1);
         host.stats.rq_pending_active.add(1);
-        Ok(Self { core, host, _permit: permit })
+        Ok(Self { core, host, settled: false, _permit: permit })
     }
 }
 
@@ -103,6 +105,9 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.core.stats.upstream_rq_pending_active.add(-1);
         self.host.stats.rq_pending_active.add(-1);
+        if !self.settled {
+            self.core.stats.upstream_rq_cancelled.inc();
+        }
     }
 }
 
@@ -118,7 +123,20 @@ impl Pool {
         if let Some(place) = self.find(core, protocol) {
             return Ok(place);
         }
-        let _pending = Pending::new(core, host, level)?;
+        let mut pending = Pending::new(core, host, level)?;
+        let place = self.wait(core, host, protocol, level).await;
+        pending.settled = true;
+        place.inspect_err(|_| core.stats.upstream_rq_pending_failure_eject.inc())
+    }
+
+    /// A place on a connection that has room again, or on a new one.
+    async fn wait(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        host: &Arc<Host>,
+        protocol: Protocol,
+        level: &Level,
+    ) -> Result<Place, Failure> {
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
@@ -232,10 +250,14 @@ impl Pool {
             Protocol::Http2 | Protocol::Downstream => true,
             Protocol::Negotiated => settled_on_http2,
         };
-        self.lock().settled_on_http1 = !http2;
+        let max_streams = {
+            let mut state = self.lock();
+            state.settled_on_http1 = !http2;
+            state.shared.first().map(|connection| connection.max_streams())
+        };
         if http2 {
             core.stats.upstream_cx_http2_total.inc();
-            let (connection, driver, pings) = http2::handshake(io, &core.settings).await?;
+            let (connection, driver, pings) = http2::handshake(io, &core.settings, max_streams).await?;
             tend::drive(life, connection.id, driver.map(drop), pings);
             Ok(Made::Http2(connection))
         } else {

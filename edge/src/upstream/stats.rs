@@ -43,7 +43,6 @@ figures! {
         upstream_cx_connect_timeout
         upstream_cx_destroy
         upstream_cx_destroy_local
-        upstream_cx_destroy_local_with_active_rq
         upstream_cx_destroy_remote
         upstream_cx_destroy_remote_with_active_rq
         upstream_cx_destroy_with_active_rq
@@ -56,16 +55,13 @@ figures! {
         upstream_cx_overflow
         upstream_cx_protocol_error
         upstream_cx_total
-        upstream_rq_active_overflow
         upstream_rq_cancelled
         upstream_rq_completed
-        upstream_rq_max_duration_reached
         upstream_rq_pending_failure_eject
         upstream_rq_pending_overflow
         upstream_rq_pending_total
         upstream_rq_per_try_timeout
         upstream_rq_retry
-        upstream_rq_retry_backoff_exponential
         upstream_rq_retry_limit_exceeded
         upstream_rq_retry_overflow
         upstream_rq_retry_success
@@ -77,7 +73,6 @@ figures! {
     gauges {
         max_host_weight
         membership_degraded
-        membership_excluded
         membership_healthy
         membership_total
         upstream_cx_active

@@ -1,7 +1,5 @@
 //! What the authorization service decides, done to a call.
 
-use std::collections::BTreeMap;
-
 use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
@@ -97,7 +95,8 @@ impl Shared {
         }
         call.kept.insert(changes);
         if !ok.query_parameters_to_set.is_empty() || !ok.query_parameters_to_remove.is_empty() {
-            change_query(&mut call.request, &ok);
+            let set = ok.query_parameters_to_set.iter().map(|set| (&*set.key, &*set.value));
+            call.request.change_query(set, ok.query_parameters_to_remove.iter().map(String::as_str));
         }
         call.reroute |= changed && self.clear_route_cache;
         self.stats.ok.inc();
@@ -192,26 +191,4 @@ fn change(request: &mut Head, option: &HeaderValueOption) -> Result<(), Invalid>
         }
     }
     Ok(())
-}
-
-/// Sets and removes parameters; what is written anew stands in the order of the names.
-fn change_query(request: &mut Head, ok: &OkHttpResponse) {
-    let mut parameters: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for pair in request.path.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        parameters.entry(key).or_default().push(value);
-    }
-    for parameter in &ok.query_parameters_to_set {
-        parameters.insert(&parameter.key, vec![&parameter.value]);
-    }
-    for name in &ok.query_parameters_to_remove {
-        parameters.remove(name.as_str());
-    }
-    let pairs =
-        parameters.iter().flat_map(|(key, values)| values.iter().map(move |value| format!("{key}={value}")));
-    let query = pairs.collect::<Vec<_>>().join("&");
-    let mark = if query.is_empty() { "" } else { "?" };
-    if let Ok(path) = PathAndQuery::try_from(format!("{}{mark}{query}", request.path_only())) {
-        request.path = path;
-    }
 }

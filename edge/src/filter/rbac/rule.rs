@@ -250,3 +250,145 @@ impl Wanted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use envoy_types::pb::envoy::config::core::v3::CidrRange;
+    use envoy_types::pb::envoy::config::rbac::v3::principal::{Authenticated, Set};
+    use envoy_types::pb::envoy::r#type::matcher::v3 as text;
+    use envoy_types::pb::google::protobuf::UInt32Value;
+    use http::uri::{PathAndQuery, Scheme};
+    use http::{HeaderMap, HeaderValue, Method, Version};
+    use serde_json::json;
+
+    use super::*;
+    use crate::body::Source;
+    use crate::call::{Connection, TlsFacts};
+    use crate::clock::Meter;
+    use crate::head::Head;
+
+    fn call() -> Call {
+        let peer = PeerCertificate {
+            uris: vec!["spiffe://omnimesh.test/pos".into()],
+            dns: vec!["pos.test".into()],
+            subject: "CN=pos".into(),
+            ..PeerCertificate::default()
+        };
+        let tls = TlsFacts { sni: Some("edge.test".into()), peer: Some(peer), ..TlsFacts::default() };
+        let connection = Connection {
+            id: 1,
+            remote: "127.0.0.1:1000".parse().unwrap(),
+            local: "127.0.0.2:443".parse().unwrap(),
+            tls: Some(tls),
+        };
+        let head = Head {
+            method: Method::GET,
+            scheme: Scheme::HTTPS,
+            authority: HeaderValue::from_static("edge.test"),
+            path: PathAndQuery::from_static("/orders/1?all=true"),
+            headers: HeaderMap::new(),
+        };
+        let meter = Arc::new(Meter::new(true));
+        let mut call = Call::new(head, Source::Empty, meter, Version::HTTP_2, Arc::new(connection));
+        call.remote = "8.8.8.8:1".parse().unwrap();
+        call.note("claims", "token", json!({"sub": "clerk-7", "age": 7, "roles": ["clerk", "buyer"]}));
+        call
+    }
+
+    fn exact(text: &str) -> text::StringMatcher {
+        let match_pattern = Some(text::string_matcher::MatchPattern::Exact(text.into()));
+        text::StringMatcher { match_pattern, ignore_case: false }
+    }
+
+    fn network(prefix: &str, len: u32) -> CidrRange {
+        CidrRange { address_prefix: prefix.into(), prefix_len: Some(UInt32Value { value: len }) }
+    }
+
+    fn principal(identifier: Identifier) -> Principal {
+        Principal { identifier: Some(identifier) }
+    }
+
+    fn named(name: &str) -> Identifier {
+        Identifier::Authenticated(Authenticated { principal_name: Some(exact(name)) })
+    }
+
+    #[test]
+    fn principals_are_known_by_certificate_and_address() {
+        let call = call();
+        let both = vec![principal(Identifier::Any(true)), principal(named("another"))];
+        for (identifier, expected) in [
+            (Identifier::Any(true), true),
+            (named("spiffe://omnimesh.test/pos"), true),
+            (named("pos.test"), true),
+            (named("CN=pos"), true),
+            (named("spiffe://omnimesh.test/shop"), false),
+            (Identifier::Authenticated(Authenticated { principal_name: None }), true),
+            (Identifier::RemoteIp(network("8.8.0.0", 16)), true),
+            (Identifier::DirectRemoteIp(network("8.8.0.0", 16)), false),
+            (Identifier::DirectRemoteIp(network("127.0.0.0", 8)), true),
+            (Identifier::AndIds(Set { ids: both.clone() }), false),
+            (Identifier::OrIds(Set { ids: both }), true),
+            (Identifier::NotId(Box::new(principal(Identifier::Any(true)))), false),
+        ] {
+            let rule = Rule::of_principal(&principal(identifier.clone()), &Path::root()).unwrap();
+            assert_eq!(rule.matches(&call), expected, "{identifier:?}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_of_paths_ports_and_names() {
+        use envoy_types::pb::envoy::r#type::v3::Int32Range;
+        let call = call();
+        let path =
+            |path: &str| PermissionRule::UrlPath(PathMatcher { rule: Some(PathRule::Path(exact(path))) });
+        for (rule, expected) in [
+            (path("/orders/1"), true),
+            (path("/orders/1?all=true"), false),
+            (PermissionRule::DestinationPort(443), true),
+            (PermissionRule::DestinationPortRange(Int32Range { start: 1, end: 443 }), false),
+            (PermissionRule::DestinationIp(network("127.0.0.2", 32)), true),
+            (PermissionRule::RequestedServerName(exact("edge.test")), true),
+        ] {
+            let compiled =
+                Rule::of_permission(&Permission { rule: Some(rule.clone()) }, &Path::root()).unwrap();
+            assert_eq!(compiled.matches(&call), expected, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_what_other_filters_noted() {
+        let call = call();
+        let text = |value: &str| MatchPattern::StringMatch(exact(value));
+        let one_of = |pattern| {
+            let wanted = Box::new(ValueMatcher { match_pattern: Some(pattern) });
+            let match_pattern = Some(list_matcher::MatchPattern::OneOf(wanted));
+            MatchPattern::ListMatch(Box::new(text::ListMatcher { match_pattern }))
+        };
+        let older = MatchPattern::DoubleMatch(DoubleMatcher {
+            match_pattern: Some(double_matcher::MatchPattern::Exact(7.0)),
+        });
+        for (key, pattern, invert, expected) in [
+            ("sub", text("clerk-7"), false, true),
+            ("sub", text("chief"), false, false),
+            ("sub", text("chief"), true, true),
+            ("none", text("chief"), false, false),
+            ("none", MatchPattern::PresentMatch(false), false, true),
+            ("roles", one_of(text("buyer")), false, true),
+            ("roles", one_of(text("chief")), false, false),
+            ("age", older, false, true),
+        ] {
+            let segment =
+                |key: &str| text::metadata_matcher::PathSegment { segment: Some(Segment::Key(key.into())) };
+            let config = MetadataMatcher {
+                filter: "claims".into(),
+                path: vec![segment("token"), segment(key)],
+                value: Some(ValueMatcher { match_pattern: Some(pattern.clone()) }),
+                invert,
+            };
+            let rule = Rule::metadata(&config, false, &Path::root()).unwrap();
+            assert_eq!(rule.matches(&call), expected, "{key} {pattern:?}");
+        }
+    }
+}

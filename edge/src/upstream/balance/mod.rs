@@ -22,18 +22,6 @@ pub(super) enum Policy {
     Random,
 }
 
-impl Policy {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round_robin",
-            Self::LeastRequest { .. } => "least_request",
-            Self::RingHash { .. } => "ring_hash",
-            Self::Maglev { .. } => "maglev",
-            Self::Random => "random",
-        }
-    }
-}
-
 /// A policy over the hosts that are there now.
 #[derive(Debug)]
 pub(super) struct Balancer {
@@ -75,10 +63,6 @@ impl Balancer {
             Policy::Random => Way::Random,
         };
         Self { hosts, way }
-    }
-
-    pub(super) fn hosts(&self) -> &[Arc<Host>] {
-        &self.hosts
     }
 
     /// The host for a call; a higher `attempt` of the same call leads elsewhere where that is possible.
@@ -147,3 +131,6 @@ fn shares(hosts: &[Arc<Host>]) -> Vec<f64> {
 fn key(host: &Host, by_hostname: bool) -> &str {
     if by_hostname { &host.hostname } else { &host.address }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::OutlierDetection;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
-use envoy_types::pb::envoy::config::core::v3::HealthCheck;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::health_check::{
     GrpcHealthCheck, HealthChecker, HttpHealthCheck, TcpHealthCheck,
 };
+use envoy_types::pb::envoy::config::core::v3::{HealthCheck, HealthStatus};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::config::endpoint::v3::{LbEndpoint, LocalityLbEndpoints};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
@@ -20,8 +21,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{number, time};
-use super::servers::{cluster, http1_config, listen, whole};
-use crate::upstream::{Cluster, FailureKind};
+use super::servers::{cluster, endpoint, http1_config, listen, whole};
+use crate::upstream::{Cluster, FailureKind, Want};
 
 /// An HTTP/1.1 server whose answers have the status that `status` holds.
 async fn http1(status: &Arc<AtomicU16>) -> SocketAddr {
@@ -186,4 +187,79 @@ async fn a_name_is_looked_up() {
         assert_eq!(whole(&backend, "hello").await.expect("an answer").0, 200);
         assert!(backend.describe().contains("::hostname::localhost\n"));
     }
+}
+
+/// A cluster of ten hosts of each of so many priorities, of which so many are healthy and degraded.
+fn with_priorities(levels: &[(usize, usize)]) -> Arc<Cluster> {
+    let mut config = http1_config(&[]);
+    let localities = &mut config.load_assignment.as_mut().expect("hosts").endpoints;
+    localities.clear();
+    for (priority, &(healthy, degraded)) in (0..).zip(levels) {
+        let endpoints = (0..10).map(|at| LbEndpoint {
+            health_status: match at {
+                _ if at < healthy => HealthStatus::Healthy,
+                _ if at < healthy + degraded => HealthStatus::Degraded,
+                _ => HealthStatus::Unhealthy,
+            } as i32,
+            ..endpoint(SocketAddr::from(([127, 0, priority, 1], 1000 + u16::try_from(at).expect("small"))))
+        });
+        localities.push(LocalityLbEndpoints {
+            priority: priority.into(),
+            lb_endpoints: endpoints.collect(),
+            ..Default::default()
+        });
+    }
+    cluster(&config)
+}
+
+#[test]
+fn calls_go_to_the_next_priority_as_envoy_documents() {
+    // Envoy's documentation, "Priority levels" and "Panic threshold": percent of calls for each priority.
+    let cases: [(&[(usize, usize)], &[usize]); 10] = [
+        (&[(10, 0), (10, 0)], &[100, 0]),
+        (&[(8, 0), (10, 0)], &[100, 0]),
+        (&[(7, 0), (10, 0)], &[98, 2]),
+        (&[(5, 0), (10, 0)], &[70, 30]),
+        (&[(0, 0), (10, 0)], &[0, 100]),
+        (&[(5, 0), (0, 0)], &[100, 0]),
+        (&[(2, 0), (2, 0)], &[50, 50]),
+        (&[(0, 0), (0, 0)], &[100, 0]),
+        (&[(5, 5), (0, 0)], &[100, 0]),
+        (&[(0, 10), (10, 0)], &[0, 100]),
+    ];
+    for (levels, expected) in cases {
+        let backend = with_priorities(levels);
+        let mut counts = vec![0; levels.len()];
+        for random in 0..100 {
+            let host = backend.core.members.pick(&Want { random, ..Want::default() }).expect("a host");
+            counts[host.spec.priority as usize] += 1;
+        }
+        assert_eq!(counts, expected, "{levels:?}");
+    }
+}
+
+#[test]
+fn everybody_is_asked_where_too_few_are_well() {
+    let asked = |healthy| {
+        let backend = with_priorities(&[(healthy, 0)]);
+        let hosts: std::collections::HashSet<_> = (0..100)
+            .map(|random| backend.core.members.pick(&Want { random, ..Want::default() }).expect("a host").id)
+            .collect();
+        (hosts.len(), backend.stats.lb_healthy_panic.value())
+    };
+    assert_eq!(asked(5), (5, 0));
+    assert_eq!(asked(4), (10, 100));
+}
+
+#[test]
+fn hosts_that_were_tried_are_avoided() {
+    let config = http1_config(&["127.0.0.1:1".parse().expect("ok"), "127.0.0.1:2".parse().expect("ok")]);
+    let backend = cluster(&config);
+    let tried = vec![Arc::clone(&backend.core.members.hosts()[0])];
+    let mut want = Want { tried, ..Want::default() };
+    for _ in 0..10 {
+        assert_eq!(&*backend.core.members.pick(&want).expect("a host").address, "127.0.0.1:2");
+    }
+    want.tried = backend.core.members.hosts();
+    assert!(backend.core.members.pick(&want).is_some(), "better again than not at all");
 }

@@ -1,15 +1,14 @@
 //! Streams: both directions at once, resets, cancellation, flow control.
 
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::servers::{channel, cluster, echo, frame, http2, http2_config, request, streaming};
 use crate::upstream::{FailureKind, Want};
@@ -71,8 +70,7 @@ async fn a_reset_of_the_upstream_is_told() {
         (Reason::INTERNAL_ERROR, FailureKind::Reset(Reason::INTERNAL_ERROR)),
         (Reason::NO_ERROR, FailureKind::Reset(Reason::NO_ERROR)),
     ] {
-        let address =
-            http2(move |_, mut respond| async move { respond.send_reset(reason) });
+        let address = http2(move |_, mut respond| async move { respond.send_reset(reason) });
         let backend = cluster(&http2_config(&[address.await]));
         let failure = backend.call(request("hello"), &Want::default()).await.expect_err("a reset");
         assert_eq!(failure.kind, kind);
@@ -85,20 +83,21 @@ async fn a_reset_of_the_upstream_is_told() {
 #[tokio::test]
 async fn a_reset_without_error_ends_an_answer_and_any_other_breaks_it() {
     for (reason, whole) in [(Reason::NO_ERROR, true), (Reason::CANCEL, false)] {
-        let address = http2(move |_, mut respond| async move {
-            let mut stream = respond.send_response(Response::new(()), false).expect("an answer");
-            stream.send_data("half".into(), false).expect("data");
-            // The reset must not overtake the data.
-            poll_fn(|cx| match stream.poll_capacity(cx) {
-                Poll::Pending if stream.capacity() == 0 => Poll::Pending,
-                _ => Poll::Ready(()),
-            })
-            .await;
-            tokio::task::yield_now().await;
-            stream.send_reset(reason);
+        let read = Arc::new(Notify::new());
+        let was_read = Arc::clone(&read);
+        let address = http2(move |_, mut respond| {
+            let was_read = Arc::clone(&was_read);
+            async move {
+                let mut stream = respond.send_response(Response::new(()), false).expect("an answer");
+                stream.send_data("half".into(), false).expect("data");
+                was_read.notified().await;
+                stream.send_reset(reason);
+            }
         });
         let backend = cluster(&http2_config(&[address.await]));
-        let answered = backend.call(request("hello"), &Want::default()).await.expect("an answer");
+        let mut answered = backend.call(request("hello"), &Want::default()).await.expect("an answer");
+        assert_eq!(frame(&mut answered.body).await.into_data().expect("data"), "half");
+        read.notify_one();
         let ended = answered.body.collect().await;
         assert_eq!(ended.is_ok(), whole, "{reason:?}");
         if let Err(failure) = ended {
@@ -132,13 +131,13 @@ async fn giving_a_call_up_cancels_the_upstream_stream() {
         if answers {
             drop(backend.call(request("hello"), &want).await.expect("an answer"));
         } else {
-            let mut call = pin!(backend.call(request("hello"), &want));
+            let mut call = Box::pin(backend.call(request("hello"), &want));
             tokio::select! {
                 _ = &mut call => panic!("nobody answers"),
                 _ = begins.recv() => {}
             }
+            assert!(want.chosen.load().is_some(), "it is known who did not answer");
         }
-        // Dropped here, in both cases.
         assert_eq!(tells.recv().await, Some(Reason::CANCEL), "answered: {answers}");
         assert_eq!(backend.stats.upstream_rq_tx_reset.value(), 1);
         assert_eq!(backend.stats.upstream_rq_active.value(), 0);
