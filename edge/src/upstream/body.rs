@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -22,6 +23,7 @@ use super::{Core, Failure, FailureKind};
 pub(super) struct Underway {
     core: Arc<Core>,
     host: Arc<Host>,
+    began: Instant,
     _permit: Permit,
 }
 
@@ -31,7 +33,7 @@ impl Underway {
         core.stats.upstream_rq_active.add(1);
         host.stats.rq_total.inc();
         host.stats.rq_active.fetch_add(1, Ordering::Relaxed);
-        Self { core: Arc::clone(core), host: Arc::clone(host), _permit: permit }
+        Self { core: Arc::clone(core), host: Arc::clone(host), began: Instant::now(), _permit: permit }
     }
 
     /// Notes why the call failed, and says of which host that was.
@@ -101,7 +103,9 @@ impl UpstreamBody {
             lease.complete(*max_requests);
         }
         self.stream = Stream::Ended;
-        self.underway = None;
+        if let Some(underway) = self.underway.take() {
+            underway.core.stats.upstream_rq_time.record_since(underway.began);
+        }
     }
 
     fn fail(&mut self, failure: Failure) -> Failure {
