@@ -11,8 +11,8 @@ use http_body::Frame;
 use hyper::body::Incoming;
 
 use crate::clock::{Expired, Meter};
-use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply};
 use crate::replay::Reading;
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply};
 use crate::upstream::UpstreamBody;
 
 /// Why a body ends before its end.
@@ -180,11 +180,19 @@ pub(crate) type RequestBody = Transformed<Source>;
 #[derive(Debug)]
 pub(crate) enum Source {
     Empty,
-    Client { body: Incoming, meter: Arc<Meter> },
+    Client {
+        body: Incoming,
+        meter: Arc<Meter>,
+    },
     /// One of several readings of the same body.
     Again(Reading),
     /// What the edge says itself.
     Full(Option<Bytes>),
+    /// What was read of a body to decide on its call, and the rest.
+    Begun {
+        first: Option<Bytes>,
+        rest: Box<RequestBody>,
+    },
 }
 
 impl http_body::Body for Source {
@@ -209,6 +217,10 @@ impl http_body::Body for Source {
             }
             Self::Again(reading) => reading.poll(cx),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Begun { first, rest } => match first.take() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => Pin::new(rest.as_mut()).poll_frame(cx),
+            },
         }
     }
 
@@ -218,6 +230,7 @@ impl http_body::Body for Source {
             Self::Client { body, .. } => body.is_end_stream(),
             Self::Again(reading) => reading.is_end(),
             Self::Full(bytes) => bytes.is_none(),
+            Self::Begun { first, rest } => first.is_none() && rest.is_end_stream(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::clock::Meter;
 use crate::flag::{Flag, Flags};
 use crate::head::Head;
 use crate::route::Matched;
+use crate::upstream::Cluster;
 
 /// What the client speaks. gRPC-Web is made gRPC on the way up by its filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub(crate) struct Call {
     /// The client, by the connection or by `x-forwarded-for` where that is trusted.
     pub(crate) remote: SocketAddr,
     pub(crate) route: Option<Arc<Matched>>,
+    /// A filter has changed what the route is found by, and wants it found anew.
+    pub(crate) reroute: bool,
     pub(crate) started: Instant,
     pub(crate) start_time: SystemTime,
     /// A number that decides all that is random of this call, so that a route does not change under it.
@@ -154,6 +157,18 @@ impl Call {
         let facts = self.metadata.entry(namespace).or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(facts) = facts {
             facts.insert(key.to_owned(), value);
+        }
+    }
+
+    /// Where the call's route sends it, as far as it is known before it is sent.
+    pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.route.as_ref()?.forward()?.cluster(&self.request).ok()
+    }
+
+    /// Counts under `prefix.name` for the cluster that the call goes to.
+    pub(crate) fn count(&self, prefix: &str, name: &str) {
+        if let Some(cluster) = self.cluster() {
+            cluster.stats.scope().counter(&format!("{prefix}.{name}")).inc();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
@@ -101,16 +101,19 @@ impl Alarm {
         loop {
             let Some((at, _)) = self.next() else { return Poll::Pending };
             let at = tokio::time::Instant::from_std(at);
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            let mut sleep = self.sleep.take().unwrap_or_else(|| Box::pin(tokio::time::sleep_until(at)));
             // A clock that was put off rings early and is looked at again, which is cheaper than to reset it each time.
             if sleep.deadline() > at {
                 sleep.as_mut().reset(at);
             }
-            ready!(sleep.as_mut().poll(cx));
+            let rung = sleep.as_mut().poll(cx).is_ready();
+            self.sleep = Some(sleep);
+            if !rung {
+                return Poll::Pending;
+            }
             match self.next() {
                 Some((at, expired)) if at <= Instant::now() => return Poll::Ready(expired),
-                Some((at, _)) => sleep.as_mut().reset(at.into()),
-                None => return Poll::Pending,
+                _ => self.sleep = None,
             }
         }
     }

@@ -1,9 +1,10 @@
-//! API keys: `om_<id>_<secret>`. The id finds the key, the secret proves it; only the secret's SHA-256 is stored.
+//! API keys: `omk_<id>_<secret>`. The id finds the key, the secret proves it; only the secret's SHA-256 is stored.
 //!
 //! A secret has 256 bits of chance in it, so a plain digest cannot be guessed back. Callers are checked against a
-//! snapshot in memory, which every change replaces.
+//! snapshot in memory, which every change replaces; what other processes change is seen within [`REFRESH`].
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,39 +17,45 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::time::MissedTickBehavior;
 
 use crate::first::call::Consumer;
 use crate::first::error::KeysError;
 use crate::store;
 
-const PREFIX: &str = "om";
+/// By which a leaked key is recognised.
+const PREFIX: &str = "omk_";
 /// Letters and digits in a key's id.
 const ID_LENGTH: usize = 12;
 /// Letters and digits in a secret: 43 of 62 are 256 bits.
 const SECRET_LENGTH: usize = 43;
+/// How often a running edge looks for keys that other processes added or revoked.
+const REFRESH: Duration = Duration::from_secs(2);
+/// The holder of the key in a data directory.
 const ADMIN: &str = "admin";
 const ADMIN_FILE: &str = "admin.key";
+/// The data directories' own keys, and whoever uses a data directory's socket, go by these names.
+const RESERVED: [&str; 2] = [ADMIN, "operator"];
+const NAME_LENGTH: usize = 63;
 
-/// What the holder of a new key may do.
+/// What the holder of a new key may do. Times are microseconds since 1970, UTC.
 #[derive(Clone, Debug)]
 pub struct Grant {
     /// Whom services will see as the caller.
     pub consumer: String,
     /// Patterns such as `order.read`, `catalog.*` or `*`.
     pub permissions: Vec<String>,
-    /// From now; none never ends.
-    pub lifetime: Option<Duration>,
+    /// From when on the key is refused; none never is.
+    pub expires_at: Option<i64>,
 }
 
-/// A key as it is stored. Times are microseconds since 1970, UTC.
-#[derive(Clone, Debug)]
-pub(crate) struct ApiKey {
+/// A key as it is stored: not what its holder presents, which cannot be known from it.
+#[derive(Clone)]
+pub struct ApiKey {
     pub(crate) id: String,
     pub(crate) secret_sha256: [u8; 32],
-    pub(crate) consumer: String,
-    pub(crate) permissions: Vec<String>,
-    pub(crate) created_at: i64,
-    pub(crate) expires_at: Option<i64>,
+    pub grant: Grant,
+    pub created_at: i64,
 }
 
 /// The API keys of one deployment.
@@ -59,24 +66,72 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Opens the store and makes sure that `<data_dir>/admin.key` holds a key that may do everything:
-    /// in an empty store, and where the file of the stored admin key was lost.
-    pub async fn open(config: &storage::Config, data_dir: &Path) -> Result<Self, KeysError> {
+    /// Opens the store.
+    pub async fn open(config: &storage::Config) -> Result<Self, KeysError> {
         let database = storage::Database::open(config, "edge", &store::MIGRATIONS).await?;
         let keys = Self { database, snapshot: RwLock::default() };
         keys.refresh().await?;
-        keys.ensure_admin(&data_dir.join(ADMIN_FILE)).await?;
         Ok(keys)
     }
 
-    /// Makes a key and returns it: the only moment at which its secret is known.
-    pub async fn issue(&self, grant: Grant) -> Result<String, KeysError> {
+    /// Makes a key and returns it with the text that its holder presents: the only moment at which that is known.
+    pub async fn issue(&self, grant: Grant) -> Result<(ApiKey, String), KeysError> {
+        if RESERVED.contains(&&*grant.consumer) || !is_name(&grant.consumer) {
+            return Err(KeysError::Consumer(grant.consumer));
+        }
         let (key, text) = ApiKey::generate(grant);
+        self.insert(&key).await?;
+        Ok((key, text))
+    }
+
+    /// Every key, expired ones included, by consumer and age.
+    pub async fn list(&self) -> Result<Vec<ApiKey>, KeysError> {
+        store::list_keys(&self.database).await
+    }
+
+    /// Forgets every key of a consumer, or the one key `omk_<id>`, and says how many those were. What follows the id
+    /// in a key that leaked need not be cut off.
+    pub async fn revoke(&self, consumer_or_key: &str) -> Result<u64, KeysError> {
         let mut tx = self.database.begin().await?;
-        store::insert_key(&mut tx, &key).await?;
+        let revoked = match consumer_or_key.strip_prefix(PREFIX) {
+            Some(key) => store::delete_key(&mut tx, key.split('_').next().unwrap_or(key)).await?,
+            None => store::delete_keys_of(&mut tx, consumer_or_key).await?,
+        };
         tx.commit().await?;
         self.refresh().await?;
-        Ok(text)
+        Ok(revoked)
+    }
+
+    /// Makes sure that `<data_dir>/admin.key` holds a key that may do everything. That key is the data directory's:
+    /// those of other directories on the same database stay as they are.
+    pub async fn ensure_admin(&self, data_dir: &Path) -> Result<(), KeysError> {
+        let file = data_dir.join(ADMIN_FILE);
+        let kept = fs::read_to_string(&file).unwrap_or_default();
+        if self.authenticate(kept.trim().as_bytes()).is_some_and(|consumer| consumer.id == ADMIN) {
+            return Ok(());
+        }
+        let (key, text) = ApiKey::generate(Grant {
+            consumer: ADMIN.to_owned(),
+            permissions: vec!["*".to_owned()],
+            expires_at: None,
+        });
+        // The file comes first: a crash between the two leaves a key that nobody honours, and the next start makes
+        // another, instead of a stored key that nobody knows.
+        write_secret(&file, &text).map_err(|reason| KeysError::AdminKey { path: file, reason })?;
+        self.insert(&key).await
+    }
+
+    /// Keeps up with what other processes change.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(REFRESH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.refresh().await {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::warn!(error, "cannot look for new and revoked API keys; the known ones stay valid");
+            }
+        }
     }
 
     /// The consumer that holds the presented key, if it is known and has not expired.
@@ -85,37 +140,18 @@ impl Keys {
         let snapshot = self.snapshot();
         let key = snapshot.get(id)?;
         let proven: bool = Sha256::digest(secret).ct_eq(&key.secret_sha256).into();
-        let alive = key.expires_at.is_none_or(|expires_at| now() < expires_at);
-        if !(proven && alive) {
+        if !proven || key.is_expired() {
             return None;
         }
         Some(Consumer {
-            id: HeaderValue::from_str(&key.consumer).ok()?,
-            permissions: HeaderValue::from_str(&key.permissions.join(",")).ok()?,
+            id: HeaderValue::from_str(&key.grant.consumer).ok()?,
+            permissions: HeaderValue::from_str(&key.grant.permissions.join(",")).ok()?,
         })
     }
 
-    async fn ensure_admin(&self, file: &Path) -> Result<(), KeysError> {
-        let snapshot = self.snapshot();
-        let has_admin = snapshot.values().any(|key| key.consumer == ADMIN);
-        let file_is_valid = || {
-            let text = fs::read_to_string(file).unwrap_or_default();
-            self.authenticate(text.trim().as_bytes()).is_some_and(|consumer| consumer.id == ADMIN)
-        };
-        if !snapshot.is_empty() && (!has_admin || file_is_valid()) {
-            return Ok(());
-        }
-        let (key, text) = ApiKey::generate(Grant {
-            consumer: ADMIN.to_owned(),
-            permissions: vec!["*".to_owned()],
-            lifetime: None,
-        });
-        // The file comes first: a crash between the two leaves a key that nobody honours, and the next start makes
-        // another, instead of a stored key that nobody knows.
-        write_secret(file, &text).map_err(|reason| KeysError::AdminKey { path: file.to_owned(), reason })?;
+    async fn insert(&self, key: &ApiKey) -> Result<(), KeysError> {
         let mut tx = self.database.begin().await?;
-        store::delete_keys_of(&mut tx, ADMIN).await?;
-        store::insert_key(&mut tx, &key).await?;
+        store::insert_key(&mut tx, key).await?;
         tx.commit().await?;
         self.refresh().await
     }
@@ -136,23 +172,39 @@ impl ApiKey {
     /// A new key and the text that its holder presents.
     fn generate(grant: Grant) -> (Self, String) {
         let (id, secret) = (random_text(ID_LENGTH), random_text(SECRET_LENGTH));
-        let text = format!("{PREFIX}_{id}_{secret}");
-        let created_at = now();
-        let key = Self {
-            id,
-            secret_sha256: Sha256::digest(secret).into(),
-            consumer: grant.consumer,
-            permissions: grant.permissions,
-            created_at,
-            expires_at: grant.lifetime.map(|lifetime| created_at.saturating_add(micros(lifetime))),
-        };
-        (key, text)
+        let text = format!("{PREFIX}{id}_{secret}");
+        (Self { id, secret_sha256: Sha256::digest(secret).into(), grant, created_at: now() }, text)
+    }
+
+    /// The part of it that is no secret: how it is named in lists and revoked.
+    pub fn name(&self) -> String {
+        format!("{PREFIX}{}", self.id)
+    }
+
+    /// Whether its time is over.
+    pub fn is_expired(&self) -> bool {
+        self.grant.expires_at.is_some_and(|expires_at| expires_at <= now())
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKey").field("id", &self.id).field("grant", &self.grant).finish_non_exhaustive()
     }
 }
 
 /// Id and secret of a presented key.
 fn split(text: &str) -> Option<(&str, &str)> {
-    text.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')
+    text.strip_prefix(PREFIX)?.split_once('_')
+}
+
+/// Whether it can be a consumer's name: in a header, on a command line, and never mistaken for a key.
+fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
+    (1..=NAME_LENGTH).contains(&text.len())
+        && text.bytes().all(is_plain)
+        && !text.starts_with('-')
+        && !text.starts_with(PREFIX)
 }
 
 fn random_text(length: usize) -> String {
@@ -160,11 +212,8 @@ fn random_text(length: usize) -> String {
 }
 
 fn now() -> i64 {
-    micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Writes a file that only its owner may read, whole or not at all, and durably.

@@ -87,6 +87,7 @@ impl Flight {
             remote: connection.remote,
             connection,
             route: None,
+            reroute: false,
             started: Instant::now(),
             start_time: SystemTime::now(),
             random: rand::random(),
@@ -137,6 +138,10 @@ impl Flight {
                 Flow::Reply(reply) => return Err(reply),
                 Flow::Wait(answer) => answer.await?,
             }
+            let call = &mut *self.call;
+            if std::mem::take(&mut call.reroute) {
+                call.route = self.hcm.routes.find(&call.request, &call.connection, call.random);
+            }
         }
         Ok(())
     }
@@ -145,12 +150,12 @@ impl Flight {
     fn filter_reply(&mut self, reply: &mut Reply) {
         let call = &mut *self.call;
         if let Some(route) = call.route.clone() {
-            route.finish_reply(call, reply);
+            route.prepare_response(call, reply.status, &mut reply.headers);
         }
         for filter in self.chain.iter().rev() {
             filter.response(call, reply);
         }
-        self.hcm.identity.sign(reply);
+        self.hcm.identity.sign(&mut reply.headers);
         if self.hcm.identity.request_id_in_response
             && let Some(id) = call.request.headers.get(&X_REQUEST_ID)
         {

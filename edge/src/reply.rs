@@ -104,6 +104,9 @@ impl LocalReply {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             body = Some(text);
         }
+        for (name, _) in &self.headers {
+            headers.remove(name);
+        }
         headers.extend(self.headers);
         Reply { local: true, ..Reply::new(status, headers, Answer::Full(body)) }
     }

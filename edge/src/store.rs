@@ -4,7 +4,7 @@ use sqlx::{Any, Row, any::AnyRow};
 use storage::Tx;
 
 use crate::first::error::KeysError;
-use crate::keys::ApiKey;
+use crate::keys::{ApiKey, Grant};
 
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -12,7 +12,8 @@ pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 pub(crate) async fn list_keys(database: &storage::Database) -> Result<Vec<ApiKey>, KeysError> {
     let mut connection = database.reader().await?;
     let rows = sqlx::query::<Any>(
-        "SELECT id, secret_sha256, consumer, permissions, created_at, expires_at FROM api_keys ORDER BY id",
+        "SELECT id, secret_sha256, consumer, permissions, created_at, expires_at FROM api_keys
+         ORDER BY consumer, created_at, id",
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -27,10 +28,12 @@ fn read_key(row: &AnyRow) -> Result<ApiKey, KeysError> {
     Ok(ApiKey {
         id,
         secret_sha256,
-        consumer: row.try_get("consumer")?,
-        permissions: permissions.split(',').map(str::to_owned).collect(),
+        grant: Grant {
+            consumer: row.try_get("consumer")?,
+            permissions: permissions.split(',').map(str::to_owned).collect(),
+            expires_at: row.try_get("expires_at")?,
+        },
         created_at: row.try_get("created_at")?,
-        expires_at: row.try_get("expires_at")?,
     })
 }
 
@@ -41,20 +44,29 @@ pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey) -> Result<(), KeysErro
     )
     .bind(key.id.clone())
     .bind(key.secret_sha256.to_vec())
-    .bind(key.consumer.clone())
-    .bind(key.permissions.join(","))
+    .bind(key.grant.consumer.clone())
+    .bind(key.grant.permissions.join(","))
     .bind(key.created_at)
-    .bind(key.expires_at)
+    .bind(key.grant.expires_at)
     .execute(tx.connection()?)
     .await?;
     Ok(())
 }
 
-/// Forgets every key of a consumer.
-pub(crate) async fn delete_keys_of(tx: &mut Tx, consumer: &str) -> Result<(), KeysError> {
-    sqlx::query::<Any>("DELETE FROM api_keys WHERE consumer = $1")
+/// Forgets every key of a consumer, and says how many those were.
+pub(crate) async fn delete_keys_of(tx: &mut Tx, consumer: &str) -> Result<u64, KeysError> {
+    let deleted = sqlx::query::<Any>("DELETE FROM api_keys WHERE consumer = $1")
         .bind(consumer.to_owned())
         .execute(tx.connection()?)
         .await?;
-    Ok(())
+    Ok(deleted.rows_affected())
+}
+
+/// Forgets one key, if it is there.
+pub(crate) async fn delete_key(tx: &mut Tx, id: &str) -> Result<u64, KeysError> {
+    let deleted = sqlx::query::<Any>("DELETE FROM api_keys WHERE id = $1")
+        .bind(id.to_owned())
+        .execute(tx.connection()?)
+        .await?;
+    Ok(deleted.rows_affected())
 }

@@ -1,10 +1,14 @@
 //! Values that many of Envoy's messages share, as the edge uses them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::DataSource;
-use envoy_types::pb::google::protobuf::{BoolValue, Duration as DurationValue, UInt32Value};
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{
+    BoolValue, Duration as DurationValue, ListValue, Struct, Timestamp, UInt32Value, Value as ProtoValue,
+};
+use serde_json::{Map, Value};
 
 use crate::problem::{Path, Problem};
 
@@ -12,6 +16,13 @@ use crate::problem::{Path, Problem};
 pub(crate) fn duration(value: &DurationValue) -> Duration {
     let seconds = u64::try_from(value.seconds).unwrap_or(0);
     Duration::new(seconds, u32::try_from(value.nanos).unwrap_or(0).min(999_999_999))
+}
+
+pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Centuries of seconds and a second of nanoseconds fit.
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Timestamp { seconds, nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default() }
 }
 
 /// A time limit, where zero means none.
@@ -37,9 +48,11 @@ pub(crate) fn read(source: &DataSource, at: &Path<'_>) -> Result<Vec<u8>, Proble
             .map_err(|error| at.field("filename").problem(format!("cannot read {file}: {error}"))),
         Some(Specifier::InlineBytes(bytes)) => Ok(bytes.clone()),
         Some(Specifier::InlineString(text)) => Ok(text.clone().into_bytes()),
-        Some(Specifier::EnvironmentVariable(name)) => std::env::var(name).map(String::into_bytes).map_err(|error| {
-            at.field("environment_variable").problem(format!("cannot read the variable {name}: {error}"))
-        }),
+        Some(Specifier::EnvironmentVariable(name)) => {
+            std::env::var(name).map(String::into_bytes).map_err(|error| {
+                at.field("environment_variable").problem(format!("cannot read the variable {name}: {error}"))
+            })
+        }
         None => Err(at.problem("name a filename, inline_bytes, inline_string or environment_variable")),
     }
 }
@@ -50,4 +63,37 @@ pub(crate) fn file(source: &DataSource) -> Option<&str> {
         Some(Specifier::Filename(file)) => Some(file),
         _ => None,
     }
+}
+
+/// A struct as JSON.
+pub(crate) fn object(fields: &Struct) -> Map<String, Value> {
+    fields.fields.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+}
+
+fn json(value: &ProtoValue) -> Value {
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::NumberValue(number)) => Value::from(*number),
+        Some(Kind::StringValue(text)) => Value::from(text.as_str()),
+        Some(Kind::BoolValue(is)) => Value::from(*is),
+        Some(Kind::StructValue(fields)) => Value::Object(object(fields)),
+        Some(Kind::ListValue(list)) => list.values.iter().map(json).collect(),
+    }
+}
+
+/// JSON as a struct.
+pub(crate) fn structure(object: &Map<String, Value>) -> Struct {
+    Struct { fields: object.iter().map(|(key, value)| (key.clone(), proto(value))).collect() }
+}
+
+fn proto(value: &Value) -> ProtoValue {
+    let kind = match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(is) => Kind::BoolValue(*is),
+        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Value::String(text) => Kind::StringValue(text.clone()),
+        Value::Array(values) => Kind::ListValue(ListValue { values: values.iter().map(proto).collect() }),
+        Value::Object(object) => Kind::StructValue(structure(object)),
+    };
+    ProtoValue { kind: Some(kind) }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+        Array, ArrayRef, Date32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
         TimestampMicrosecondArray,
     },
     buffer::OffsetBuffer,
@@ -18,6 +18,7 @@ const PRIMARY_KEY: &str = "lance-schema:unenforced-primary-key";
 const PRIMARY_KEY_POSITION: &str = "lance-schema:unenforced-primary-key:position";
 /// Marks columns that two runs over the same sources may fill differently: generated ids and recorded times.
 const VOLATILE: &str = "omnimesh.volatile";
+const SECONDS_OF_DAY: i64 = 86_400;
 
 /// A column: its field and its values.
 pub(crate) struct Column {
@@ -74,10 +75,21 @@ pub(crate) fn integer(name: &str, values: impl Iterator<Item = i64>) -> Column {
     Column::new(name, Int64Array::from_iter_values(values))
 }
 
+/// Whole numbers, of which some are missing.
+pub(crate) fn optional_integer(name: &str, values: impl Iterator<Item = Option<i64>>) -> Column {
+    Column::new(name, Int64Array::from_iter(values)).nullable()
+}
+
 /// Times in UTC, as messages carry them; one that is missing or out of range is null.
 pub(crate) fn time(name: &str, values: impl Iterator<Item = Option<prost_types::Timestamp>>) -> Column {
     let micros = values.map(|time| Timestamp::try_from(time?).ok().map(Timestamp::micros));
     Column::new(name, TimestampMicrosecondArray::from_iter(micros).with_timezone("UTC")).nullable()
+}
+
+/// Days in UTC of times as messages carry them.
+pub(crate) fn date(name: &str, values: impl Iterator<Item = Option<prost_types::Timestamp>>) -> Column {
+    let days = values.map(|time| i32::try_from(time?.seconds.div_euclid(SECONDS_OF_DAY)).ok());
+    Column::new(name, Date32Array::from_iter(days)).nullable()
 }
 
 /// Records of several columns.

@@ -35,7 +35,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     Error, Layer, TableName,
-    table::{Change, Stale},
+    table::{Change, RECORDED_TO, Stale},
 };
 use durable::Durable;
 
@@ -116,7 +116,8 @@ impl Store {
         })
     }
 
-    /// A table's rows in its newest version, with only the columns that `wanted` picks.
+    /// A table's rows in its newest version, with only the columns that `wanted` picks; of a bitemporal table those that
+    /// stand.
     pub(crate) async fn scan(
         &self,
         name: &TableName,
@@ -129,9 +130,19 @@ impl Store {
             schema.fields().iter().filter(|field| wanted(field)).map(|field| field.name()).collect();
         let mut scan = dataset.scan();
         scan.project(&columns).map_err(failed)?;
+        if schema.column_with_name(RECORDED_TO).is_some() {
+            scan.filter(&format!("{RECORDED_TO} IS NULL")).map_err(failed)?;
+        }
         let batches = scan.try_into_stream().await.map_err(failed)?;
         let name = name.clone();
         Ok(Some(batches.map_err(move |error| self::failed(&name, "read", error))))
+    }
+
+    /// A table's newest version and how many rows it has, as its manifest says: no row is read.
+    pub(crate) async fn extent(&self, name: &TableName) -> Result<Option<(u64, u64)>, Error> {
+        let Some(dataset) = self.load(name).await? else { return Ok(None) };
+        let rows = dataset.count_rows(None).await.map_err(|error| failed(name, "read", error))?;
+        Ok(Some((dataset.version().version, rows as u64)))
     }
 
     async fn load(&self, name: &TableName) -> Result<Option<Dataset>, Error> {
@@ -231,11 +242,19 @@ impl Table {
     async fn write(&self, change: Change) -> Result<Option<Transaction>, LanceError> {
         match (change, &self.dataset) {
             (Change::Append(rows), _) if rows.iter().all(|batch| batch.num_rows() == 0) => Ok(None),
-            (Change::Upsert { rows, .. }, None) if rows.num_rows() == 0 => Ok(None),
+            (Change::Upsert { rows, .. } | Change::Record(rows), None) if rows.num_rows() == 0 => Ok(None),
             (Change::Append(rows), Some(dataset)) => Some(append(dataset, rows).await).transpose(),
             (Change::Append(rows), None) => Some(self.create(rows).await).transpose(),
-            (Change::Upsert { rows, .. }, None) => Some(self.create(vec![rows]).await).transpose(),
-            (Change::Upsert { rows, stale }, Some(dataset)) => upsert(dataset, rows, &stale).await,
+            (Change::Upsert { rows, .. } | Change::Record(rows), None) => {
+                Some(self.create(vec![rows]).await).transpose()
+            }
+            (Change::Upsert { rows, stale }, Some(dataset)) => {
+                merge(dataset, rows, WhenMatched::UpdateAll, &stale).await
+            }
+            (Change::Record(rows), Some(dataset)) => {
+                let closes = format!("source.{RECORDED_TO} IS NOT NULL AND target.{RECORDED_TO} IS NULL");
+                merge(dataset, rows, WhenMatched::UpdateIf(closes), &Stale::NONE).await
+            }
         }
     }
 
@@ -298,13 +317,14 @@ async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<Transaction
 }
 
 /// One merge writes, replaces and deletes, so that no reader sees a half of it.
-async fn upsert(
+async fn merge(
     dataset: &Dataset,
     rows: RecordBatch,
+    matched: WhenMatched,
     stale: &Stale,
 ) -> Result<Option<Transaction>, LanceError> {
     let mut merge = MergeInsertBuilder::try_new(Arc::new(dataset.clone()), Vec::new())?;
-    merge.when_matched(WhenMatched::UpdateAll).when_not_matched(WhenNotMatched::InsertAll);
+    merge.when_matched(matched).when_not_matched(WhenNotMatched::InsertAll);
     if !stale.values.is_empty() {
         merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &filter(stale))?);
     }

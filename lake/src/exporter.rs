@@ -77,7 +77,7 @@ impl Exporter {
         let mut retry = RETRY_FIRST;
         loop {
             let before = *self.position.borrow();
-            let Err(error) = self.export().await;
+            let Err(error) = events::caught(self.export()).await;
             if *self.position.borrow() > before {
                 retry = RETRY_FIRST;
             }

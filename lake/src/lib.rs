@@ -1,7 +1,7 @@
 //! The lake: published events as Lance tables, each event exactly once, however often the process dies.
 //!
-//! In reading order: [`start`] runs one [exporter] for each [table]; a [dataset] is a table on disk; [`summary`] reads
-//! back what is there.
+//! In reading order: [`start`] runs one [exporter] for each [table]; a [dataset] is a table on disk; [`extents`] says
+//! how much is there, [`summary`] reads it back.
 
 mod columns;
 mod config;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub use config::Config;
 pub use error::Error;
 pub use name::{Layer, TableName};
-pub use summary::{TableSummary, summary};
+pub use summary::{TableExtent, TableSummary, extents, summary};
 
 use dataset::Store;
 use exporter::Exporter;

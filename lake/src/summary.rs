@@ -14,14 +14,44 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, columns::is_volatile, dataset::Store};
 
-/// What one table holds.
+/// How large one table is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableExtent {
+    /// The table's layer.
+    pub layer: String,
+    /// The table's name in it.
+    pub table: String,
+    /// Its newest version.
+    pub version: u64,
+    /// The rows of that version.
+    pub rows: u64,
+}
+
+/// Asks every table of the lake in `root` for its size, which its manifest tells.
+pub async fn extents(root: &Path) -> Result<Vec<TableExtent>, Error> {
+    let store = Store::existing(root);
+    let mut extents = Vec::new();
+    for name in store.names()? {
+        let Some((version, rows)) = store.extent(&name).await? else { continue };
+        extents.push(TableExtent {
+            layer: name.layer().as_str().to_owned(),
+            table: name.as_str().to_owned(),
+            version,
+            rows,
+        });
+    }
+    Ok(extents)
+}
+
+/// What one table holds; of a bitemporal one, what stands. How often a record was superseded on the way there depends on
+/// how records came in, and on which of them came at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TableSummary {
     /// The table's layer.
     pub layer: String,
     /// The table's name in it.
     pub table: String,
-    /// Its rows.
+    /// Its rows that stand.
     pub rows: u64,
     /// A digest of the rows that does not depend on their order, nor on generated ids and recorded times: equal for two
     /// runs over the same sources.
@@ -100,6 +130,8 @@ impl Total {
     }
 
     fn count(&mut self, path: &str, count: i64) {
-        *self.sums.entry(path.to_owned()).or_default() += count;
+        // Versions that are times add up to more than 64 bits hold: a sum that wraps around still tells tables apart.
+        let sum = self.sums.entry(path.to_owned()).or_default();
+        *sum = sum.wrapping_add(count);
     }
 }

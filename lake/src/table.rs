@@ -71,7 +71,14 @@ pub(crate) enum Change {
         /// Rows to delete unless `rows` has their key.
         stale: Stale,
     },
+    /// Rows of a bitemporal table: new ones, and ones to close that [`RECORDED_TO`] is set in. That is all that ever
+    /// changes in a row, and once, so that it does not matter in which order changes come, nor how often. No key comes
+    /// twice.
+    Record(RecordBatch),
 }
+
+/// The column in which a bitemporal table says until when a row was held to be true: what stands now has none.
+pub(crate) const RECORDED_TO: &str = "recorded_to";
 
 /// The rows whose `column` holds one of `values`.
 #[derive(Debug)]
@@ -82,7 +89,7 @@ pub(crate) struct Stale {
 
 impl Stale {
     /// No rows.
-    const NONE: Self = Self { column: "", values: Vec::new() };
+    pub(crate) const NONE: Self = Self { column: "", values: Vec::new() };
 }
 
 /// An event of a silver table, whose payload is the whole state of its subject.

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 
 try:
@@ -29,7 +30,9 @@ BRONZE = {
     "_entity": "string",
     "_object": "string",
     "_position": "string",
+    "_op": "string",
     "_received_at": TIME,
+    "_trace_id": "string",
     "_payload": "string",
     "_payload_sha256": "fixed_size_binary[32]",
 }
@@ -41,6 +44,7 @@ SILVER = {
         "valid_from": TIME,
         "valid_to": TIME,
         "recorded_from": TIME,
+        "recorded_to": TIME,
         "is_current": "bool",
         "given_name": "string",
         "family_name": "string",
@@ -50,24 +54,30 @@ SILVER = {
         "loyalty_cards": "list<string>",
         "attr_source": f"list<struct<column: string, system: string, id: string, updated_at: {TIME}, rule: string>>",
         "source_refs": "list<struct<system: string, id: string>>",
+        "identity_version": "int64",
         "hash_diff": "string",
     },
     "orders_unified": {
         "order_uid": "string",
         "golden_id": "string",
         "channel": "string",
+        "origin_system": "string",
         "ordered_at": TIME,
+        "business_date": "date32[day]",
         "location_id": "string",
         "status": "string",
         "currency": "string",
-        "total_minor": "int64",
+        "subtotal_minor": "int64",
         "discount_minor": "int64",
-        "source_refs": "list<struct<system: string, id: string, role: string>>",
+        "total_minor": "int64",
+        "paid_minor": "int64",
+        "source_refs": "list<struct<system: string, id: string, version: int64, role: string>>",
         "match_rule": "string",
         "lines": "list<struct<sku: string, quantity: int64, amount_minor: int64, discount_minor: int64>>",
         "payments": "list<struct<psp_ref: string, method: string, amount_minor: int64>>",
         "first_seen": TIME,
         "last_event_time": TIME,
+        "lineage_id": "string",
     },
     "inventory_snapshots": {
         "sku": "string",
@@ -109,11 +119,12 @@ def main() -> int:
 
 
 def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:
-    """The number of rows and the sums by path, by the rules of lake::summary."""
-    sums = {"rows": dataset.count_rows()}
+    """The number of rows and the sums by path, by the rules of lake::summary: of a bitemporal table, what stands."""
+    stands = "recorded_to IS NULL" if "recorded_to" in dataset.schema.names else None
+    sums = {"rows": dataset.count_rows(filter=stands)}
     counted = (pa.types.is_int64, pa.types.is_boolean, pa.types.is_list, pa.types.is_struct)
     columns = [field.name for field in dataset.schema if any(kind(field.type) for kind in counted)]
-    for batch in dataset.to_batches(columns=columns) if columns else ():
+    for batch in dataset.to_batches(columns=columns, filter=stands) if columns else ():
         for name, column in zip(columns, batch.columns, strict=True):
             add(sums, name, column)
     return sums
@@ -122,7 +133,9 @@ def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:
 def add(sums: dict[str, int], path: str, values: pa.Array) -> None:
     """Adds whole numbers up, and counts what is true and the items of lists."""
     if pa.types.is_int64(values.type) or pa.types.is_boolean(values.type):
-        sums[path] = sums.get(path, 0) + (pc.sum(values).as_py() or 0)
+        total = sums.get(path, 0) + (pc.sum(values).as_py() or 0)
+        # Versions that are times add up to more than 64 bits hold; pyarrow and lake::summary wrap around.
+        sums[path] = (total + 2**63) % 2**64 - 2**63
     elif pa.types.is_list(values.type):
         items = values.flatten()
         sums[path] = sums.get(path, 0) + len(items)
@@ -151,7 +164,7 @@ def faults_of(layer: str, table: str, dataset: lance.LanceDataset) -> list[str]:
     if table == "users_scd":
         faults += period_faults(dataset)
     if table == "orders_unified":
-        faults += reference_faults(dataset)
+        faults += reference_faults(dataset) + derived_faults(dataset)
     return faults
 
 
@@ -214,22 +227,35 @@ def payload_faults(dataset: lance.LanceDataset) -> list[str]:
 
 
 def period_faults(dataset: lance.LanceDataset) -> list[str]:
-    """Each customer has one current row, and periods without overlap or gap."""
-    faults = []
-    columns = ["golden_id", "version", "valid_from", "valid_to", "is_current"]
+    """At every moment, what was recorded of a customer had no overlap and no gap; what stands has one current row."""
+    columns = ["golden_id", "version", "valid_from", "valid_to", "recorded_from", "recorded_to", "is_current"]
     rows = dataset.to_table(columns=columns).sort_by([("golden_id", "ascending"), ("valid_from", "ascending")])
     customers: dict[str, list[dict]] = {}
     for row in rows.to_pylist():
         customers.setdefault(row["golden_id"], []).append(row)
-    for golden_id, periods in customers.items():
-        if [row["is_current"] for row in periods] != [False] * (len(periods) - 1) + [True]:
-            faults.append(f"{golden_id} has not exactly one current row, the last")
-        ends = [row["valid_to"] for row in periods]
-        if ends != [row["valid_from"] for row in periods[1:]] + [None]:
-            faults.append(f"the periods of {golden_id} overlap or leave a gap")
-        if [row["version"] for row in periods] != list(range(1, len(periods) + 1)):
-            faults.append(f"the versions of {golden_id} do not count up from 1")
-    return faults
+    return [f"{golden_id}: {fault}" for golden_id, rows in customers.items() for fault in history_faults(rows)]
+
+
+def history_faults(rows: list[dict]) -> list[str]:
+    """What is wrong with all that was ever recorded of one customer, oldest first in valid time."""
+    faults = set()
+    if any(row["recorded_to"] is not None and row["recorded_to"] <= row["recorded_from"] for row in rows):
+        faults.add("a row was closed before it was recorded")
+    for moment in {row["recorded_from"] for row in rows}:
+        then = [row for row in rows if row["recorded_from"] <= moment and not ended(row["recorded_to"], moment)]
+        if [row["valid_to"] for row in then] != [row["valid_from"] for row in then[1:]] + [None]:
+            faults.add("periods overlap or leave a gap")
+        if [row["version"] for row in then] != list(range(1, len(then) + 1)):
+            faults.add("the versions do not count up from 1")
+    stands = [row for row in rows if row["recorded_to"] is None]
+    current = [row for row in rows if row["is_current"]]
+    if current != stands[-1:]:
+        faults.add("the current row is not exactly the last one that stands")
+    return sorted(faults)
+
+
+def ended(end: datetime | None, moment: datetime) -> bool:
+    return end is not None and end <= moment
 
 
 def reference_faults(dataset: lance.LanceDataset) -> list[str]:
@@ -245,6 +271,21 @@ def reference_faults(dataset: lance.LanceDataset) -> list[str]:
     if shared:
         faults.append(f"{shared} source references are in more than one order")
     return faults
+
+
+def derived_faults(dataset: lance.LanceDataset) -> list[str]:
+    """What an order's row repeats in other words says the same."""
+    columns = ["subtotal_minor", "discount_minor", "total_minor", "ordered_at", "business_date"]
+    rows = dataset.to_table(columns=columns)
+    total = pc.subtract(rows["subtotal_minor"], rows["discount_minor"])
+    agreements = {
+        "subtotal less discount is not the total": pc.equal(total, rows["total_minor"]),
+        "the business date is not the day of the order": pc.equal(
+            pc.cast(rows["ordered_at"], pa.date32()), rows["business_date"]
+        ),
+    }
+    broken = {fault: pc.sum(pc.invert(agrees)).as_py() for fault, agrees in agreements.items()}
+    return [f"{rows} times {fault}" for fault, rows in broken.items() if rows]
 
 
 def report(found: dict[str, dict[str, int]]) -> None:

@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener};
 
 use crate::{
     deployment::{DEMO, Deployment},
-    process::{Ended, omnimesh},
+    process::{Ended, Process, omnimesh},
 };
 
 /// Refused: nothing on standard output, one line on standard error that begins with the program's name.
@@ -32,6 +32,10 @@ async fn wrong_configuration_is_refused() {
         ("[storage", "line 1"),
         ("[mesh.certificate]\nca = \"ca\"\nchain = \"chain\"\nkey = \"key\"", "ca: cannot read certificates"),
         ("[[ingest.source]]", "ingest.source"),
+        (
+            "[[ingest.sources]]\nsystem = \"My ERP\"\nentity = []",
+            "ingest.sources.0.system: `My ERP` is no name",
+        ),
     ];
     for (text, says) in cases {
         let file = deployment.path().join("wrong.toml");
@@ -55,6 +59,8 @@ async fn addresses_that_cannot_be_served_are_refused() {
     ] {
         let ended = deployment.start("up", &flags).ended().await;
         assert_refused(&ended, says);
+        let left = fs::read_dir(deployment.path()).expect("a directory").count();
+        assert_eq!(left, 0, "nothing was started");
     }
 }
 
@@ -86,15 +92,77 @@ async fn a_second_process_on_a_directory_is_refused() {
     assert_eq!(up(&deployment, &[]).await.code, Some(0), "the directory is free again");
 }
 
+/// Whoever only reads is in nobody's way, and nobody in his.
+#[tokio::test]
+async fn reading_takes_no_lock() {
+    let deployment = Deployment::embedded();
+    assert_eq!(up(&deployment, &[]).await.code, Some(0));
+    let lock = fs::File::open(deployment.path().join("run/lock")).expect("the lock's file");
+    lock.try_lock().expect("nothing runs");
+    let status = deployment.start("status", &[]).ended().await;
+    assert_eq!(status.code, Some(1), "{}", status.stderr);
+    assert!(status.stderr.contains("nothing runs on"), "{}", status.stderr);
+    deployment.verify().await;
+    assert_refused(&up(&deployment, &[]).await, "another omnimesh process runs on");
+    let left: Vec<_> = fs::read_dir(deployment.path().join("run")).expect("run").collect();
+    assert_eq!(left.len(), 1, "beside the lock nothing stays: {left:?}");
+}
+
+#[tokio::test]
+async fn a_health_check_tells_whether_the_services_answer() {
+    let deployment = Deployment::embedded();
+    let ready = async || deployment.start("status", &["--ready"]).ended().await;
+    let before = ready().await;
+    assert_eq!((before.code, &*before.stdout), (Some(1), ""), "{before:?}");
+    let mut process = deployment.up(&[]);
+    process.ready().await;
+    let running = ready().await;
+    assert_eq!((running.code, &*running.stdout, &*running.stderr), (Some(0), "", ""));
+    process.kill().await;
+    assert_eq!(ready().await.code, Some(1), "what a killed process leaves is not taken for one");
+}
+
 #[tokio::test]
 async fn a_database_that_cannot_be_used_is_refused() {
     for (url, says) in [
         ("mysql://localhost/omnimesh", "is no database URL"),
-        ("postgres://nobody@127.0.0.1:1/none", "127.0.0.1:1"),
+        ("mysql://root:secret@localhost/omnimesh", "mysql://root:***@localhost"),
+        ("postgres://nobody:secret@127.0.0.1:1/none", "127.0.0.1:1"),
     ] {
         let deployment = Deployment::embedded();
-        assert_refused(&up(&deployment, &["--database-url", url]).await, says);
+        let ended = up(&deployment, &["--database-url", url]).await;
+        assert_refused(&ended, says);
+        assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn no_command_shows_a_password() {
+    const URL: &str = "postgres://nobody:secret@127.0.0.1:1/none";
+    let deployment = Deployment::embedded();
+    let file = deployment.path().join("omnimesh.toml");
+    let file = file.to_str().expect("a path in UTF-8");
+    let source = "[[ingest.sources]]\nsystem = \"shop\"\nentity = []\n[ingest.sources.sql]\nurl = ";
+    for (text, flags) in [
+        (String::new(), &["config", "--database-url", URL][..]),
+        (format!("storage.url = \"{URL}\""), &["config"]),
+        (format!("storage = \"{URL}\""), &["config"]),
+        (format!("{source}\"{URL}\""), &["config"]),
+        (format!("telemetry.otlp_endpoint = \"{}\"", URL.replace("postgres", "http")), &["config"]),
+        (format!("storage.url = \"{URL}\""), &["status", "--data-dir", "."]),
+    ] {
+        fs::write(file, &text).expect("a configuration");
+        let ended = omnimesh([flags, &["--config", file]].concat()).await;
+        let said = ended.stdout + &ended.stderr;
+        assert!(said.contains("nobody:***@127.0.0.1:1") || flags[0] != "config", "{text}: {said}");
+        assert!(!said.contains("secret"), "{text}: {said}");
+    }
+    let help = Process::with_database_url(URL, ["up", "--help"]).ended().await;
+    assert!(
+        help.stdout.contains("OMNIMESH_DATABASE_URL") && !help.stdout.contains("secret"),
+        "{}",
+        help.stdout
+    );
 }
 
 #[tokio::test]
@@ -117,12 +185,23 @@ async fn flags_that_do_not_exist_or_fit_are_refused() {
 
 #[tokio::test]
 async fn every_command_shows_an_example() {
-    for command in ["up", "serve", "status", "verify", "config"] {
-        let ended = omnimesh([command, "--help"]).await;
+    for command in [
+        &["up"][..],
+        &["serve"],
+        &["status"],
+        &["verify"],
+        &["config"],
+        &["consumer"],
+        &["consumer", "add"],
+        &["consumer", "list"],
+        &["consumer", "revoke"],
+    ] {
+        let ended = omnimesh([command, &["--help"]].concat()).await;
         assert_eq!(ended.code, Some(0));
-        assert!(ended.stdout.contains(&format!("\n  omnimesh {command}")), "{}", ended.stdout);
-        let listed = omnimesh(["--help"]).await.stdout;
-        assert!(listed.contains(&format!("\n  {command} ")), "{listed}");
+        assert!(ended.stdout.contains(&format!("\n  omnimesh {}", command.join(" "))), "{}", ended.stdout);
+        let (own, above) = command.split_last().expect("a command");
+        let listed = omnimesh([above, &["--help"]].concat()).await.stdout;
+        assert!(listed.contains(&format!("\n  {own} ")), "{listed}");
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use omnimesh_proto::ingest::v1::{RunSourceRequest, ingest_service_client::IngestServiceClient};
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::{
@@ -31,6 +32,20 @@ impl Interceptor for Key {
 pub(crate) async fn grpc(edge: SocketAddr, key: Option<String>) -> InterceptedService<Channel, Key> {
     let endpoint = Endpoint::from_shared(format!("http://{edge}")).expect("an address is an authority");
     InterceptedService::new(endpoint.connect().await.expect("the edge listens"), Key(key))
+}
+
+/// Runs sources to their ends, one after the other.
+pub(crate) async fn run_sources(edge: SocketAddr, key: String, sources: &[&str]) {
+    let mut client = IngestServiceClient::new(grpc(edge, Some(key)).await);
+    for source in sources {
+        let request = RunSourceRequest { name: format!("sources/{source}") };
+        let mut messages = client.run_source(request).await.expect("a run").into_inner();
+        let mut done = false;
+        while let Some(message) = messages.message().await.expect("a run that goes on") {
+            done = message.done;
+        }
+        assert!(done, "the run over {source} ended before the source did");
+    }
 }
 
 /// A unary call as a browser makes it: one message, and a trailer frame after the answer.

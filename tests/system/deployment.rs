@@ -1,14 +1,18 @@
 //! A data directory, and what runs on it.
 
 use std::{
+    ffi::OsString,
     net::SocketAddr,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::{interval, timeout};
 
-use crate::process::Process;
+use crate::process::{PATIENCE, Process};
 
 /// The demo that loads quickest.
 pub(crate) const DEMO: [&str; 3] = ["--demo", "--demo-size", "small"];
@@ -34,6 +38,11 @@ impl Deployment {
         Self { database_url, ..Self::embedded() }
     }
 
+    /// Another one on the same database.
+    pub(crate) fn beside(&self) -> Self {
+        Self { database_url: Some(self.database_url()), ..Self::embedded() }
+    }
+
     /// The data directory.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
@@ -46,11 +55,11 @@ impl Deployment {
 
     /// A process of a command on this deployment.
     pub(crate) fn start(&self, command: &str, flags: &[&str]) -> Process {
-        let mut arguments = vec![command.into(), "--data-dir".into(), self.path().as_os_str().to_owned()];
+        let mut arguments: Vec<OsString> = [command].iter().chain(flags).map(Into::into).collect();
+        arguments.extend(["--data-dir".into(), self.path().into()]);
         if let Some(url) = &self.database_url {
             arguments.extend(["--database-url".into(), url.into()]);
         }
-        arguments.extend(flags.iter().map(Into::into));
         Process::start(arguments)
     }
 
@@ -71,6 +80,27 @@ impl Deployment {
         let ended = self.start("verify", &["--json"]).ended().await;
         assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
         serde_json::from_str(&ended.stdout).expect("verify prints JSON")
+    }
+
+    /// Gives it the demo's silos that another one has built; returns where they are.
+    pub(crate) fn share_silos(&self, builder: &Self) -> PathBuf {
+        let silos = self.path().join("silos");
+        symlink(builder.path().join("silos"), &silos).expect("the same silos");
+        silos
+    }
+
+    /// Waits until the lake has heard everything.
+    pub(crate) async fn lake_holds(&self, expected: &Value) {
+        let root = self.path().join("lake");
+        let found = async || serde_json::to_value(lake::summary(&root).await.expect("a lake")).expect("JSON");
+        let mut poll = interval(Duration::from_secs(1));
+        let caught_up = async {
+            while found().await != *expected {
+                poll.tick().await;
+            }
+        };
+        // What is still missing then is for the caller to compare, in full.
+        timeout(PATIENCE, caught_up).await.ok();
     }
 
     /// Where clients reach the process that runs here.

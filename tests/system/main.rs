@@ -1,13 +1,16 @@
 //! The whole system as its users meet it: the binary in processes of its own, a small demo, calls through the edge.
 
+mod arrival;
 mod certificates;
 mod chart;
 mod cli;
 mod client;
+mod consumer;
 mod crash;
 mod demo;
 mod deployment;
 mod process;
 mod report;
+mod sources;
 mod split;
 mod topology;

@@ -31,8 +31,20 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_omnimesh"))
-            .args(arguments)
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_omnimesh")).args(arguments))
+    }
+
+    /// One that is told in its environment where its database is.
+    pub(crate) fn with_database_url(
+        url: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_omnimesh"));
+        Self::spawn(command.args(arguments).env("OMNIMESH_DATABASE_URL", url))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

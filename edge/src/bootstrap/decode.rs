@@ -13,6 +13,7 @@ use super::{
 };
 use crate::problem::{Path, Problem};
 
+/// Enough to mend in one go; a file with more is hardly a configuration.
 const MOST_PROBLEMS: usize = 100;
 
 pub(super) struct Decoder {
@@ -51,6 +52,9 @@ impl Decoder {
         node: &Node,
         at: &Path<'_>,
     ) -> Option<DynamicMessage> {
+        if self.problems.len() >= MOST_PROBLEMS {
+            return None;
+        }
         if kind.full_name() == "google.protobuf.Any" {
             return self.any(kind, node, at);
         }
@@ -120,6 +124,9 @@ impl Decoder {
             let named =
                 kind.get_field_by_name(&entry.key).or_else(|| kind.get_field_by_json_name(&entry.key));
             let Some(field) = named else {
+                if self.problems.len() >= MOST_PROBLEMS {
+                    break;
+                }
                 self.problem(at, entry.line, advice::unknown_field(kind, &entry.key));
                 // It may have been meant for any of them.
                 broken.extend(kind.fields().map(|field| field.number()));
@@ -359,9 +366,7 @@ impl Decoder {
     }
 
     fn problem(&mut self, at: &Path<'_>, line: usize, message: impl Into<String>) {
-        if self.problems.len() < MOST_PROBLEMS {
-            self.problems.push(located(at, line, message));
-        }
+        self.problems.push(located(at, line, message));
     }
 }
 

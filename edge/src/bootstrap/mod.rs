@@ -42,7 +42,8 @@ pub fn load(text: &str) -> Result<Loaded, Vec<Problem>> {
     let (mut decoder, lines, bytes) = decode(text)?;
     decoder.problems.append(&mut decoder.unsupported);
     refuse(decoder.problems)?;
-    let bootstrap = Bootstrap::decode(&*bytes).map_err(|error| vec![undecodable(&Path::root(), &error)])?;
+    let bootstrap =
+        Bootstrap::decode(&*bytes).map_err(|error| vec![lines.locate(undecodable(&Path::root(), &error))])?;
     Ok(Loaded { bootstrap, warnings: sorted(decoder.warnings), lines })
 }
 

@@ -115,7 +115,7 @@ pub(super) fn today(name: &str) -> Option<&'static str> {
     EXTENSIONS.iter().find(|(old, _, _)| *old == name).map(|(_, new, _)| *new)
 }
 
-/// What a message of the v2 API has become. Envoy's own files say so.
+/// What a message of the v2 API has become. Envoy's own files say so, some of them by way of a version between.
 pub(super) fn successor(pool: &DescriptorPool, name: &str) -> Option<MessageDescriptor> {
     let versioning = pool.get_extension_by_name("udpa.annotations.versioning")?;
     pool.all_messages().find(|message| {
@@ -123,6 +123,14 @@ pub(super) fn successor(pool: &DescriptorPool, name: &str) -> Option<MessageDesc
         let annotation = options.get_extension(&versioning);
         let previous =
             annotation.as_message().and_then(|message| message.get_field_by_name("previous_message_type"));
-        previous.is_some_and(|previous| previous.as_str() == Some(name))
+        previous.is_some_and(|previous| {
+            previous.as_str().is_some_and(|previous| unversioned(previous).eq(unversioned(name)))
+        })
     })
+}
+
+fn unversioned(name: &str) -> impl Iterator<Item = &str> {
+    let version =
+        |part: &str| part.starts_with('v') && part[1..].starts_with(|first: char| first.is_ascii_digit());
+    name.split('.').filter(move |part| !version(part))
 }

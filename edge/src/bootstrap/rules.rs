@@ -299,10 +299,10 @@ fn well_known(rules: &StringRules, text: &str) -> Option<String> {
 
 fn is_header_name(name: &str, strict: bool) -> bool {
     if !strict {
-        return !name.is_empty() && !name.contains(['\0', '\n', '\r']);
+        return !name.contains(['\0', '\n', '\r']);
     }
     let name = name.strip_prefix(':').unwrap_or(name);
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_|~`".contains(&byte);
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+,-.^_|~`".contains(&byte);
     !name.is_empty() && name.bytes().all(token)
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
-use http::HeaderValue;
+use http::header::{SERVER, VIA};
+use http::{HeaderMap, HeaderValue};
 use pb::HttpConnectionManager;
 use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
@@ -14,7 +15,7 @@ use crate::access_log::{AccessLog, Files};
 use crate::downstream::normalize::PathRules;
 use crate::filter::{self, Context, Filter};
 use crate::problem::{Path, Problem};
-use crate::route::Table;
+use crate::route::{Link, Table};
 use crate::stats::{Counter, Gauge, Scope};
 use crate::upstream::Clusters;
 use crate::value;
@@ -86,6 +87,23 @@ pub(crate) struct Identity {
     pub(crate) via: Option<HeaderValue>,
 }
 
+impl Identity {
+    /// Says who answered.
+    pub(crate) fn sign(&self, headers: &mut HeaderMap) {
+        let passed_on = match self.server_header {
+            ServerHeaderTransformation::Overwrite => false,
+            ServerHeaderTransformation::AppendIfAbsent => headers.contains_key(SERVER),
+            ServerHeaderTransformation::PassThrough => true,
+        };
+        if !passed_on {
+            headers.insert(SERVER, self.server_name.clone());
+        }
+        if let Some(via) = &self.via {
+            headers.append(VIA, via.clone());
+        }
+    }
+}
+
 /// What of a client's certificate goes into `x-forwarded-client-cert`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CertParts {
@@ -143,7 +161,7 @@ impl Hcm {
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
-        let context = Context { clusters, stats: &stats.scope };
+        let context = Context { clusters, stats: &stats.scope, node_cluster: "" };
         let chain = chain(config, at, &context)?;
         let routes = match &config.route_specifier {
             Some(RouteSpecifier::RouteConfig(routes)) => {
@@ -158,7 +176,7 @@ impl Hcm {
         Ok(Self {
             codec: config.codec_type(),
             routes,
-            filters: chain.into_iter().map(|(_, filter)| filter).collect(),
+            filters: chain.into_iter().filter(|link| !link.disabled).map(|link| link.filter).collect(),
             access_logs,
             clusters: Arc::clone(clusters),
             limits: limits(config),
@@ -176,12 +194,12 @@ impl Hcm {
     }
 }
 
-/// The filters by name; the router comes last and only there.
+/// The filters in order; the router comes last and only there.
 fn chain(
     config: &HttpConnectionManager,
     at: &Path<'_>,
     context: &Context<'_>,
-) -> Result<Vec<(String, Arc<dyn Filter>)>, Problem> {
+) -> Result<Vec<Link>, Problem> {
     let at = at.field("http_filters");
     let mut chain = Vec::with_capacity(config.http_filters.len());
     let mut router = false;
@@ -189,9 +207,6 @@ fn chain(
         let at = at.index(i);
         if router {
             return Err(at.problem("the router must be the last filter"));
-        }
-        if filter.disabled {
-            continue;
         }
         let Some(any) = filter::config_of(filter) else {
             return Err(at.problem("a filter needs typed_config with its \"@type\""));
@@ -201,7 +216,12 @@ fn chain(
             continue;
         }
         if let Some(made) = filter::make(any, &at.field("typed_config"), context, filter.is_optional)? {
-            chain.push((filter.name.clone(), made));
+            chain.push(Link {
+                name: filter.name.clone(),
+                type_url: any.type_url.clone(),
+                filter: made,
+                disabled: filter.disabled,
+            });
         }
     }
     if router { Ok(chain) } else { Err(at.problem("the last filter must be the router")) }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use envoy_types::pb::envoy::config::core::v3::Address;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
@@ -24,9 +25,9 @@ use crate::bootstrap;
 use crate::call::Connection;
 use crate::downstream::connection;
 use crate::downstream::hcm::Hcm;
-use crate::downstream::tls::ServerTls;
+use crate::downstream::tls::{self, ServerTls};
 use crate::drain::Drain;
-use crate::matcher::Cidr;
+use crate::matcher::Networks;
 use crate::problem::{Path, Problem};
 use crate::stats::{Counter, Stats};
 use crate::upstream::Clusters;
@@ -65,8 +66,8 @@ pub(crate) struct Chain {
 #[derive(Debug, Default)]
 struct Match {
     port: Option<u16>,
-    destinations: Vec<Cidr>,
-    sources: Vec<Cidr>,
+    destinations: Option<Networks>,
+    sources: Option<Networks>,
     source_ports: Vec<u16>,
     server_names: Vec<String>,
     transport: Option<bool>,
@@ -178,7 +179,7 @@ impl Chain {
         let manager: HttpConnectionManager = bootstrap::unpack(any, &config_at)?;
         let tls_at = at.field("transport_socket");
         let tls = match &config.transport_socket {
-            Some(socket) if !bootstrap::is_raw_buffer(socket) => Some(Arc::new(ServerTls::compile(socket, &tls_at)?)),
+            Some(socket) if !tls::is_plaintext(socket) => Some(Arc::new(ServerTls::compile(socket, &tls_at)?)),
             _ => None,
         };
         let matches = config.filter_chain_match.as_ref();
@@ -196,8 +197,8 @@ impl Match {
         let port = |port: u32| u16::try_from(port).map_err(|_| at.problem(format!("{port} is not a port")));
         Ok(Self {
             port: config.destination_port.as_ref().map(|value| port(value.value)).transpose()?,
-            destinations: Cidr::compile_all(&config.prefix_ranges, &at.field("prefix_ranges"))?,
-            sources: Cidr::compile_all(&config.source_prefix_ranges, &at.field("source_prefix_ranges"))?,
+            destinations: ranges(&config.prefix_ranges, "prefix_ranges", at)?,
+            sources: ranges(&config.source_prefix_ranges, "source_prefix_ranges", at)?,
             source_ports: config.source_ports.iter().map(|value| port(*value)).collect::<Result<_, _>>()?,
             server_names: config.server_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             transport: match config.transport_protocol.as_str() {
@@ -216,12 +217,9 @@ impl Match {
     /// How much the match says, most decisive part first, in Envoy's order; `None` if it does not fit.
     fn rank(&self, hello: &Hello<'_>) -> Option<[usize; 7]> {
         let any = |empty: bool, fits: bool| if empty { Some(0) } else { fits.then_some(1) };
-        let within = |ranges: &[Cidr], address: IpAddr| match ranges {
-            [] => Some(0),
-            ranges => {
-                let fitting = ranges.iter().filter(|range| range.contains(address));
-                fitting.map(|range| 1 + usize::from(range.length())).max()
-            }
+        let within = |ranges: &Option<Networks>, address: IpAddr| match ranges {
+            None => Some(0),
+            Some(ranges) => ranges.longest(address).map(|length| 1 + usize::from(length)),
         };
         Some([
             any(self.port.is_none(), self.port == Some(hello.local.port()))?,
@@ -246,6 +244,10 @@ impl Match {
         };
         self.server_names.iter().filter_map(rank).max()
     }
+}
+
+fn ranges(config: &[CidrRange], field: &str, at: &Path<'_>) -> Result<Option<Networks>, Problem> {
+    if config.is_empty() { Ok(None) } else { Networks::compile(config, at, field).map(Some) }
 }
 
 /// A listener on a worker: takes connections and serves them as the configuration has it at that moment.

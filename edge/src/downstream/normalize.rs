@@ -333,7 +333,7 @@ fn xfcc(peer: &PeerCertificate, local_uris: &[String], parts: CertParts) -> Stri
 }
 
 /// PEM as a header's value carries it.
-fn percent(pem: &str) -> String {
+pub(crate) fn percent(pem: &str) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(pem.len() * 2);
     for byte in pem.bytes() {

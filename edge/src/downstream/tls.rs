@@ -27,6 +27,12 @@ pub(crate) struct ServerTls {
     current: ArcSwap<Ready>,
 }
 
+/// Whether a transport socket is the one without TLS.
+pub(crate) fn is_plaintext(socket: &TransportSocket) -> bool {
+    matches!(&socket.config_type, Some(ConfigType::TypedConfig(any))
+        if any.type_url.ends_with("/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"))
+}
+
 /// What the files held when they were read last.
 #[derive(Debug)]
 struct Ready {

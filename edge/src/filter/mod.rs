@@ -1,13 +1,21 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+mod cors;
+mod ext_authz;
 pub(crate) mod grpc_web;
+mod header_mutation;
+mod local_ratelimit;
+mod ratelimit;
+mod rbac;
 mod retry;
 pub(crate) mod router;
 
 use std::fmt;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter, http_filter,
+};
 use envoy_types::pb::google::protobuf::Any;
 use futures::future::BoxFuture;
 
@@ -40,7 +48,8 @@ pub(crate) trait Filter: fmt::Debug + Send + Sync {
     /// Sees the call once it has ended.
     fn ended(&self, _call: &Call) {}
 
-    /// The filter that a route's `typed_per_filter_config` puts in this one's place.
+    /// The filter that a route's `typed_per_filter_config` puts in the place of this one: the one that the levels
+    /// above the route have.
     fn on_route(
         &self,
         _config: &Any,
@@ -57,14 +66,23 @@ pub(crate) struct Context<'a> {
     pub(crate) clusters: &'a Arc<Clusters>,
     /// `http.<stat_prefix>`
     pub(crate) stats: &'a Scope,
+    /// The cluster that this edge itself belongs to.
+    pub(crate) node_cluster: &'a str,
 }
 
 /// Makes a filter of its configuration.
 pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Filter>, Problem>;
 
 /// Every filter, by the type of its configuration.
-const FACTORIES: &[(&str, Factory)] =
-    &[("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make)];
+const FACTORIES: &[(&str, Factory)] = &[
+    ("envoy.extensions.filters.http.cors.v3.Cors", cors::make),
+    ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::make),
+    ("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", grpc_web::make),
+    ("envoy.extensions.filters.http.header_mutation.v3.HeaderMutation", header_mutation::make),
+    ("envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", local_ratelimit::make),
+    ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
+    ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
+];
 
 /// The configuration of a filter in a chain.
 pub(crate) fn config_of(filter: &HttpFilter) -> Option<&Any> {

@@ -41,7 +41,7 @@ enum Outcome {
 /// The attempts of one call.
 pub(crate) struct Attempts<'a> {
     forward: &'a Forward,
-    retry: Option<Arc<Retry>>,
+    retry: Option<&'a Retry>,
     on: RetryOn,
     left: u32,
     cluster: &'a Arc<Cluster>,
@@ -77,12 +77,12 @@ impl Bodies {
 impl<'a> Attempts<'a> {
     pub(crate) fn new(call: &mut Call, route: &Matched, forward: &'a Forward, cluster: &'a Arc<Cluster>) -> Self {
         let body = std::mem::replace(&mut call.body, Transformed::new(Source::Empty));
-        let retry = forward.retry_of(call);
+        let retry = forward.retry.as_ref().filter(|retry| allows(retry, call));
         let (on, left) = retry.as_ref().map_or((RetryOn::default(), 0), |retry| (retry.on, retry.num_retries));
         let retriable = !on.is_empty() && left > 0;
         let bodies = if retriable { Bodies::Replay(Replay::new(body, KEPT)) } else { Bodies::Once(Some(body)) };
         let want = Want {
-            hash: forward.hash(call),
+            hash: forward.hash(call).value,
             tried: Vec::new(),
             high_priority: forward.high_priority,
             random: call.random,
@@ -93,7 +93,7 @@ impl<'a> Attempts<'a> {
             on,
             left,
             cluster,
-            count: route.attempts_in_request,
+            count: route.virtual_host.attempt_count_in_request,
             bodies,
             want,
             pauses: 0,
@@ -128,7 +128,7 @@ impl<'a> Attempts<'a> {
             let Some((number, outcome)) = flying.next().await else {
                 return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "no_attempt_left"));
             };
-            if self.forward.hedges && matches!(outcome, Outcome::Late) {
+            if self.forward.hedge_on_per_try_timeout && matches!(outcome, Outcome::Late) {
                 // The late attempt flies on and may still win.
                 if !self.landed.contains(&number) && self.may_retry() {
                     self.left -= 1;
@@ -170,7 +170,7 @@ impl<'a> Attempts<'a> {
         let peek = self.peeks(call);
         self.sent = Instant::now();
         let mut limit = per_try;
-        if self.forward.hedges
+        if self.forward.hedge_on_per_try_timeout
             && let Some(late) = limit.take()
         {
             flying.push(Box::pin(async move {
@@ -193,8 +193,8 @@ impl<'a> Attempts<'a> {
 
     /// How long to wait before the next attempt; `None`: the outcome stands.
     fn wants_retry(&mut self, call: &mut Call, outcome: &Outcome) -> Option<Duration> {
-        let retry = Arc::clone(self.retry.as_ref()?);
-        if !self.applies(&retry, outcome) {
+        let retry = self.retry?;
+        if !self.applies(retry, outcome) {
             return None;
         }
         if !self.may_retry() {
@@ -211,7 +211,7 @@ impl<'a> Attempts<'a> {
         self.permit = Some(permit);
         self.left -= 1;
         self.pauses += 1;
-        Some(asked_pause(&retry, outcome).unwrap_or_else(|| back_off(&retry, self.pauses)))
+        Some(asked_pause(retry, outcome).unwrap_or_else(|| back_off(retry, self.pauses)))
     }
 
     fn applies(&self, retry: &Retry, outcome: &Outcome) -> bool {
@@ -253,7 +253,7 @@ impl<'a> Attempts<'a> {
 
     /// The last outcome is the call's.
     fn settle(&self, call: &mut Call, outcome: Outcome) -> Result<Answer, LocalReply> {
-        if call.upstream.attempts > 1 && matches!(outcome, Outcome::Answered(_)) && !call.flags_exhausted() {
+        if call.upstream.attempts > 1 && matches!(outcome, Outcome::Answered(_)) && !call.flags.contains(Flag::UpstreamRetryLimitExceeded) {
             self.cluster.stats.upstream_rq_retry_success.inc();
         }
         match outcome {
@@ -265,6 +265,12 @@ impl<'a> Attempts<'a> {
             }
         }
     }
+}
+
+/// Whether a policy that asks for certain requests means this one.
+fn allows(retry: &Retry, call: &Call) -> bool {
+    let headers = &retry.request_headers;
+    headers.is_empty() || headers.iter().any(|header| header.matches(&call.request))
 }
 
 const GRPC_CONDITIONS: RetryOn = RetryOn::CANCELLED

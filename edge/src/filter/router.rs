@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, LOCATION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
@@ -14,11 +14,11 @@ use crate::downstream::hcm::Hcm;
 use crate::filter::retry::Attempts;
 use crate::flag::Flag;
 use crate::reply::{GRPC_STATUS, LocalReply, Reply, is_grpc};
-use crate::route::{Action, Forward, Matched};
+use crate::route::{Action, Direct, Forward, Matched, Redirect};
 use crate::upstream::{Answered, Cluster, Failure, FailureKind};
 
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
@@ -47,39 +47,43 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
         let refused = LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found");
         return Err(refused.with_flag(Flag::NoRouteFound));
     };
-    let Action::Forward(forward) = &route.action else { return Ok(route.answer(call)) };
-    let cluster = forward.cluster(call).and_then(|name| hcm.clusters.get(&name).cloned());
-    let Some(cluster) = cluster else {
-        let refused = LocalReply::new(forward.cluster_not_found, "", "cluster_not_found");
-        return Err(refused.with_flag(Flag::NoClusterFound));
+    let forward = match &route.action {
+        Action::Forward(forward) => forward,
+        Action::Redirect(redirect) => return Err(redirected(redirect, call)),
+        Action::Direct(direct) => return Ok(answered_directly(direct, call)),
+        Action::NonForwarding => return Err(LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found")),
     };
+    let cluster = forward.cluster(&call.request).map_err(|_| {
+        let refused = LocalReply::new(forward.cluster_not_found, "", "cluster_not_found");
+        refused.with_flag(Flag::NoClusterFound)
+    })?;
     call.upstream.cluster = Some(Arc::clone(&cluster.name));
-    set_clocks(call, hcm, forward, alarm)?;
-    prepare(call, &route, forward, alarm);
+    set_clocks(call, hcm, forward, &cluster, alarm);
+    prepare(call, &route, alarm);
     let mut attempts = Attempts::new(call, &route, forward, &cluster);
     let answered = attempts.run(call, alarm).await;
-    if route.attempts_in_request {
-        note_attempts(&mut call.request.headers, call.upstream.attempts);
-    }
     let mut reply = match answered {
         Ok((answered, first)) => reply_of(call, answered, first),
         Err(failed) => failed.render(call),
     };
-    if route.attempts_in_response {
+    if route.virtual_host.attempt_count_in_response {
         note_attempts(&mut reply.headers, call.upstream.attempts);
     }
     Ok(reply)
 }
 
 /// Starts the clocks of the call: its route's, its connection manager's, and its own deadline.
-fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, alarm: &mut Alarm) -> Result<(), LocalReply> {
+fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alarm: &mut Alarm) {
     let asked = call.request.headers.get(&GRPC_TIMEOUT).and_then(|value| grpc_timeout(value.as_bytes()));
-    alarm.response = forward.timeout(asked);
-    alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
+    let timeouts = &forward.timeouts;
+    let limit = |limit: Duration| Some(limit).filter(|limit| !limit.is_zero());
+    alarm.response = limit(timeouts.response(asked.filter(|_| call.is_grpc())));
+    alarm.idle = timeouts.idle.map_or(hcm.limits.stream_idle, limit);
     alarm.request = hcm.limits.request.map(|limit| call.started + limit);
-    let longest = forward.max_duration(asked).or(hcm.limits.stream);
+    let stream = timeouts.max_stream_duration.map_or(hcm.limits.stream, limit);
+    let longest = timeouts.stream(asked, stream);
+    let longest = [longest, cluster.max_stream_duration()].into_iter().flatten().min();
     alarm.duration = longest.map(|longest| call.started + longest);
-    Ok(())
 }
 
 /// What `grpc-timeout` says.
@@ -108,7 +112,7 @@ fn write_grpc_timeout(left: Duration) -> String {
 }
 
 /// Makes the request's head what the upstream shall see.
-fn prepare(call: &mut Call, route: &Matched, forward: &Forward, alarm: &Alarm) {
+fn prepare(call: &mut Call, route: &Matched, alarm: &Alarm) {
     let left = alarm.duration.map(|at| at.saturating_duration_since(Instant::now()));
     let expected = left.into_iter().chain(alarm.response).min();
     let headers = &mut call.request.headers;
@@ -127,7 +131,7 @@ fn prepare(call: &mut Call, route: &Matched, forward: &Forward, alarm: &Alarm) {
     {
         headers.insert(GRPC_TIMEOUT, value);
     }
-    route.prepare_request(call, forward);
+    route.prepare_request(call, true);
 }
 
 /// Takes off what concerns one connection only, and what `Connection` nominates.
@@ -167,6 +171,21 @@ pub(crate) fn request(call: &Call, body: RequestBody, attempt: Option<u32>) -> R
     Ok(request)
 }
 
+/// Sends the client elsewhere.
+fn redirected(redirect: &Redirect, call: &Call) -> LocalReply {
+    let reply = LocalReply::new(redirect.status, "", "direct_response");
+    match redirect.location(call) {
+        Some(location) => reply.with_header(LOCATION, location),
+        None => reply,
+    }
+}
+
+/// Answers as the route says.
+fn answered_directly(direct: &Direct, call: &mut Call) -> Reply {
+    let text = String::from_utf8_lossy(&direct.body).into_owned();
+    LocalReply::new(direct.status, text, "direct_response").render(call)
+}
+
 /// The upstream's answer on its way down.
 fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<bytes::Bytes>>) -> Reply {
     call.details = "via_upstream".into();
@@ -185,7 +204,7 @@ fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<
 /// What a client is told when no answer came.
 pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
     if let Some(refused) = &failure.refused {
-        return LocalReply::clone(refused);
+        return (**refused).clone();
     }
     let unavailable = |message: String, details: String| {
         LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, message, details)

@@ -25,13 +25,18 @@ pub enum StartError {
     Runtime(io::Error),
 }
 
-/// The store of API keys, or the admin key's file, could not be read or written.
+/// What was asked of the API keys cannot be done.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     #[error("the API keys cannot be read or written")]
     Storage(#[from] storage::Error),
     #[error("cannot write the admin key to {path}: {reason}; check that the data directory is writable")]
     AdminKey { path: PathBuf, reason: io::Error },
+    #[error(
+        "`{0}` cannot be a consumer's name: take up to 63 letters, digits, `.`, `_`, `-` and `@`, not beginning with \
+         `-` or `omk_`; `admin` and `operator` are taken"
+    )]
+    Consumer(String),
     #[error("API key {0} is stored with a secret hash of the wrong length")]
     Corrupt(String),
 }

@@ -11,5 +11,6 @@ mod proxy;
 mod reply;
 pub(crate) mod server;
 mod status;
+mod table;
 mod tls;
 mod upstream;

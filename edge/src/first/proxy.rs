@@ -16,13 +16,13 @@ use tokio::time::timeout;
 use crate::first::call::{Call, Outcome, Protocol};
 use crate::first::config::{Cors, Limits};
 use crate::first::exchange::Exchange;
-use crate::first::filter::router::Router;
 use crate::first::filter::{access_log, api_key, cors, deadline, grpc_web};
+use crate::keys::Keys;
 use crate::first::reply;
 use crate::first::server::stopping;
 use crate::first::status::{Code, Failure, Rejection};
+use crate::first::table::Tables;
 use crate::first::upstream::Upstream;
-use crate::keys::Keys;
 
 /// An idle HTTP/1 connection is closed after this many seconds.
 const KEEPALIVE_SECONDS: u64 = 60;
@@ -36,16 +36,16 @@ pub(crate) struct Gateway {
     cors: Cors,
     limits: Limits,
     keys: Arc<Keys>,
-    router: Router,
+    tables: Arc<Tables>,
     options: HttpServerOptions,
 }
 
 impl Gateway {
-    pub(crate) fn new(cors: Cors, limits: Limits, keys: Arc<Keys>, router: Router) -> Self {
+    pub(crate) fn new(cors: Cors, limits: Limits, keys: Arc<Keys>, tables: Arc<Tables>) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         options.h2_idle_timeout = Some(Duration::from_secs(limits.idle_timeout_seconds));
-        Self { cors, limits, keys, router, options }
+        Self { cors, limits, keys, tables, options }
     }
 
     async fn serve(&self, session: &mut ServerSession, call: &mut Call) -> Result<Outcome, Failure> {
@@ -58,7 +58,7 @@ impl Gateway {
         let protocol = admit(session, call)?;
         call.deadline = deadline::read(&request.headers, call.started)?;
         call.consumer = api_key::authenticate(&self.keys, &request.headers, call)?;
-        let upstream = self.router.route(call)?;
+        let upstream = self.tables.current().router.route(call)?;
         let mut backend = within_deadline(call, upstream.open()).await??;
         let outcome = self.forward(session, call, protocol, &upstream, &mut backend).await;
         upstream.release(backend);

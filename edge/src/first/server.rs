@@ -9,50 +9,40 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::v2::Connector;
 use pingora::listeners::tls::TlsSettings;
 use pingora::protocols::Stream;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
+use rustls::server::ResolvesServerCert;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::first::admin::{Admin, RenderMetrics};
 use crate::first::config::{Config, ServerTls};
 use crate::first::error::StartError;
-use crate::first::filter::router::Router;
-use crate::first::proxy::Gateway;
-use crate::first::tls;
-use crate::first::upstream::Upstream;
 use crate::keys::Keys;
+use crate::first::proxy::Gateway;
+use crate::first::table::Tables;
+use crate::first::tls;
 
-/// Idle connections kept to each backend.
-const POOL_SIZE: usize = 128;
 /// What is left of a shutdown after the calls have ended.
 const THREADS_END: Duration = Duration::from_secs(1);
 
 /// Starts an edge. When this returns, its listeners are bound and serve; a configuration that cannot work is an
-/// error, and then nothing was started. `metrics` renders what `/stats/prometheus` shows.
+/// error, and then nothing was started. `metrics` renders what `/stats/prometheus` shows. The keys are followed on the
+/// caller's runtime, which is their database's too.
 pub fn start(config: Config, keys: Arc<Keys>, metrics: RenderMetrics) -> Result<Running, StartError> {
-    if config.tls.is_none() && !config.listen.ip().is_loopback() {
-        return Err(StartError::PlaintextBeyondLoopback(config.listen));
-    }
-    if !config.admin.ip().is_loopback() {
-        return Err(StartError::AdminBeyondLoopback(config.admin));
-    }
-    let router = router(&config)?;
+    let (mut traffic, mut admin) = bind(config.listen, config.tls.as_ref(), config.admin)?;
+    let tables = Arc::new(Tables::load(&config)?);
     let draining = Arc::new(AtomicBool::new(false));
-    let mut traffic = Listener::bind(config.listen, "--listen")?;
-    let mut admin = Listener::bind(config.admin, "--admin")?;
     let threads = config.limits.threads;
-    let gateway = Gateway::new(config.cors, config.limits, keys, router);
+    let gateway = Gateway::new(config.cors, config.limits, Arc::clone(&keys), Arc::clone(&tables));
     let connections = TaskTracker::new();
-    let traffic_service = traffic.service(gateway, &connections, config.tls.as_ref())?;
-    let admin_service =
-        admin.service(Admin::new(metrics, Arc::clone(&draining)), &TaskTracker::new(), None)?;
+    let tls = config.tls.as_ref().map(|tls| tls_settings(tls, &tables)).transpose()?;
+    let traffic_service = traffic.service(gateway, &connections, tls);
+    let admin_service = admin.service(Admin::new(metrics, Arc::clone(&draining)), &TaskTracker::new(), None);
 
     let mut runtime = Builder::new_multi_thread();
     if let Some(threads) = threads {
@@ -61,18 +51,32 @@ pub fn start(config: Config, keys: Arc<Keys>, metrics: RenderMetrics) -> Result<
     let runtime = runtime.thread_name("edge").enable_all().build().map_err(StartError::Runtime)?;
     runtime.spawn(traffic.run(traffic_service));
     runtime.spawn(admin.run(admin_service));
+    runtime.spawn(tables.follow());
     tracing::info!(listen = %traffic.address, admin = %admin.address, "the edge serves");
-    Ok(Running { traffic, admin, connections, draining, runtime: Some(runtime) })
+    let _keys = AbortOnDropHandle::new(tokio::spawn(keys.follow()));
+    Ok(Running { traffic, admin, connections, draining, runtime: Some(runtime), _keys })
 }
 
-fn router(config: &Config) -> Result<Router, StartError> {
-    let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(POOL_SIZE))));
-    let mut router = Router::default();
-    for upstream in &config.upstreams {
-        let backend = Arc::new(Upstream::new(&upstream.address, &config.limits, &connector)?);
-        router.add(&upstream.services, &backend)?;
+/// Whether an edge could listen so. To be asked before anything else is started, so that an address that cannot be
+/// served leaves nothing behind.
+pub fn check(listen: SocketAddr, tls: Option<&ServerTls>, admin: SocketAddr) -> Result<(), StartError> {
+    bind(listen, tls, admin).map(drop)
+}
+
+fn bind(
+    listen: SocketAddr,
+    tls: Option<&ServerTls>,
+    admin: SocketAddr,
+) -> Result<(Listener, Listener), StartError> {
+    match tls {
+        Some(tls) => drop(tls::load_identity(&tls.cert, &tls.key)?),
+        None if listen.ip().is_loopback() => {}
+        None => return Err(StartError::PlaintextBeyondLoopback(listen)),
     }
-    Ok(router)
+    if !admin.ip().is_loopback() {
+        return Err(StartError::AdminBeyondLoopback(admin));
+    }
+    Ok((Listener::bind(listen, "--listen")?, Listener::bind(admin, "--admin")?))
 }
 
 /// A bound port, and the switch that stops it.
@@ -94,19 +98,14 @@ impl Listener {
     }
 
     /// Pingora's service for `app` on this port.
-    fn service<A>(
-        &self,
-        app: A,
-        connections: &TaskTracker,
-        tls: Option<&ServerTls>,
-    ) -> Result<Service<Tracked<A>>, StartError> {
+    fn service<A>(&self, app: A, connections: &TaskTracker, tls: Option<TlsSettings>) -> Service<Tracked<A>> {
         let app = Tracked { app: Arc::new(app), connections: connections.clone() };
         let mut service = Service::new(format!("edge {}", self.address), app);
         match tls {
-            Some(tls) => service.add_tls_with_settings(&self.address.to_string(), None, tls_settings(tls)?),
+            Some(tls) => service.add_tls_with_settings(&self.address.to_string(), None, tls),
             None => service.add_tcp(&self.address.to_string()),
         }
-        Ok(service)
+        service
     }
 
     fn run<A>(&mut self, mut service: Service<A>) -> impl Future<Output = ()> + Send + use<A>
@@ -123,14 +122,12 @@ impl Listener {
     }
 }
 
-fn tls_settings(tls: &ServerTls) -> Result<TlsSettings, StartError> {
-    // Pingora panics on files that do not fit.
-    tls::load_identity(&tls.cert, &tls.key)?;
-    let unusable = |reason: String| StartError::Tls { path: tls.cert.clone(), reason };
-    let (Some(cert), Some(key)) = (tls.cert.to_str(), tls.key.to_str()) else {
-        return Err(unusable("the path is not UTF-8".to_owned()));
-    };
-    let mut settings = TlsSettings::intermediate(cert, key).map_err(|error| unusable(error.to_string()))?;
+/// TLS that shows the certificate of the table in force.
+fn tls_settings(tls: &ServerTls, tables: &Arc<Tables>) -> Result<TlsSettings, StartError> {
+    let unusable =
+        |error: Box<pingora::Error>| StartError::Tls { path: tls.cert.clone(), reason: error.to_string() };
+    let mut settings = TlsSettings::intermediate("", "").map_err(unusable)?;
+    settings.set_cert_resolver(Arc::clone(tables) as Arc<dyn ResolvesServerCert>);
     settings.enable_h2();
     Ok(settings)
 }
@@ -172,6 +169,7 @@ pub struct Running {
     connections: TaskTracker,
     draining: Arc<AtomicBool>,
     runtime: Option<Runtime>,
+    _keys: AbortOnDropHandle<()>,
 }
 
 impl Running {

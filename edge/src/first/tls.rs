@@ -1,6 +1,7 @@
-//! Certificates and keys from PEM files, checked before anything is started with them.
+//! Certificates and keys from PEM files, checked before anything is done with them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::sign::CertifiedKey;
@@ -13,15 +14,17 @@ use crate::first::error::StartError;
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
+    /// Both, as rustls shows them.
+    pub(crate) certified: Arc<CertifiedKey>,
 }
 
 pub(crate) fn load_identity(cert: &Path, key: &Path) -> Result<Identity, StartError> {
     let chain = load_certificates(cert)?;
     let unusable = |reason: String| StartError::Tls { path: key.to_owned(), reason };
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(error.to_string()))?;
-    CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider())
+    let certified = CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider())
         .map_err(|error| unusable(format!("it does not fit the certificate: {error}")))?;
-    Ok(Identity { chain, key })
+    Ok(Identity { chain, key, certified: Arc::new(certified) })
 }
 
 pub(crate) fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {

@@ -3,47 +3,47 @@
 use std::net::IpAddr;
 
 use envoy_types::pb::envoy::config::core::v3::CidrRange;
-use envoy_types::pb::envoy::r#type::matcher::v3::AddressMatcher;
+use envoy_types::pb::xds::core::v3::CidrRange as XdsCidrRange;
 use ipnet::IpNet;
 
-use super::each;
 use crate::problem::{Path, Problem};
 
-/// The addresses of some networks, or of all others.
-#[derive(Clone, Debug)]
-pub(crate) struct Networks {
-    networks: Vec<IpNet>,
-    invert: bool,
-}
+/// The addresses of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cidr(IpNet);
 
-impl Networks {
-    pub(crate) fn compile(config: &[CidrRange], at: &Path<'_>, field: &str) -> Result<Self, Problem> {
-        let networks = each(config, at, field, |range, at| {
-            network(&range.address_prefix, range.prefix_len.as_ref().map(|len| len.value), at)
-        })?;
-        Ok(Self { networks, invert: false })
+impl Cidr {
+    pub(crate) fn compile(config: &CidrRange, at: &Path<'_>) -> Result<Self, Problem> {
+        Self::new(&config.address_prefix, config.prefix_len.as_ref().map_or(0, |len| len.value), at)
     }
 
-    pub(crate) fn compile_matcher(config: &AddressMatcher, at: &Path<'_>) -> Result<Self, Problem> {
-        let networks = each(&config.ranges, at, "ranges", |range, at| {
-            network(&range.address_prefix, range.prefix_len.as_ref().map(|len| len.value), at)
-        })?;
-        Ok(Self { networks, invert: config.invert_match })
+    pub(crate) fn compile_xds(config: &XdsCidrRange, at: &Path<'_>) -> Result<Self, Problem> {
+        Self::new(&config.address_prefix, config.prefix_len.as_ref().map_or(0, |len| len.value), at)
     }
 
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&address)) != self.invert
+    pub(crate) fn compile_all(config: &[CidrRange], at: &Path<'_>) -> Result<Vec<Self>, Problem> {
+        config.iter().enumerate().map(|(index, range)| Self::compile(range, &at.index(index))).collect()
     }
-}
 
-fn network(prefix: &str, len: Option<u32>, at: &Path<'_>) -> Result<IpNet, Problem> {
-    let address: IpAddr = prefix
-        .parse()
-        .map_err(|_| at.field("address_prefix").problem(format!("'{prefix}' is no IP address")))?;
-    u8::try_from(len.unwrap_or_default())
-        .ok()
-        .and_then(|len| IpNet::new(address, len).ok())
-        .ok_or_else(|| at.field("prefix_len").problem("is longer than the address"))
+    fn new(prefix: &str, len: u32, at: &Path<'_>) -> Result<Self, Problem> {
+        let address: IpAddr = prefix
+            .parse()
+            .map_err(|_| at.field("address_prefix").problem(format!("'{prefix}' is no IP address")))?;
+        u8::try_from(len)
+            .ok()
+            .and_then(|len| IpNet::new(address, len).ok())
+            .map(Self)
+            .ok_or_else(|| at.field("prefix_len").problem("is longer than the address"))
+    }
+
+    pub(crate) fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+
+    /// How many bits of an address decide.
+    pub(crate) fn length(self) -> u8 {
+        self.0.prefix_len()
+    }
 }
 
 #[cfg(test)]
@@ -63,12 +63,13 @@ mod tests {
         ] {
             let range =
                 CidrRange { address_prefix: prefix.into(), prefix_len: Some(UInt32Value { value: len }) };
-            let networks = Networks::compile(&[range], &Path::root(), "ranges").unwrap();
-            assert_eq!(networks.contains(address.parse().unwrap()), expected, "{prefix}/{len} {address}");
+            let cidr = Cidr::compile(&range, &Path::root()).unwrap();
+            assert_eq!(cidr.contains(address.parse().unwrap()), expected, "{prefix}/{len} {address}");
+            assert_eq!(u32::from(cidr.length()), len);
         }
         let bad =
             CidrRange { address_prefix: "10.0.0.0".into(), prefix_len: Some(UInt32Value { value: 33 }) };
-        let problem = Networks::compile(&[bad], &Path::root(), "ranges").unwrap_err();
+        let problem = Cidr::compile_all(&[bad], &Path::root().field("ranges")).unwrap_err();
         assert_eq!(problem.path, "ranges[0].prefix_len");
     }
 }

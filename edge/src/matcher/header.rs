@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
-use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
-use envoy_types::pb::envoy::config::route::v3::{CookieMatcher, HeaderMatcher};
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use pb::header_matcher::HeaderMatchSpecifier;
 
-use super::{Pattern, Text};
+use super::{Pattern, StringMatcher};
 use crate::head::{Field, Fields};
 use crate::problem::{Path, Problem};
 
 /// What a header has to look like; pseudo-headers are headers too.
 #[derive(Clone, Debug)]
-pub(crate) struct Header {
+pub(crate) struct HeaderMatcher {
     field: Field,
     kind: Kind,
     invert: bool,
@@ -20,36 +20,32 @@ pub(crate) struct Header {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Text(Text),
+    Text(StringMatcher),
     Range(std::ops::Range<i64>),
     Present(bool),
 }
 
-impl Header {
-    pub(crate) fn compile(config: &HeaderMatcher, at: &Path<'_>) -> Result<Self, Problem> {
+impl HeaderMatcher {
+    pub(crate) fn compile(config: &pb::HeaderMatcher, at: &Path<'_>) -> Result<Self, Problem> {
         let field = Field::parse(&config.name, &at.field("name"))?;
-        let some = |text: &String, field: &str, make: fn(&str) -> Text| {
-            if text.is_empty() {
-                return Err(at.field(field).problem("must not be empty"));
-            }
-            Ok(Kind::Text(make(text)))
-        };
         let kind = match &config.header_match_specifier {
             None => Kind::Present(true),
             Some(HeaderMatchSpecifier::PresentMatch(present)) => Kind::Present(*present),
             Some(HeaderMatchSpecifier::StringMatch(text)) => {
-                Kind::Text(Text::compile(text, &at.field("string_match"))?)
+                Kind::Text(StringMatcher::compile(text, &at.field("string_match"))?)
             }
             Some(HeaderMatchSpecifier::RangeMatch(range)) => Kind::Range(range.start..range.end),
             // Of old, an empty text asks for the header's presence only.
-            Some(HeaderMatchSpecifier::ExactMatch(text)) if text.is_empty() => Kind::Text(Text::contains("")),
-            Some(HeaderMatchSpecifier::ExactMatch(text)) => Kind::Text(Text::exact(text)),
-            Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => {
-                Kind::Text(Text::regex(Pattern::compile(regex, &at.field("safe_regex_match"))?))
+            Some(HeaderMatchSpecifier::ExactMatch(text)) if text.is_empty() => {
+                Kind::Text(StringMatcher::contains(""))
             }
-            Some(HeaderMatchSpecifier::PrefixMatch(text)) => some(text, "prefix_match", Text::prefix)?,
-            Some(HeaderMatchSpecifier::SuffixMatch(text)) => some(text, "suffix_match", Text::suffix)?,
-            Some(HeaderMatchSpecifier::ContainsMatch(text)) => some(text, "contains_match", Text::contains)?,
+            Some(HeaderMatchSpecifier::ExactMatch(text)) => Kind::Text(StringMatcher::exact(text)),
+            Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => {
+                Kind::Text(StringMatcher::regex(Pattern::compile(regex, &at.field("safe_regex_match"))?))
+            }
+            Some(HeaderMatchSpecifier::PrefixMatch(text)) => Kind::Text(StringMatcher::prefix(text)),
+            Some(HeaderMatchSpecifier::SuffixMatch(text)) => Kind::Text(StringMatcher::suffix(text)),
+            Some(HeaderMatchSpecifier::ContainsMatch(text)) => Kind::Text(StringMatcher::contains(text)),
         };
         Ok(Self {
             field,
@@ -82,39 +78,43 @@ impl Header {
 
 /// What a cookie has to look like.
 #[derive(Clone, Debug)]
-pub(crate) struct Cookie {
+pub(crate) struct CookieMatcher {
     name: String,
-    text: Text,
+    text: StringMatcher,
     invert: bool,
 }
 
-impl Cookie {
-    pub(crate) fn compile(config: &CookieMatcher, at: &Path<'_>) -> Result<Self, Problem> {
+impl CookieMatcher {
+    pub(crate) fn compile(config: &pb::CookieMatcher, at: &Path<'_>) -> Result<Self, Problem> {
         if config.name.is_empty() {
             return Err(at.field("name").problem("must not be empty"));
         }
         let at = at.field("string_match");
         let text = config.string_match.as_ref().ok_or_else(|| at.problem("is required"))?;
-        Ok(Self { name: config.name.clone(), text: Text::compile(text, &at)?, invert: config.invert_match })
+        Ok(Self {
+            name: config.name.clone(),
+            text: StringMatcher::compile(text, &at)?,
+            invert: config.invert_match,
+        })
     }
 
     pub(crate) fn matches(&self, headers: &impl Fields) -> bool {
-        let found = headers.cookie(&self.name).is_some_and(|value| self.text.matches(value.as_bytes()));
+        let found = headers.cookie(&self.name).is_some_and(|value| self.text.matches(value));
         found != self.invert
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
-    use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+    use envoy_types::pb::envoy::r#type::matcher::v3 as text;
     use envoy_types::pb::envoy::r#type::v3::Int64Range;
     use http::HeaderMap;
+    use text::string_matcher::MatchPattern;
 
     use super::*;
 
-    fn exact(text: &str) -> StringMatcher {
-        StringMatcher { match_pattern: Some(MatchPattern::Exact(text.into())), ignore_case: false }
+    fn exact(text: &str) -> text::StringMatcher {
+        text::StringMatcher { match_pattern: Some(MatchPattern::Exact(text.into())), ignore_case: false }
     }
 
     #[test]
@@ -147,13 +147,13 @@ mod tests {
             ("two", Some(range(0, 9)), false, false, false),
             (":path", Some(PresentMatch(true)), false, false, false),
         ] {
-            let config = HeaderMatcher {
+            let config = pb::HeaderMatcher {
                 name: name.to_owned(),
                 header_match_specifier: rule.clone(),
                 invert_match: invert,
                 treat_missing_header_as_empty: missing_is_empty,
             };
-            let matcher = Header::compile(&config, &Path::root()).unwrap();
+            let matcher = HeaderMatcher::compile(&config, &Path::root()).unwrap();
             assert_eq!(matcher.matches(&headers), expected, "{config:?}");
         }
     }
@@ -172,7 +172,7 @@ mod tests {
         ] {
             let config =
                 CookieMatcher { name: name.into(), string_match: Some(exact(text)), invert_match: invert };
-            let matcher = Cookie::compile(&config, &Path::root()).unwrap();
+            let matcher = CookieMatcher::compile(&config, &Path::root()).unwrap();
             assert_eq!(matcher.matches(&headers), expected, "{config:?}");
         }
     }

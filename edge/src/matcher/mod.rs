@@ -7,15 +7,16 @@ mod pattern;
 mod query;
 mod text;
 
+use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
-pub(crate) use address::Networks;
-pub(crate) use header::{Cookie, Header};
+pub(crate) use address::Cidr;
+pub(crate) use header::{CookieMatcher, HeaderMatcher};
 pub(crate) use path::PathMatch;
 pub(crate) use pattern::{Pattern, Substitution};
-pub(crate) use query::{Parameter, decoded_parameter};
-pub(crate) use text::Text;
+pub(crate) use query::{QueryParameterMatcher, decoded_parameter};
+pub(crate) use text::StringMatcher;
 
 use crate::problem::{Path, Problem};
 
@@ -27,6 +28,8 @@ pub(crate) struct Fraction {
 }
 
 impl Fraction {
+    pub(crate) const NONE: Self = Self { numerator: 0, denominator: 100 };
+
     pub(crate) fn compile(config: Option<&FractionalPercent>) -> Self {
         let Some(config) = config else { return Self { numerator: 0, denominator: 100 } };
         let denominator = match config.denominator() {
@@ -35,6 +38,11 @@ impl Fraction {
             DenominatorType::Million => 1_000_000,
         };
         Self { numerator: config.numerator.into(), denominator }
+    }
+
+    /// There is no runtime: the default value holds.
+    pub(crate) fn of_runtime(config: &RuntimeFractionalPercent) -> Self {
+        Self::compile(config.default_value.as_ref())
     }
 
     /// Whether a call with this random number is one of them.

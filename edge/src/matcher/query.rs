@@ -2,27 +2,27 @@
 
 use std::borrow::Cow;
 
-use envoy_types::pb::envoy::config::route::v3::QueryParameterMatcher;
-use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use pb::query_parameter_matcher::QueryParameterMatchSpecifier;
 
-use super::Text;
+use super::StringMatcher;
 use crate::problem::{Path, Problem};
 
 /// What a query parameter has to look like.
 #[derive(Clone, Debug)]
-pub(crate) struct Parameter {
+pub(crate) struct QueryParameterMatcher {
     name: String,
     kind: Kind,
 }
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Text(Text),
+    Text(StringMatcher),
     Present(bool),
 }
 
-impl Parameter {
-    pub(crate) fn compile(config: &QueryParameterMatcher, at: &Path<'_>) -> Result<Self, Problem> {
+impl QueryParameterMatcher {
+    pub(crate) fn compile(config: &pb::QueryParameterMatcher, at: &Path<'_>) -> Result<Self, Problem> {
         if config.name.is_empty() || config.name.len() > 1024 {
             return Err(at.field("name").problem("must be 1 to 1024 bytes"));
         }
@@ -30,7 +30,7 @@ impl Parameter {
             None => Kind::Present(true),
             Some(QueryParameterMatchSpecifier::PresentMatch(present)) => Kind::Present(*present),
             Some(QueryParameterMatchSpecifier::StringMatch(text)) => {
-                Kind::Text(Text::compile(text, &at.field("string_match"))?)
+                Kind::Text(StringMatcher::compile(text, &at.field("string_match"))?)
             }
         };
         Ok(Self { name: config.name.clone(), kind })
@@ -41,7 +41,7 @@ impl Parameter {
         let value = parameter(query, &self.name);
         match &self.kind {
             Kind::Present(present) => *present == value.is_some(),
-            Kind::Text(text) => value.is_some_and(|value| text.matches(value.as_bytes())),
+            Kind::Text(text) => value.is_some_and(|value| text.matches(value)),
         }
     }
 }
@@ -83,8 +83,8 @@ fn decode(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
-    use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+    use envoy_types::pb::envoy::r#type::matcher::v3 as text;
+    use text::string_matcher::MatchPattern;
 
     use super::*;
 
@@ -92,7 +92,7 @@ mod tests {
     fn parameters_match_as_envoy_matches_them() {
         use QueryParameterMatchSpecifier::{PresentMatch, StringMatch};
         let exact = |text: &str| {
-            StringMatch(StringMatcher {
+            StringMatch(text::StringMatcher {
                 match_pattern: Some(MatchPattern::Exact(text.into())),
                 ignore_case: false,
             })
@@ -110,7 +110,7 @@ mod tests {
         ] {
             let config =
                 QueryParameterMatcher { name: name.into(), query_parameter_match_specifier: rule.clone() };
-            let matcher = Parameter::compile(&config, &Path::root()).unwrap();
+            let matcher = QueryParameterMatcher::compile(&config, &Path::root()).unwrap();
             assert_eq!(matcher.matches(query), expected, "{config:?} on {query}");
         }
     }

@@ -1,14 +1,14 @@
 //! Envoy's `StringMatcher`.
 
-use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
-use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
+use envoy_types::pb::envoy::r#type::matcher::v3 as pb;
+use pb::string_matcher::MatchPattern;
 
 use super::Pattern;
 use crate::problem::{Path, Problem};
 
 /// What a text has to look like.
 #[derive(Clone, Debug)]
-pub(crate) struct Text {
+pub(crate) struct StringMatcher {
     kind: Kind,
     ignore_case: bool,
 }
@@ -22,23 +22,17 @@ enum Kind {
     Regex(Pattern),
 }
 
-impl Text {
-    pub(crate) fn compile(config: &StringMatcher, at: &Path<'_>) -> Result<Self, Problem> {
+impl StringMatcher {
+    pub(crate) fn compile(config: &pb::StringMatcher, at: &Path<'_>) -> Result<Self, Problem> {
         let pattern = config
             .match_pattern
             .as_ref()
             .ok_or_else(|| at.problem("needs one of exact, prefix, suffix, safe_regex, contains"))?;
-        let some = |text: &String, field: &str| {
-            if text.is_empty() {
-                return Err(at.field(field).problem("must not be empty"));
-            }
-            Ok(text.as_bytes().to_vec())
-        };
         let kind = match pattern {
             MatchPattern::Exact(text) => Kind::Exact(text.as_bytes().to_vec()),
-            MatchPattern::Prefix(text) => Kind::Prefix(some(text, "prefix")?),
-            MatchPattern::Suffix(text) => Kind::Suffix(some(text, "suffix")?),
-            MatchPattern::Contains(text) => Kind::Contains(some(text, "contains")?),
+            MatchPattern::Prefix(text) => Kind::Prefix(text.as_bytes().to_vec()),
+            MatchPattern::Suffix(text) => Kind::Suffix(text.as_bytes().to_vec()),
+            MatchPattern::Contains(text) => Kind::Contains(text.as_bytes().to_vec()),
             MatchPattern::SafeRegex(regex) if config.ignore_case => {
                 return Err(at
                     .field("ignore_case")
@@ -70,7 +64,8 @@ impl Text {
         Self { kind: Kind::Regex(pattern), ignore_case: false }
     }
 
-    pub(crate) fn matches(&self, text: &[u8]) -> bool {
+    pub(crate) fn matches(&self, text: impl AsRef<[u8]>) -> bool {
+        let text = text.as_ref();
         let same = |found: &[u8], wanted: &[u8]| {
             if self.ignore_case { found.eq_ignore_ascii_case(wanted) } else { found == wanted }
         };
@@ -90,17 +85,15 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
-    use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatcher;
-
     use super::*;
 
-    fn text(pattern: MatchPattern, ignore_case: bool) -> Result<Text, Problem> {
-        let config = StringMatcher { match_pattern: Some(pattern), ignore_case };
-        Text::compile(&config, &Path::root())
+    fn text(pattern: MatchPattern, ignore_case: bool) -> Result<StringMatcher, Problem> {
+        let config = pb::StringMatcher { match_pattern: Some(pattern), ignore_case };
+        StringMatcher::compile(&config, &Path::root())
     }
 
     fn regex(regex: &str) -> MatchPattern {
-        MatchPattern::SafeRegex(RegexMatcher { regex: regex.to_owned(), ..Default::default() })
+        MatchPattern::SafeRegex(pb::RegexMatcher { regex: regex.to_owned(), ..Default::default() })
     }
 
     #[test]
@@ -128,14 +121,13 @@ mod tests {
             (regex("(?i)abc"), false, "ABC", true),
         ] {
             let matcher = text(pattern.clone(), ignore_case).unwrap();
-            assert_eq!(matcher.matches(input.as_bytes()), expected, "{pattern:?} on {input:?}");
+            assert_eq!(matcher.matches(input), expected, "{pattern:?} on {input:?}");
         }
     }
 
     #[test]
     fn what_is_no_pattern_is_told_with_its_path() {
         for (pattern, ignore_case, path) in [
-            (MatchPattern::Prefix(String::new()), false, "prefix"),
             (regex("a)(b"), false, "safe_regex.regex"),
             (regex("(?=a)"), false, "safe_regex.regex"),
             (regex(""), false, "safe_regex.regex"),

@@ -12,25 +12,25 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight,
 use envoy_types::pb::envoy::config::route::v3::{
     Route as RouteConfig, RouteAction, RouteConfiguration, VirtualHost as HostConfig, WeightedCluster,
 };
-use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Any, Value as ProtoValue};
+use envoy_types::pb::google::protobuf::Any;
 use serde_json::{Map, Value};
 
 use super::criteria::Criteria;
 use super::direct::Direct;
 use super::domain::Domains;
-use super::forward::{Forward, To, host_value};
+use super::forward::{Forward, HostPolicies, To, host_value};
 use super::headers::HeaderRules;
 use super::limit::RateLimitRule;
-use super::overlay::{Link, Overrides, merged_cors, overlay};
+use super::overlay::{Link, Overrides, merged_cors, overlay, stacked};
 use super::redirect::Redirect;
-use super::retry::{Retry, hedge};
+use super::retry::Retry;
 use super::rewrite::HostRewrite;
-use super::{Action, Choice, Host, Matched, RequireTls, Route, Table, VirtualHost, unsupported};
+use super::{Action, Choice, Host, Matched, RequireTls, Route, Table, VirtualHost};
 use crate::filter::Context;
 use crate::head::{Field, header_name};
-use crate::matcher::{Header, each};
+use crate::matcher::{HeaderMatcher, each};
 use crate::problem::{Path, Problem};
+use crate::value;
 
 const DEFAULT_MAX_DIRECT_BODY_LEN: u32 = 4096;
 
@@ -41,16 +41,6 @@ impl Table {
         at: &Path<'_>,
         context: &Context<'_>,
     ) -> Result<Self, Problem> {
-        unsupported(
-            at,
-            &[
-                ("vhds", config.vhds.is_some()),
-                ("cluster_specifier_plugins", !config.cluster_specifier_plugins.is_empty()),
-                ("request_mirror_policies", !config.request_mirror_policies.is_empty()),
-                ("route_specifiers", !config.route_specifiers.is_empty()),
-                ("vhost_header", !config.vhost_header.is_empty()),
-            ],
-        )?;
         let compiler =
             Compiler { config, chain, context, level: Level::of_table(config, chain, at, context)? };
         let mut hosts = Domains::default();
@@ -97,6 +87,8 @@ struct Level {
     request: Arc<HeaderRules>,
     response: Arc<HeaderRules>,
     filters: Overrides,
+    /// What the levels below override: the chain as this one has it.
+    chain: Vec<Link>,
 }
 
 /// The fields that say so.
@@ -127,6 +119,7 @@ impl Level {
         at: &Path<'_>,
         context: &Context<'_>,
     ) -> Result<Self, Problem> {
+        let filters = Overrides::compile(fields.filters, chain, at, context)?;
         Ok(Self {
             request: Arc::new(HeaderRules::compile(
                 fields.request_add,
@@ -140,7 +133,8 @@ impl Level {
                 at,
                 ["response_headers_to_add", "response_headers_to_remove"],
             )?),
-            filters: Overrides::compile(fields.filters, chain, at, context)?,
+            chain: stacked(chain, &filters),
+            filters,
         })
     }
 
@@ -167,33 +161,28 @@ struct HostCompiler<'c> {
     table: &'c Compiler<'c>,
     config: &'c HostConfig,
     shared: Arc<VirtualHost>,
+    retry: Option<Arc<Retry>>,
     level: Level,
 }
 
 impl Compiler<'_> {
     fn host(&self, config: &HostConfig, at: &Path<'_>) -> Result<Host, Problem> {
-        refuse_host(config, at)?;
-        if let Some(policy) = &config.retry_policy {
-            Retry::compile(policy, &at.field("retry_policy"))?;
-        }
-        if let Some(policy) = &config.hedge_policy {
-            hedge(policy, &at.field("hedge_policy"))?;
-        }
+        let retry = match &config.retry_policy {
+            Some(policy) => Some(Arc::new(Retry::compile(policy, &at.field("retry_policy"))?)),
+            None => None,
+        };
         let shared = Arc::new(VirtualHost {
             name: config.name.clone(),
             rate_limits: each(&config.rate_limits, at, "rate_limits", RateLimitRule::compile)?,
-            attempt_count_in_request: config.include_request_attempt_count,
-            attempt_count_in_response: config.include_attempt_count_in_response,
-            is_timeout_retry_header: config.include_is_timeout_retry_header,
             virtual_clusters: each(&config.virtual_clusters, at, "virtual_clusters", |cluster, at| {
                 if cluster.headers.is_empty() {
                     return Err(at.field("headers").problem("virtual clusters must define 'headers'"));
                 }
-                Ok((cluster.name.clone(), each(&cluster.headers, at, "headers", Header::compile)?))
+                Ok((cluster.name.clone(), each(&cluster.headers, at, "headers", HeaderMatcher::compile)?))
             })?,
         });
-        let level = Level::compile(&level_fields!(config), self.chain, at, self.context)?;
-        let routes = HostCompiler { table: self, config, shared, level };
+        let level = Level::compile(&level_fields!(config), &self.level.chain, at, self.context)?;
+        let routes = HostCompiler { table: self, config, shared, retry, level };
         Ok(Host {
             require_tls: match config.require_tls() {
                 TlsRequirementType::None => RequireTls::No,
@@ -206,35 +195,19 @@ impl Compiler<'_> {
     }
 
     fn cluster(&self, name: &str, message: &str, at: &Path<'_>) -> Result<To, Problem> {
-        let cluster = self.context.clusters.get(name).cloned();
         let validate = self.config.validate_clusters.as_ref().is_none_or(|validate| validate.value);
-        if cluster.is_none() && validate {
+        if validate && self.context.clusters.get(name).is_none() {
             return Err(at.problem(format!("route: {message} '{name}'")));
         }
-        Ok(To::Cluster { name: name.into(), cluster })
+        Ok(To::Cluster(name.into()))
     }
-
-    fn cluster_header(&self, name: &str, at: &Path<'_>) -> Result<To, Problem> {
-        Ok(To::Header { field: Field::parse(name, at)?, clusters: self.context.clusters.clone() })
-    }
-}
-
-fn refuse_host(config: &HostConfig, at: &Path<'_>) -> Result<(), Problem> {
-    if config.name.is_empty() {
-        return Err(at.field("name").problem("must not be empty"));
-    }
-    unsupported(
-        at,
-        &[
-            ("matcher", config.matcher.is_some()),
-            ("retry_policy_typed_config", config.retry_policy_typed_config.is_some()),
-            ("request_mirror_policies", !config.request_mirror_policies.is_empty()),
-            ("route_specifiers", !config.route_specifiers.is_empty()),
-        ],
-    )
 }
 
 impl HostCompiler<'_> {
+    fn policies(&self) -> HostPolicies<'_> {
+        HostPolicies { retry: self.retry.as_ref(), hedge: self.config.hedge_policy.as_ref() }
+    }
+
     fn to_https(&self) -> Matched {
         let chain = self.table.chain;
         let levels = [&self.level.filters, &self.table.level.filters];
@@ -244,26 +217,19 @@ impl HostCompiler<'_> {
             action: Action::Redirect(Box::new(Redirect::to_https())),
             filters: overlay(chain, &levels),
             metadata: Map::new(),
-            operation: None,
-            request_buffer_limit: None,
+            attempts_in_request: false,
+            attempts_in_response: false,
+            timeout_retry_header: false,
             request_rules: Vec::new(),
             response_rules: Vec::new(),
         }
     }
 
     fn route(&self, config: &RouteConfig, at: &Path<'_>) -> Result<Route, Problem> {
-        unsupported(
-            at,
-            &[
-                ("tracing", config.tracing.is_some()),
-                ("stat_prefix", !config.stat_prefix.is_empty()),
-                ("route_specifiers", !config.route_specifiers.is_empty()),
-            ],
-        )?;
         let at_match = at.field("match");
         let matching = config.r#match.as_ref().ok_or_else(|| at_match.problem("is required"))?;
         let criteria = Criteria::compile(matching, &at_match)?;
-        let level = Level::compile(&level_fields!(config), self.table.chain, at, self.table.context)?;
+        let level = Level::compile(&level_fields!(config), &self.level.chain, at, self.table.context)?;
         let route = RouteCompiler { host: self, config, criteria: &criteria, level };
         let choice = route.choice(at)?;
         Ok(Route { criteria, choice })
@@ -292,15 +258,7 @@ impl RouteCompiler<'_> {
                 let max = usize::try_from(max).unwrap_or(usize::MAX);
                 Action::Direct(Direct::compile(direct, max, &at.field("direct_response"))?)
             }
-            Some(ActionConfig::NonForwardingAction(_)) => Action::NonForwarding,
-            Some(ActionConfig::FilterAction(_)) => {
-                return Err(at.field("filter_action").problem("is not supported"));
-            }
-            None => {
-                return Err(
-                    at.problem("needs one of route, redirect, direct_response, non_forwarding_action")
-                );
-            }
+            _ => return Err(at.problem("needs one of route, redirect, direct_response")),
         };
         Ok(Choice::One(self.matched(action, None, at)?))
     }
@@ -313,7 +271,7 @@ impl RouteCompiler<'_> {
                 table.cluster(name, "unknown cluster", &at_action.field("cluster"))?
             }
             Some(ClusterSpecifier::ClusterHeader(name)) => {
-                table.cluster_header(name, &at_action.field("cluster_header"))?
+                To::Header(Field::parse(name, &at_action.field("cluster_header"))?)
             }
             Some(ClusterSpecifier::WeightedClusters(weighted)) => return self.weighted(config, weighted, at),
             Some(
@@ -322,7 +280,7 @@ impl RouteCompiler<'_> {
             ) => return Err(at_action.problem("cluster specifier plugins are not supported")),
             None => return Err(at_action.problem("needs one of cluster, cluster_header, weighted_clusters")),
         };
-        let forward = Forward::compile(config, to, &self.criteria.path, self.host.config, &at_action)?;
+        let forward = Forward::compile(config, to, &self.criteria.path, &self.host.policies(), &at_action)?;
         Ok(Choice::One(self.matched(Action::Forward(Box::new(forward)), None, at)?))
     }
 
@@ -339,19 +297,15 @@ impl RouteCompiler<'_> {
                 part.weight.as_ref().ok_or_else(|| at_part.field("weight").problem("is required"))?;
             let to = self.weighted_to(part, at_part)?;
             let mut forward =
-                Forward::compile(action, to, &self.criteria.path, self.host.config, &at_action)?;
+                Forward::compile(action, to, &self.criteria.path, &self.host.policies(), &at_action)?;
             if let (HostRewrite::Keep, Some(HostRewriteSpecifier::HostRewriteLiteral(host))) =
                 (&forward.host_rewrite, &part.host_rewrite_specifier)
             {
                 let host = host_value(host, &at_part.field("host_rewrite_literal"))?;
                 forward.host_rewrite = HostRewrite::Literal(host);
             }
-            let level = Level::compile(
-                &level_fields!(part),
-                self.host.table.chain,
-                at_part,
-                self.host.table.context,
-            )?;
+            let level =
+                Level::compile(&level_fields!(part), &self.level.chain, at_part, self.host.table.context)?;
             let matched = self.matched(Action::Forward(Box::new(forward)), Some(&level), at)?;
             Ok((u64::from(weight.value), matched))
         })?;
@@ -380,7 +334,7 @@ impl RouteCompiler<'_> {
         let table = self.host.table;
         match (config.name.as_str(), config.cluster_header.as_str()) {
             ("", "") => Err(at.problem("At least one of name or cluster_header need to be specified")),
-            ("", header) => table.cluster_header(header, &at.field("cluster_header")),
+            ("", header) => Ok(To::Header(Field::parse(header, &at.field("cluster_header"))?)),
             (name, "") => table.cluster(name, "unknown weighted cluster", &at.field("name")),
             _ => Err(at.problem("Only one of name or cluster_header can be specified")),
         }
@@ -421,46 +375,16 @@ impl RouteCompiler<'_> {
             action,
             filters,
             metadata: metadata(config.metadata.as_ref()),
-            operation: config.decorator.as_ref().map(|decorator| decorator.operation.clone()),
-            request_buffer_limit: buffer_limit(config, host.config),
+            attempts_in_request: host.config.include_request_attempt_count,
+            attempts_in_response: host.config.include_attempt_count_in_response,
+            timeout_retry_header: host.config.include_is_timeout_retry_header,
             request_rules: rules(|level| &level.request),
             response_rules: rules(|level| &level.response),
         }))
     }
 }
 
-fn buffer_limit(route: &RouteConfig, host: &HostConfig) -> Option<u64> {
-    let of = |new: &Option<_>, old: &Option<_>| limit(new.as_ref(), old.as_ref());
-    of(&route.request_body_buffer_limit, &route.per_request_buffer_limit_bytes)
-        .or_else(|| of(&host.request_body_buffer_limit, &host.per_request_buffer_limit_bytes))
-}
-
-fn limit(
-    new: Option<&envoy_types::pb::google::protobuf::UInt64Value>,
-    old: Option<&envoy_types::pb::google::protobuf::UInt32Value>,
-) -> Option<u64> {
-    new.map(|limit| limit.value).or(old.map(|limit| limit.value.into()))
-}
-
 fn metadata(config: Option<&Metadata>) -> Map<String, Value> {
     let filters = config.into_iter().flat_map(|metadata| &metadata.filter_metadata);
-    filters
-        .map(|(name, fields)| {
-            let fields = fields.fields.iter().map(|(key, value)| (key.clone(), json(value)));
-            (name.clone(), Value::Object(fields.collect()))
-        })
-        .collect()
-}
-
-fn json(value: &ProtoValue) -> Value {
-    match &value.kind {
-        None | Some(Kind::NullValue(_)) => Value::Null,
-        Some(Kind::NumberValue(number)) => Value::from(*number),
-        Some(Kind::StringValue(text)) => Value::from(text.as_str()),
-        Some(Kind::BoolValue(is)) => Value::from(*is),
-        Some(Kind::StructValue(fields)) => {
-            fields.fields.iter().map(|(key, value)| (key.clone(), json(value))).collect()
-        }
-        Some(Kind::ListValue(list)) => list.values.iter().map(json).collect(),
-    }
+    filters.map(|(name, fields)| (name.clone(), Value::Object(value::object(fields)))).collect()
 }

@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::config::route::v3::RouteMatch;
 
 use crate::call::Connection;
 use crate::head::Head;
-use crate::matcher::{Cookie, Fraction, Header, Parameter, PathMatch, each};
+use crate::matcher::{CookieMatcher, Fraction, HeaderMatcher, PathMatch, QueryParameterMatcher, each};
 use crate::problem::{Path, Problem};
 
 /// What a request has to be like; all of it.
@@ -13,9 +13,9 @@ pub(super) struct Criteria {
     pub(super) path: PathMatch,
     fraction: Option<Fraction>,
     grpc: bool,
-    headers: Vec<Header>,
-    parameters: Vec<Parameter>,
-    cookies: Vec<Cookie>,
+    headers: Vec<HeaderMatcher>,
+    parameters: Vec<QueryParameterMatcher>,
+    cookies: Vec<CookieMatcher>,
     /// Whether the client shows a certificate, and whether it was verified.
     presented: Option<bool>,
     validated: Option<bool>,
@@ -23,13 +23,6 @@ pub(super) struct Criteria {
 
 impl Criteria {
     pub(super) fn compile(config: &RouteMatch, at: &Path<'_>) -> Result<Self, Problem> {
-        super::unsupported(
-            at,
-            &[
-                ("dynamic_metadata", !config.dynamic_metadata.is_empty()),
-                ("filter_state", !config.filter_state.is_empty()),
-            ],
-        )?;
         let tls = config.tls_context.as_ref();
         Ok(Self {
             path: PathMatch::compile(config, at)?,
@@ -38,9 +31,14 @@ impl Criteria {
                 .as_ref()
                 .map(|fraction| Fraction::compile(fraction.default_value.as_ref())),
             grpc: config.grpc.is_some(),
-            headers: each(&config.headers, at, "headers", Header::compile)?,
-            parameters: each(&config.query_parameters, at, "query_parameters", Parameter::compile)?,
-            cookies: each(&config.cookies, at, "cookies", Cookie::compile)?,
+            headers: each(&config.headers, at, "headers", HeaderMatcher::compile)?,
+            parameters: each(
+                &config.query_parameters,
+                at,
+                "query_parameters",
+                QueryParameterMatcher::compile,
+            )?,
+            cookies: each(&config.cookies, at, "cookies", CookieMatcher::compile)?,
             presented: tls.and_then(|tls| tls.presented.as_ref()).map(|presented| presented.value),
             validated: tls.and_then(|tls| tls.validated.as_ref()).map(|validated| validated.value),
         })

@@ -20,7 +20,6 @@ impl Direct {
         max_body_len: usize,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
-        super::unsupported(at, &[("body_format", config.body_format.is_some())])?;
         let status = u16::try_from(config.status)
             .ok()
             .filter(|status| (200..600).contains(status))

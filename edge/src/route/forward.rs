@@ -8,73 +8,81 @@ use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, HostRewriteSpecifier,
 };
-use envoy_types::pb::envoy::config::route::v3::{RouteAction, VirtualHost};
-use http::{HeaderValue, StatusCode};
+use envoy_types::pb::envoy::config::route::v3::{HedgePolicy, RouteAction};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::duration;
-use super::hash::{Hash, HashPolicy, combine};
+use super::hash::{HashPolicy, combine};
 use super::limit::RateLimitRule;
-use super::retry::{Retry, hedge};
+use super::retry::Retry;
 use super::rewrite::{HostRewrite, PathFields, PathRewrite};
 use crate::call::Call;
-use crate::head::{Field, Fields, Head};
+use crate::head::{Field, Fields};
 use crate::matcher::{PathMatch, Substitution, each};
 use crate::problem::{Path, Problem};
-use crate::upstream::{Cluster, Clusters};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+const X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
 
 /// Where requests go and what they may take.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    pub(super) to: To,
+    to: To,
     /// What a client is answered where the cluster is not known.
     pub(crate) cluster_not_found: StatusCode,
-    pub(crate) timeouts: Timeouts,
-    pub(crate) retry: Option<Retry>,
-    pub(crate) hedge_on_per_try_timeout: bool,
+    timeouts: Timeouts,
+    /// Without a byte either way, or no limit; none: as the listener has it.
+    pub(crate) idle_timeout: Option<Option<Duration>>,
+    retry: Option<Arc<Retry>>,
+    /// Whether a try that takes too long is joined by another one rather than given up.
+    pub(crate) hedges: bool,
     pub(crate) high_priority: bool,
     pub(crate) rate_limits: Vec<RateLimitRule>,
     /// Whether the virtual host's rate limits count besides the route's own; else only in place of none.
     pub(crate) include_virtual_host_rate_limits: bool,
     /// Such as `websocket`, and whether it is allowed.
-    pub(crate) upgrades: Vec<(String, bool)>,
+    upgrades: Vec<(String, bool)>,
     pub(crate) host_rewrite: HostRewrite,
     /// Whether what host_rewrite replaces is told in `x-forwarded-host`.
     pub(crate) append_x_forwarded_host: bool,
-    pub(super) path_rewrite: PathRewrite,
+    path_rewrite: PathRewrite,
     hash: Vec<HashPolicy>,
 }
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
 pub(super) enum To {
-    Cluster {
-        name: Arc<str>,
-        cluster: Option<Arc<Cluster>>,
-    },
+    Cluster(Arc<str>),
     /// To the cluster that a header of the request names.
-    Header {
-        field: Field,
-        clusters: Arc<Clusters>,
-    },
+    Header(Field),
 }
 
 /// How long things may take. Zero switches a limit off.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeouts {
+struct Timeouts {
     /// For the whole response, from the end of the request.
-    pub(crate) response: Duration,
-    /// Without a byte either way; none: as the listener has it.
-    pub(crate) idle: Option<Duration>,
-    /// For the whole stream; none: as the listener has it.
-    pub(crate) max_stream_duration: Option<Duration>,
-    /// `grpc-timeout` bounds the stream, up to this.
-    pub(crate) grpc_timeout_max: Option<Duration>,
-    pub(crate) grpc_timeout_offset: Option<Duration>,
+    response: Duration,
+    /// For the whole stream.
+    stream: Option<Duration>,
+    /// `grpc-timeout` takes the place of `stream`, up to this.
+    grpc_max: Option<Duration>,
+    grpc_offset: Duration,
     /// The deprecated form: `grpc-timeout` takes the place of `response`.
-    pub(crate) legacy_grpc_timeout_max: Option<Duration>,
-    pub(crate) legacy_grpc_timeout_offset: Option<Duration>,
+    legacy_grpc_max: Option<Duration>,
+    legacy_grpc_offset: Duration,
+}
+
+/// What a virtual host says to all its routes.
+#[derive(Debug)]
+pub(super) struct HostPolicies<'c> {
+    pub(super) retry: Option<&'c Arc<Retry>>,
+    pub(super) hedge: Option<&'c HedgePolicy>,
+}
+
+/// A deadline, at most `most` unless that is zero; `offset` is taken off where it fits.
+fn bounded(asked: Duration, most: Duration, offset: Option<Duration>) -> Duration {
+    let asked = if most.is_zero() { asked } else { asked.min(most) };
+    offset.and_then(|offset| asked.checked_sub(offset)).unwrap_or(asked)
 }
 
 impl Forward {
@@ -82,10 +90,15 @@ impl Forward {
         config: &RouteAction,
         to: To,
         matched: &PathMatch,
-        host: &VirtualHost,
+        host: &HostPolicies<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
-        refuse(config, at)?;
+        let idle_timeout = duration(&config.idle_timeout, &at.field("idle_timeout"))?;
+        let path_rewrite = PathFields {
+            prefix: &config.prefix_rewrite,
+            regex: config.regex_rewrite.as_ref(),
+            whole: &config.path_rewrite,
+        };
         Ok(Self {
             to,
             cluster_not_found: match config.cluster_not_found_response_code() {
@@ -94,17 +107,16 @@ impl Forward {
                 ClusterNotFoundResponseCode::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
             },
             timeouts: Timeouts::compile(config, at)?,
-            retry: match (&config.retry_policy, &host.retry_policy) {
-                (Some(policy), _) => Some(Retry::compile(policy, &at.field("retry_policy"))?),
-                // What is wrong with a virtual host's policy is told once, there.
-                (None, Some(policy)) => Some(Retry::compile(policy, &Path::root())?),
-                (None, None) => None,
+            idle_timeout: idle_timeout.map(some),
+            retry: match &config.retry_policy {
+                Some(policy) => Some(Arc::new(Retry::compile(policy, &at.field("retry_policy"))?)),
+                None => host.retry.cloned(),
             },
-            hedge_on_per_try_timeout: match (&config.hedge_policy, &host.hedge_policy) {
-                (Some(policy), _) => hedge(policy, &at.field("hedge_policy"))?,
-                (None, Some(policy)) => hedge(policy, &Path::root())?,
-                (None, None) => false,
-            },
+            hedges: config
+                .hedge_policy
+                .as_ref()
+                .or(host.hedge)
+                .is_some_and(|policy| policy.hedge_on_per_try_timeout),
             high_priority: config.priority() == RoutingPriority::High,
             rate_limits: each(&config.rate_limits, at, "rate_limits", RateLimitRule::compile)?,
             include_virtual_host_rate_limits: config
@@ -114,38 +126,56 @@ impl Forward {
             upgrades: upgrades(config, at)?,
             host_rewrite: host_rewrite(config, at)?,
             append_x_forwarded_host: config.append_x_forwarded_host,
-            path_rewrite: PathRewrite::compile(
-                &PathFields {
-                    prefix: &config.prefix_rewrite,
-                    regex: config.regex_rewrite.as_ref(),
-                    whole: &config.path_rewrite,
-                },
-                matched,
-                at,
-            )?,
+            path_rewrite: PathRewrite::compile(&path_rewrite, matched, at)?,
             hash: each(&config.hash_policy, at, "hash_policy", HashPolicy::compile)?,
         })
     }
 
-    /// The cluster that answers the request; its name where there is none of it.
-    pub(crate) fn cluster<'a>(&'a self, request: &'a Head) -> Result<Arc<Cluster>, Cow<'a, str>> {
-        let found = match &self.to {
-            To::Cluster { cluster, .. } => cluster.clone(),
-            To::Header { clusters, .. } => clusters.get(&self.cluster_name(request)).cloned(),
-        };
-        found.ok_or_else(|| self.cluster_name(request))
-    }
-
-    /// The name of the cluster that answers the request.
-    pub(crate) fn cluster_name<'a>(&'a self, request: &'a Head) -> Cow<'a, str> {
+    /// The name of the cluster that answers the call; none where the request had to name it and did not.
+    pub(crate) fn cluster<'a>(&'a self, call: &'a Call) -> Option<Cow<'a, str>> {
         match &self.to {
-            To::Cluster { name, .. } => Cow::Borrowed(name),
-            To::Header { field, .. } => String::from_utf8_lossy(request.first(field).unwrap_or_default()),
+            To::Cluster(name) => Some(Cow::Borrowed(name)),
+            To::Header(field) => call.request.first(field).map(String::from_utf8_lossy),
         }
     }
 
+    /// How long the whole response may take; `asked` is what `grpc-timeout` says.
+    pub(crate) fn timeout(&self, call: &Call, asked: Option<Duration>) -> Option<Duration> {
+        let told = millis(call, &X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
+        let timeouts = &self.timeouts;
+        let timeout = match timeouts.legacy_grpc_max {
+            _ if told.is_some() => told.unwrap_or_default(),
+            Some(max) if call.is_grpc() => {
+                let asked = asked.unwrap_or_default();
+                let asked = Some(asked.saturating_sub(timeouts.legacy_grpc_offset))
+                    .filter(|less| !less.is_zero())
+                    .unwrap_or(asked);
+                if max.is_zero() || (!asked.is_zero() && asked < max) { asked } else { max }
+            }
+            _ => timeouts.response,
+        };
+        some(timeout)
+    }
+
+    /// How long the whole stream may take, or no limit; none: as the listener has it.
+    pub(crate) fn max_duration(&self, asked: Option<Duration>) -> Option<Option<Duration>> {
+        let timeouts = &self.timeouts;
+        match (asked, timeouts.grpc_max) {
+            (Some(asked), Some(max)) => {
+                let capped = some(max).map_or(asked, |max| asked.min(max));
+                Some(Some(capped.saturating_sub(timeouts.grpc_offset)))
+            }
+            _ => timeouts.stream.map(some),
+        }
+    }
+
+    /// When the call is tried again: as the route has it, and as headers of the request change it.
+    pub(crate) fn retry_of(&self, call: &mut Call) -> Option<Arc<Retry>> {
+        Retry::of(self.retry.as_ref(), call)
+    }
+
     /// The hash by which the call's host is chosen.
-    pub(crate) fn hash(&self, call: &Call) -> Hash {
+    pub(crate) fn hash(&self, call: &mut Call) -> Option<u64> {
         combine(&self.hash, call)
     }
 
@@ -154,55 +184,55 @@ impl Forward {
         let mut upgrades = self.upgrades.iter();
         upgrades.find(|(name, _)| name.eq_ignore_ascii_case(protocol)).map(|(_, enabled)| *enabled)
     }
+
+    /// Writes the authority and the path that the upstream is to see.
+    pub(super) fn rewrite(&self, call: &mut Call) {
+        call.request.headers.remove(&X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
+        self.host_rewrite.apply(call, self.append_x_forwarded_host);
+        self.path_rewrite.apply(call);
+    }
 }
 
 impl Timeouts {
+    /// For the whole response; a call's own deadline takes its place in the deprecated form.
+    pub(crate) fn response(&self, asked: Option<Duration>) -> Duration {
+        let (Some(most), Some(asked)) = (self.legacy_grpc_timeout_max, asked) else { return self.response };
+        bounded(asked, most, self.legacy_grpc_timeout_offset)
+    }
+
+    /// For the whole stream: `otherwise` where no deadline counts.
+    pub(crate) fn stream(&self, asked: Option<Duration>, otherwise: Option<Duration>) -> Option<Duration> {
+        let (Some(most), Some(asked)) = (self.grpc_timeout_max, asked) else { return otherwise };
+        Some(bounded(asked, most, self.grpc_timeout_offset))
+    }
+
     fn compile(config: &RouteAction, at: &Path<'_>) -> Result<Self, Problem> {
-        let stream = config.max_stream_duration.as_ref();
-        let at_stream = at.field("max_stream_duration");
-        let of_stream = |field: &str, value: Option<&Option<_>>| match value {
-            Some(value) => duration(value, &at_stream.field(field)),
-            None => Ok(None),
-        };
-        let legacy = |field: &str, value| match stream {
-            Some(_) => Ok(None),
-            None => duration(value, &at.field(field)),
-        };
+        let (stream, at_stream) = (config.max_stream_duration, at.field("max_stream_duration"));
+        let legacy = stream.is_none();
+        let stream = stream.unwrap_or_default();
+        let of_stream = |field: &str, value| duration(value, &at_stream.field(field));
+        let old = |field: &str, value| duration(value, &at.field(field));
         Ok(Self {
             response: duration(&config.timeout, &at.field("timeout"))?.unwrap_or(DEFAULT_TIMEOUT),
-            idle: duration(&config.idle_timeout, &at.field("idle_timeout"))?,
-            max_stream_duration: of_stream(
-                "max_stream_duration",
-                stream.map(|stream| &stream.max_stream_duration),
-            )?,
-            grpc_timeout_max: of_stream(
-                "grpc_timeout_header_max",
-                stream.map(|stream| &stream.grpc_timeout_header_max),
-            )?,
-            grpc_timeout_offset: of_stream(
-                "grpc_timeout_header_offset",
-                stream.map(|stream| &stream.grpc_timeout_header_offset),
-            )?,
-            legacy_grpc_timeout_max: legacy("max_grpc_timeout", &config.max_grpc_timeout)?,
-            legacy_grpc_timeout_offset: legacy("grpc_timeout_offset", &config.grpc_timeout_offset)?,
+            stream: of_stream("max_stream_duration", &stream.max_stream_duration)?,
+            grpc_max: of_stream("grpc_timeout_header_max", &stream.grpc_timeout_header_max)?,
+            grpc_offset: of_stream("grpc_timeout_header_offset", &stream.grpc_timeout_header_offset)?
+                .unwrap_or_default(),
+            legacy_grpc_max: old("max_grpc_timeout", &config.max_grpc_timeout)?.filter(|_| legacy),
+            legacy_grpc_offset: old("grpc_timeout_offset", &config.grpc_timeout_offset)?.unwrap_or_default(),
         })
     }
 }
 
-fn refuse(config: &RouteAction, at: &Path<'_>) -> Result<(), Problem> {
-    super::unsupported(
-        at,
-        &[
-            ("path_rewrite_policy", config.path_rewrite_policy.is_some()),
-            ("flush_timeout", config.flush_timeout.is_some()),
-            ("early_data_policy", config.early_data_policy.is_some()),
-            ("retry_policy_typed_config", config.retry_policy_typed_config.is_some()),
-            ("request_mirror_policies", !config.request_mirror_policies.is_empty()),
-            ("internal_redirect_policy", config.internal_redirect_policy.is_some()),
-            ("internal_redirect_action", config.internal_redirect_action != 0),
-            ("max_internal_redirects", config.max_internal_redirects.is_some()),
-        ],
-    )
+/// A limit; zero is none.
+fn some(limit: Duration) -> Option<Duration> {
+    Some(limit).filter(|limit| !limit.is_zero())
+}
+
+/// The milliseconds that a header of the request tells.
+pub(super) fn millis(call: &Call, header: &HeaderName) -> Option<Duration> {
+    let value = call.request.headers.get(header)?.to_str().ok()?;
+    value.parse().ok().map(Duration::from_millis)
 }
 
 fn upgrades(config: &RouteAction, at: &Path<'_>) -> Result<Vec<(String, bool)>, Problem> {

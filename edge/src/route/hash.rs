@@ -36,12 +36,9 @@ struct Made {
     attributes: String,
 }
 
-/// The hash of a call, and the cookies that the client has to be given so that it stays the same.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Hash {
-    pub(crate) value: Option<u64>,
-    pub(crate) set_cookies: Vec<String>,
-}
+/// Cookies that the client has to be given so that its next calls have the same hash; kept with the call.
+#[derive(Clone, Debug)]
+pub(super) struct SetCookies(pub(super) Vec<String>);
 
 impl HashPolicy {
     pub(super) fn compile(config: &Config, at: &Path<'_>) -> Result<Self, Problem> {
@@ -94,16 +91,19 @@ impl HashPolicy {
 }
 
 /// What all policies of a route make of a call.
-pub(super) fn combine(policies: &[HashPolicy], call: &Call) -> Hash {
-    let mut all = Hash::default();
+pub(super) fn combine(policies: &[HashPolicy], call: &mut Call) -> Option<u64> {
+    let (mut all, mut cookies) = (None, Vec::new());
     for policy in policies {
-        if let Some(next) = policy.hash(call, &mut all.set_cookies) {
+        if let Some(next) = policy.hash(call, &mut cookies) {
             // Rotated, so that the same value twice is not nothing.
-            all.value = Some(all.value.map_or(next, |hash| hash.rotate_left(1) ^ next));
+            all = Some(all.map_or(next, |hash: u64| hash.rotate_left(1) ^ next));
         }
-        if policy.terminal && all.value.is_some() {
+        if policy.terminal && all.is_some() {
             break;
         }
+    }
+    if !cookies.is_empty() {
+        call.kept.insert(SetCookies(cookies));
     }
     all
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::format::{Facts, Format, lookup};
 use crate::head::{Field, Fields};
-use crate::matcher::{Header, Networks, Parameter, decoded_parameter, each};
+use crate::matcher::{Cidr, HeaderMatcher, QueryParameterMatcher, decoded_parameter, each};
 use crate::problem::{Path, Problem};
 
 /// Something that is counted.
@@ -51,9 +51,9 @@ enum Action {
     RemoteAddress,
     MaskedRemoteAddress { v4: u8, v6: u8 },
     Fixed { key: String, value: String },
-    HeaderMatch { entry: (String, String), expect: bool, headers: Vec<Header> },
-    ParameterMatch { entry: (String, String), expect: bool, parameters: Vec<Parameter> },
-    RemoteAddressMatch { key: String, value: Format, default: String, networks: Networks },
+    HeaderMatch { entry: (String, String), expect: bool, headers: Vec<HeaderMatcher> },
+    ParameterMatch { entry: (String, String), expect: bool, parameters: Vec<QueryParameterMatcher> },
+    RemoteAddressMatch { key: String, value: Format, default: String, networks: Vec<Cidr>, invert: bool },
     Metadata { key: String, of_route: bool, path: Vec<String>, default: String, skip_if_absent: bool },
 }
 
@@ -79,7 +79,6 @@ enum Entry {
 
 impl RateLimitRule {
     pub(crate) fn compile(config: &RateLimit, at: &Path<'_>) -> Result<Self, Problem> {
-        super::unsupported(at, &[("x_ratelimit_option", config.x_ratelimit_option != 0)])?;
         let stage = config.stage.as_ref().map_or(0, |stage| stage.value);
         if stage > 10 {
             return Err(at.field("stage").problem("must be 0 to 10"));
@@ -166,7 +165,12 @@ impl Action {
             ActionSpecifier::HeaderValueMatch(matched) => Self::HeaderMatch {
                 entry: (or(&matched.descriptor_key, "header_match"), matched.descriptor_value.clone()),
                 expect: matched.expect_match.as_ref().is_none_or(|expect| expect.value),
-                headers: each(&matched.headers, &at.field("header_value_match"), "headers", Header::compile)?,
+                headers: each(
+                    &matched.headers,
+                    &at.field("header_value_match"),
+                    "headers",
+                    HeaderMatcher::compile,
+                )?,
             },
             ActionSpecifier::QueryParameterValueMatch(matched) => Self::ParameterMatch {
                 entry: (or(&matched.descriptor_key, "query_match"), matched.descriptor_value.clone()),
@@ -175,7 +179,7 @@ impl Action {
                     &matched.query_parameters,
                     &at.field("query_parameter_value_match"),
                     "query_parameters",
-                    Parameter::compile,
+                    QueryParameterMatcher::compile,
                 )?,
             },
             ActionSpecifier::RemoteAddressMatch(matched) => {
@@ -187,7 +191,8 @@ impl Action {
                     key: or(&matched.descriptor_key, "remote_address_match"),
                     value: Format::parse(&matched.descriptor_value, &at.field("descriptor_value"))?,
                     default: matched.default_value.clone(),
-                    networks: Networks::compile_matcher(networks, &at_matcher)?,
+                    networks: each(&networks.ranges, &at_matcher, "ranges", Cidr::compile_xds)?,
+                    invert: networks.invert_match,
                 }
             }
             ActionSpecifier::Metadata(metadata) => {
@@ -223,12 +228,7 @@ impl Action {
         match self {
             Self::SourceCluster => add("source_cluster", source_cluster.to_owned()),
             Self::DestinationCluster => {
-                match call
-                    .route
-                    .as_ref()
-                    .and_then(|route| route.forward())
-                    .map(|to| to.cluster_name(&call.request))
-                {
+                match call.route.as_ref().and_then(|route| route.forward()?.cluster(call)) {
                     Some(name) => add("destination_cluster", name.into_owned()),
                     None => Entry::Missing,
                 }
@@ -256,8 +256,8 @@ impl Action {
             Self::ParameterMatch { entry, expect, parameters } => {
                 when(parameters.iter().all(|parameter| parameter.matches(query())) == *expect, entry)
             }
-            Self::RemoteAddressMatch { key, value, default, networks } => {
-                if !networks.contains(call.remote.ip()) {
+            Self::RemoteAddressMatch { key, value, default, networks, invert } => {
+                if networks.iter().any(|network| network.contains(call.remote.ip())) == *invert {
                     return Entry::Missing;
                 }
                 match value.text(Facts::of_request(call)).into_owned() {

@@ -1,5 +1,6 @@
 //! Which route a request takes: virtual hosts by domain, routes in order.
 
+mod answer;
 mod compile;
 mod criteria;
 mod direct;
@@ -17,20 +18,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Duration as DurationConfig;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::HeaderName;
 use serde_json::{Map, Value};
 
-use crate::call::{Call, Connection};
+use crate::call::Connection;
 use crate::filter::Filter;
 use crate::head::{Field, Fields, Head};
-use crate::matcher::Header;
+use crate::matcher::HeaderMatcher;
 use crate::problem::{Path, Problem};
 use criteria::Criteria;
 use domain::Domains;
 
 pub(crate) use direct::Direct;
-pub(crate) use forward::{Forward, Timeouts};
-pub(crate) use hash::Hash;
+pub(crate) use forward::Forward;
 pub(crate) use headers::HeaderRules;
 pub(crate) use limit::{Descriptor, Limit, RateLimitRule};
 pub(crate) use overlay::Link;
@@ -93,10 +93,11 @@ pub(crate) struct Matched {
     /// The chain as this route overrides it.
     pub(crate) filters: Arc<[Arc<dyn Filter>]>,
     pub(crate) metadata: Map<String, Value>,
-    /// What traces call it.
-    pub(crate) operation: Option<String>,
-    /// How much of a request is kept to be sent again.
-    pub(crate) request_buffer_limit: Option<u64>,
+    /// `x-envoy-attempt-count` for the upstream, for the client.
+    pub(crate) attempts_in_request: bool,
+    pub(crate) attempts_in_response: bool,
+    /// `x-envoy-is-timeout-retry` for the upstream.
+    pub(crate) timeout_retry_header: bool,
     /// In the order in which they are applied.
     request_rules: Vec<Arc<HeaderRules>>,
     response_rules: Vec<Arc<HeaderRules>>,
@@ -107,12 +108,7 @@ pub(crate) struct Matched {
 pub(crate) struct VirtualHost {
     pub(crate) name: String,
     pub(crate) rate_limits: Vec<RateLimitRule>,
-    /// `x-envoy-attempt-count` for the upstream, for the client.
-    pub(crate) attempt_count_in_request: bool,
-    pub(crate) attempt_count_in_response: bool,
-    /// `x-envoy-is-timeout-retry` for the upstream.
-    pub(crate) is_timeout_retry_header: bool,
-    virtual_clusters: Vec<(String, Vec<Header>)>,
+    virtual_clusters: Vec<(String, Vec<HeaderMatcher>)>,
 }
 
 /// What is done with a request.
@@ -121,8 +117,6 @@ pub(crate) enum Action {
     Forward(Box<Forward>),
     Redirect(Box<Redirect>),
     Direct(Direct),
-    /// Told apart from no route at all: the configuration says that nothing is forwarded here.
-    NonForwarding,
 }
 
 impl Table {
@@ -192,25 +186,6 @@ impl Matched {
             _ => None,
         }
     }
-
-    /// Makes the request what the upstream is to see: headers, authority, path. `note_old_path` in
-    /// `x-envoy-original-path`.
-    pub(crate) fn prepare_request(&self, call: &mut Call, note_old_path: bool) {
-        for rules in &self.request_rules {
-            rules.apply_request(call);
-        }
-        if let Some(forward) = self.forward() {
-            forward.host_rewrite.apply(call, forward.append_x_forwarded_host);
-            forward.path_rewrite.apply(call, note_old_path);
-        }
-    }
-
-    /// Changes the headers of the response as the configuration says.
-    pub(crate) fn prepare_response(&self, call: &Call, status: StatusCode, headers: &mut HeaderMap) {
-        for rules in &self.response_rules {
-            rules.apply_response(call, status, headers);
-        }
-    }
 }
 
 impl VirtualHost {
@@ -221,14 +196,6 @@ impl VirtualHost {
             Some((name, _)) => Some(name),
             None => (!self.virtual_clusters.is_empty()).then_some("other"),
         }
-    }
-}
-
-/// Refuses fields that are set but mean nothing here.
-fn unsupported(at: &Path<'_>, fields: &[(&str, bool)]) -> Result<(), Problem> {
-    match fields.iter().find(|(_, set)| *set) {
-        Some((field, _)) => Err(at.field(field).problem("is not supported: remove it")),
-        None => Ok(()),
     }
 }
 

@@ -103,6 +103,17 @@ pub(super) fn overlay(chain: &[Link], levels: &[&Overrides]) -> Arc<[Arc<dyn Fil
     filters.collect()
 }
 
+/// The chain in which every filter that a level overrides is the one that it brings.
+pub(super) fn stacked(chain: &[Link], level: &Overrides) -> Vec<Link> {
+    let mut chain = chain.to_vec();
+    for link in &mut chain {
+        if let Some(filter) = level.0.get(&link.name).and_then(|said| said.filter.as_ref()) {
+            link.filter = Arc::clone(filter);
+        }
+    }
+    chain
+}
+
 /// A route's policy, with a virtual host's where it says nothing.
 pub(super) fn merged_cors(
     route: Option<&LegacyCors>,

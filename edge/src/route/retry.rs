@@ -1,14 +1,17 @@
 //! When a request is tried again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::route::v3::RetryPolicy;
 use envoy_types::pb::envoy::config::route::v3::retry_policy::ResetHeaderFormat;
-use envoy_types::pb::envoy::config::route::v3::{HedgePolicy, RetryPolicy};
 use http::HeaderName;
 
 use super::duration;
+use super::forward::millis;
+use crate::call::Call;
 use crate::head::header_name;
-use crate::matcher::{Header, each};
+use crate::matcher::{HeaderMatcher, each};
 use crate::problem::{Path, Problem};
 
 /// The conditions of a retry.
@@ -62,16 +65,16 @@ impl RetryOn {
         (conditions, unknown)
     }
 
-    pub(crate) fn with(self, other: Self) -> Self {
+    pub(crate) const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Whether one of the other conditions is among these.
-    pub(crate) fn intersects(self, other: Self) -> bool {
+    pub(crate) const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    pub(crate) fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 }
@@ -89,8 +92,8 @@ pub(crate) struct Retry {
     pub(crate) rate_limited: Option<RateLimitedBackOff>,
     pub(crate) status_codes: Vec<u16>,
     /// Headers of responses that are tried again, of requests that may be.
-    pub(crate) response_headers: Vec<Header>,
-    pub(crate) request_headers: Vec<Header>,
+    pub(crate) response_headers: Vec<HeaderMatcher>,
+    pub(crate) request_headers: Vec<HeaderMatcher>,
     /// Whether hosts that were tried are passed over, and how often another one is drawn.
     pub(crate) avoid_previous_hosts: bool,
     pub(crate) host_selection_attempts: u32,
@@ -117,14 +120,6 @@ const MAX_RATE_LIMITED_INTERVAL: Duration = Duration::from_secs(300);
 
 impl Retry {
     pub(super) fn compile(config: &RetryPolicy, at: &Path<'_>) -> Result<Self, Problem> {
-        super::unsupported(
-            at,
-            &[
-                ("retry_priority", config.retry_priority.is_some()),
-                ("retry_options_predicates", !config.retry_options_predicates.is_empty()),
-                ("refresh_cluster_on_retry", config.refresh_cluster_on_retry),
-            ],
-        )?;
         let (on, unknown) = RetryOn::parse(&config.retry_on);
         if let Some(unknown) = unknown {
             return Err(at.field("retry_on").problem(format!("'{unknown}' is no condition of a retry")));
@@ -155,18 +150,62 @@ impl Retry {
             status_codes: each(&config.retriable_status_codes, at, "retriable_status_codes", |code, at| {
                 u16::try_from(*code).map_err(|_| at.problem("is no HTTP status"))
             })?,
-            response_headers: each(&config.retriable_headers, at, "retriable_headers", Header::compile)?,
+            response_headers: each(
+                &config.retriable_headers,
+                at,
+                "retriable_headers",
+                HeaderMatcher::compile,
+            )?,
             request_headers: each(
                 &config.retriable_request_headers,
                 at,
                 "retriable_request_headers",
-                Header::compile,
+                HeaderMatcher::compile,
             )?,
             avoid_previous_hosts: !predicates.is_empty(),
             host_selection_attempts: u32::try_from(config.host_selection_retry_max_attempts)
                 .unwrap_or(1)
                 .max(1),
         })
+    }
+}
+
+const X_ENVOY_RETRY_ON: HeaderName = HeaderName::from_static("x-envoy-retry-on");
+const X_ENVOY_RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-on");
+const X_ENVOY_MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
+const X_ENVOY_RETRIABLE_STATUS_CODES: HeaderName = HeaderName::from_static("x-envoy-retriable-status-codes");
+const X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS: HeaderName =
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
+
+impl Retry {
+    /// The policy of one call: what its own headers ask for comes on top, and is not passed on.
+    pub(super) fn of(policy: Option<&Arc<Self>>, call: &mut Call) -> Option<Arc<Self>> {
+        let per_try_timeout = millis(call, &X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS);
+        let headers = &mut call.request.headers;
+        headers.remove(&X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS);
+        let mut take = |name: HeaderName| headers.remove(name)?.to_str().ok().map(str::to_owned);
+        let on = [take(X_ENVOY_RETRY_ON), take(X_ENVOY_RETRY_GRPC_ON)];
+        let codes = take(X_ENVOY_RETRIABLE_STATUS_CODES);
+        let num_retries = take(X_ENVOY_MAX_RETRIES).and_then(|value| value.parse().ok());
+        let wanted =
+            on.iter().flatten().fold(RetryOn::default(), |all, names| all.with(RetryOn::parse(names).0));
+        let mut policy = match policy {
+            Some(policy) => Arc::clone(policy),
+            None if wanted.is_empty() => return None,
+            None => Arc::new(Self::compile(&RetryPolicy::default(), &Path::root()).ok()?),
+        };
+        let refused = !policy.request_headers.is_empty()
+            && !policy.request_headers.iter().any(|header| header.matches(&call.request));
+        let asks = num_retries.is_some() || per_try_timeout.is_some() || codes.is_some();
+        if asks || refused || !wanted.is_empty() {
+            let own = Arc::make_mut(&mut policy);
+            own.on = if refused { RetryOn::default() } else { own.on.with(wanted) };
+            own.num_retries = num_retries.unwrap_or(own.num_retries);
+            own.per_try_timeout = per_try_timeout.or(own.per_try_timeout);
+            let codes = codes.iter().flat_map(|codes| codes.split(','));
+            own.status_codes.extend(codes.filter_map(|code| code.trim().parse::<u16>().ok()));
+        }
+        Some(policy)
     }
 }
 
@@ -205,18 +244,6 @@ fn rate_limited(config: &RetryPolicy, at: &Path<'_>) -> Result<Option<RateLimite
         max_interval: positive(duration(&config.max_interval, &at.field("max_interval"))?)
             .unwrap_or(MAX_RATE_LIMITED_INTERVAL),
     }))
-}
-
-/// Whether a try that takes too long is joined by another one rather than given up.
-pub(super) fn hedge(config: &HedgePolicy, at: &Path<'_>) -> Result<bool, Problem> {
-    super::unsupported(
-        at,
-        &[
-            ("initial_requests", config.initial_requests.as_ref().is_some_and(|count| count.value > 1)),
-            ("additional_request_chance", config.additional_request_chance.is_some()),
-        ],
-    )?;
-    Ok(config.hedge_on_per_try_timeout)
 }
 
 #[cfg(test)]

@@ -78,11 +78,11 @@ impl PathRewrite {
         Some(path)
     }
 
-    /// Rewrites the request's path; `note_old` in `x-envoy-original-path`.
-    pub(super) fn apply(&self, call: &mut Call, note_old: bool) {
+    /// Rewrites the request's path, and notes the old one.
+    pub(super) fn apply(&self, call: &mut Call) {
         let Some(path) = self.path(call).and_then(|path| PathAndQuery::try_from(path).ok()) else { return };
         let old = std::mem::replace(&mut call.request.path, path);
-        if note_old && let Ok(old) = HeaderValue::from_str(old.as_str()) {
+        if let Ok(old) = HeaderValue::from_str(old.as_str()) {
             call.request.headers.insert(X_ENVOY_ORIGINAL_PATH, old);
         }
     }

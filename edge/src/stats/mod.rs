@@ -127,5 +127,10 @@ impl Scope {
         Self { stats: self.stats.clone(), prefix: format!("{}.{name}", self.prefix) }
     }
 
+    /// The figures of something else, such as a cluster.
+    pub(crate) fn beside(&self, prefix: impl Into<String>) -> Self {
+        self.stats.scope(prefix)
+    }
+
     make! { counter Counter gauge Gauge histogram Histogram }
 }

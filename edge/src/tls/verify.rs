@@ -15,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use x509_parser::parse_x509_certificate;
 
-use crate::matcher::StringMatcher;
+use crate::matcher::Text;
 use crate::problem::{Path, Problem};
 use crate::tls::certificate;
 use crate::value;
@@ -23,7 +23,7 @@ use crate::value;
 /// What a certificate must carry besides a valid chain. Empty: nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
-    names: Vec<(SanType, StringMatcher)>,
+    names: Vec<(SanType, Text)>,
     /// SHA-256 of the whole certificate, in lower-case hex.
     hashes: Vec<String>,
 }
@@ -35,12 +35,12 @@ impl Pins {
         for (i, name) in context.match_typed_subject_alt_names.iter().enumerate() {
             let at = at_names.index(i);
             let matcher = name.matcher.as_ref().ok_or_else(|| at.problem("needs a matcher"))?;
-            names.push((name.san_type(), StringMatcher::compile(matcher, &at.field("matcher"))?));
+            names.push((name.san_type(), Text::compile(matcher, &at.field("matcher"))?));
         }
         let at_names = at.field("match_subject_alt_names");
         for (i, matcher) in context.match_subject_alt_names.iter().enumerate() {
             for kind in [SanType::Dns, SanType::Uri] {
-                names.push((kind, StringMatcher::compile(matcher, &at_names.index(i))?));
+                names.push((kind, Text::compile(matcher, &at_names.index(i))?));
             }
         }
         let hashes = context.verify_certificate_hash.iter().map(|hash| hash.replace(':', "").to_lowercase());
@@ -70,7 +70,7 @@ impl Pins {
                 SanType::IpAddress => &names.addresses,
                 _ => return false,
             };
-            carried.iter().any(|name| matcher.matches(name))
+            carried.iter().any(|name| matcher.matches(name.as_bytes()))
         });
         if matches { Ok(()) } else { Err(refused()) }
     }

@@ -25,20 +25,14 @@ pub(super) struct Limit {
 pub(crate) struct Permit(Arc<Limit>);
 
 impl Limit {
-    fn new(max: u64, scope: &Scope, name: &str, track: bool) -> Arc<Self> {
-        let remaining = track.then(|| scope.gauge(&format!("remaining_{name}")));
-        let limit =
-            Self { max, used: AtomicU64::new(0), open: scope.gauge(&format!("{name}_open")), remaining };
+    fn new(max: u64, open: Gauge, remaining: Option<Gauge>) -> Arc<Self> {
+        let limit = Self { max, used: AtomicU64::new(0), open, remaining };
         limit.show(0);
         Arc::new(limit)
     }
 
     pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn max(&self) -> u64 {
-        self.max
     }
 
     pub(super) fn try_take(self: &Arc<Self>) -> Option<Permit> {
@@ -104,19 +98,44 @@ impl Level {
         let scope = stats.scope("circuit_breakers").scope(name);
         let none = Thresholds::default();
         let config = config.unwrap_or(&none);
-        let limit = |name: &str, max: u64| Limit::new(max, &scope, name, config.track_remaining);
+        let limit = |open: &str, remaining: &str, max: u64| {
+            let remaining = config.track_remaining.then(|| scope.gauge(remaining));
+            Limit::new(max, scope.gauge(open), remaining)
+        };
         let or = |value: Option<u32>, default: u64| value.map_or(default, u64::from);
         Self {
             name,
-            connections: limit("cx", or(config.max_connections.map(|max| max.value), 1024)),
-            pending: limit("rq_pending", or(config.max_pending_requests.map(|max| max.value), 1024)),
-            requests: limit("rq", or(config.max_requests.map(|max| max.value), 1024)),
-            retries: limit("rq_retry", or(config.max_retries.map(|max| max.value), 3)),
+            connections: limit(
+                "cx_open",
+                "remaining_cx",
+                or(config.max_connections.map(|max| max.value), 1024),
+            ),
+            pending: limit(
+                "rq_pending_open",
+                "remaining_pending",
+                or(config.max_pending_requests.map(|max| max.value), 1024),
+            ),
+            requests: limit("rq_open", "remaining_rq", or(config.max_requests.map(|max| max.value), 1024)),
+            retries: limit(
+                "rq_retry_open",
+                "remaining_retries",
+                or(config.max_retries.map(|max| max.value), 3),
+            ),
             budget: config.retry_budget.as_ref().map(|budget| Budget {
                 percent: budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value),
                 at_least: or(budget.min_retry_concurrency.map(|at_least| at_least.value), 3),
             }),
         }
+    }
+
+    /// The limits by the names that they are configured under.
+    pub(super) fn limits(&self) -> [(&'static str, u64); 4] {
+        [
+            ("max_connections", self.connections.max),
+            ("max_pending_requests", self.pending.max),
+            ("max_requests", self.requests.max),
+            ("max_retries", self.retries.max),
+        ]
     }
 
     pub(super) fn try_retry(&self) -> Option<Permit> {

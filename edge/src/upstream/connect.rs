@@ -21,11 +21,12 @@ pub(super) type Io = Either<Plain, Box<TlsStream<Plain>>>;
 
 /// Connects to a host within the time that the cluster allows; whether the handshake settled on HTTP/2.
 pub(super) async fn connect(
+    target: &Target,
     host: &Host,
     settings: &Settings,
     tls: Option<&Tls>,
 ) -> Result<(Io, bool), Failure> {
-    let attempt = tokio::time::timeout(settings.connect_timeout, reach(host, settings, tls));
+    let attempt = tokio::time::timeout(settings.connect_timeout, reach(target, host, settings, tls));
     match attempt.await {
         Ok(Ok(reached)) => Ok(reached),
         Ok(Err(reason)) => Err(Failure::new(FailureKind::ConnectFailure, reason)),
@@ -34,10 +35,15 @@ pub(super) async fn connect(
 }
 
 /// An error says in Envoy's words what went wrong.
-async fn reach(host: &Host, settings: &Settings, tls: Option<&Tls>) -> Result<(Io, bool), String> {
-    let plain = match (&host.spec.target, host.spec.check.port) {
-        (Target::Tcp(address), _) => tcp(*address, settings).await.map(Either::Left),
-        (Target::Unix(path), _) => UnixStream::connect(path).await.map(Either::Right),
+async fn reach(
+    target: &Target,
+    host: &Host,
+    settings: &Settings,
+    tls: Option<&Tls>,
+) -> Result<(Io, bool), String> {
+    let plain = match target {
+        Target::Tcp(address) => tcp(*address, settings).await.map(Either::Left),
+        Target::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
     };
     let plain = plain.map_err(|error| format!("delayed connect error: {}", words(&error)))?;
     let Some(tls) = tls else { return Ok((Either::Left(plain), false)) };

@@ -80,6 +80,7 @@ pub(super) struct HostStats {
     pub(super) cx_total: Counter,
     pub(super) cx_connect_fail: Counter,
     pub(super) rq_active: AtomicU32,
+    pub(super) rq_pending_active: Gauge,
     pub(super) rq_total: Counter,
     pub(super) rq_success: Counter,
     pub(super) rq_error: Counter,

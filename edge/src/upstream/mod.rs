@@ -4,7 +4,10 @@ mod balance;
 mod body;
 mod breaker;
 mod connect;
+mod describe;
+mod discover;
 mod endpoints;
+mod health;
 mod host;
 mod http1;
 mod http2;
@@ -17,17 +20,24 @@ mod stats;
 mod status;
 mod tend;
 mod tls;
+mod work;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterConfig;
+use futures::future::join_all;
 use http::{Request, Version, response};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use body::Underway;
 use breaker::Breakers;
-use endpoints::{Discovery, Endpoint};
+use discover::Lookup;
+use endpoints::Endpoint;
+use health::Check;
 use members::{Members, Rules};
 use outlier::Detector;
 use pool::Place;
@@ -122,11 +132,13 @@ pub(crate) struct Answered {
 /// What a cluster's connections and background work share with it.
 #[derive(Debug)]
 struct Core {
+    name: Arc<str>,
     settings: Settings,
     tls: Option<Tls>,
     breakers: Breakers,
     members: Arc<Members>,
     detector: Option<Arc<Detector>>,
+    checks: Vec<Arc<Check>>,
     stats: Arc<ClusterStats>,
 }
 
@@ -137,8 +149,10 @@ pub(crate) struct Cluster {
     pub(crate) stats: Arc<ClusterStats>,
     config: ClusterConfig,
     core: Arc<Core>,
-    endpoints: Vec<Endpoint>,
-    discovery: Discovery,
+    lookup: Lookup,
+    warm: watch::Sender<bool>,
+    /// Ends the background work with the cluster.
+    work: OnceLock<DropGuard>,
 }
 
 impl Cluster {
@@ -164,9 +178,17 @@ impl Cluster {
             }
             None => None,
         };
+        let at_checks = at.field("health_checks");
+        let checks = config
+            .health_checks
+            .iter()
+            .enumerate()
+            .map(|(index, check)| Check::compile(check, &at_checks.index(index), &scope).map(Arc::new));
+        let checks: Vec<_> = checks.collect::<Result<_, _>>()?;
         let discovery = endpoints::discovery(config, at)?;
         let assignment = config.load_assignment.clone().unwrap_or_default();
         let endpoints = endpoints::endpoints(&assignment, discovery, &at.field("load_assignment"))?;
+        let lookup = Lookup::compile(config, discovery, endpoints, at)?;
         let common = config.common_lb_config.clone().unwrap_or_default();
         let overprovisioning = assignment.policy.and_then(|policy| policy.overprovisioning_factor);
         let rules = Rules {
@@ -179,27 +201,39 @@ impl Cluster {
         if let Some(detector) = &detector {
             detector.watch(&members);
         }
-        let shown = Arc::clone(&stats);
-        let core = Core { settings, tls, breakers, members, detector, stats };
-        let cluster = Self {
-            name: config.name.as_str().into(),
-            stats: shown,
-            config: config.clone(),
-            core: Arc::new(core),
-            endpoints,
-            discovery,
+        let name: Arc<str> = config.name.as_str().into();
+        let core = Core {
+            name: Arc::clone(&name),
+            settings,
+            tls,
+            breakers,
+            members,
+            detector,
+            checks,
+            stats: Arc::clone(&stats),
         };
-        cluster.settle();
-        Ok(cluster)
-    }
-
-    /// Takes in the hosts whose addresses are known.
-    fn settle(&self) {
-        let hosts = self.endpoints.iter().filter_map(|endpoint| match endpoint {
-            Endpoint::At(spec) => Some(Host::new(spec.clone(), self.core.detector.clone())),
+        let known = lookup.endpoints.iter().filter_map(|endpoint| match endpoint {
+            Endpoint::At(spec) => Some(spec.clone()),
             Endpoint::Named { .. } => None,
         });
-        self.core.members.set(hosts.collect());
+        core.adopt(known.collect());
+        let warm = watch::Sender::new(!lookup.has_names() && core.checks.is_empty());
+        let (config, core) = (config.clone(), Arc::new(core));
+        Ok(Self { name, stats, config, core, lookup, warm, work: OnceLock::new() })
+    }
+
+    /// Begins what goes on in the background, unless that was done before.
+    pub(crate) fn start(&self, runtime: &Handle, stop: &CancellationToken) {
+        let stop = stop.child_token();
+        if self.work.set(stop.clone().drop_guard()).is_ok() {
+            runtime.spawn(work::run(Arc::clone(&self.core), self.lookup.clone(), self.warm.clone(), stop));
+        }
+    }
+
+    /// Done when the first hosts are known, and known to be well or not.
+    pub(crate) async fn warm(&self) {
+        // The sender lives as long as the cluster.
+        let _ = self.warm.subscribe().wait_for(|warm| *warm).await;
     }
 
     /// Sends a request to one of the hosts; done when the answer's head is there.
@@ -262,6 +296,14 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for host in self.core.members.hosts() {
+            host.gone.cancel();
+        }
+    }
+}
+
 fn refuse_unknown(config: &ClusterConfig, at: &Path<'_>) -> Result<(), Problem> {
     refuse!(
         config,
@@ -315,6 +357,18 @@ impl Clusters {
             }
         }
         Ok(Self { by_name })
+    }
+
+    /// Begins the background work of every cluster that is new.
+    pub(crate) fn start(&self, runtime: &Handle, stop: &CancellationToken) {
+        for cluster in self.by_name.values() {
+            cluster.start(runtime, stop);
+        }
+    }
+
+    /// Done when every cluster can be called.
+    pub(crate) async fn warm(&self) {
+        join_all(self.by_name.values().map(|cluster| cluster.warm())).await;
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<Cluster>> {

@@ -102,6 +102,7 @@ pub(super) struct Detector {
     longest: Duration,
     percent: u32,
     one_always: bool,
+    checks_let_back: bool,
     split: bool,
     server_errors: Rule,
     gateway_errors: Rule,
@@ -134,6 +135,7 @@ impl Detector {
             base,
             percent: of(&config.max_ejection_percent, 10),
             one_always: value::flag(config.always_eject_one_host.as_ref(), false),
+            checks_let_back: value::flag(config.successful_active_health_check_uneject_host.as_ref(), true),
             split: config.split_external_local_origin_errors,
             server_errors: rule(Cause::Consecutive5xx, of(&config.consecutive_5xx, 5), of(&cx5, 100)),
             gateway_errors: rule(
@@ -215,11 +217,16 @@ impl Detector {
 
     /// A successful active check lets the host back in.
     pub(super) fn checked(&self, host: &Host) {
+        if !self.checks_let_back {
+            return;
+        }
         let mut ejection = host.record.ejection.lock().unwrap_or_else(PoisonError::into_inner);
         if ejection.until.take().is_some() {
             drop(ejection);
-            self.let_back(host);
-            self.refresh();
+            Self::let_back(host);
+            if let Some(members) = self.members.get().and_then(Weak::upgrade) {
+                self.refresh(&members);
+            }
         }
     }
 
@@ -250,9 +257,8 @@ impl Detector {
         drop(ejection);
         enforced.inc();
         self.ejections.inc();
-        self.ejected.add(1);
         tracing::info!(host = %host.address, ?cause, ?time, "a host is left out");
-        members.refresh();
+        self.refresh(&members);
     }
 
     /// What is due at the end of each interval.
@@ -265,13 +271,13 @@ impl Detector {
                 Some(until) if until <= now => {
                     ejection.until = None;
                     drop(ejection);
-                    self.let_back(host);
+                    Self::let_back(host);
                 }
                 Some(_) => {}
                 None => ejection.times = ejection.times.saturating_sub(1),
             }
         }
-        members.refresh();
+        self.refresh(&members);
         let outside: Vec<_> = hosts.iter().map(|host| (host, host.record.outside.take())).collect();
         let local: Vec<_> = hosts.iter().map(|host| (host, host.record.local.take())).collect();
         self.judge(&outside, [Cause::SuccessRate, Cause::FailurePercentage], self.rate.2, self.failures.2);
@@ -312,18 +318,17 @@ impl Detector {
         }
     }
 
-    fn let_back(&self, host: &Host) {
+    fn let_back(host: &Host) {
         if host.mark(Flaw::FailedOutlierCheck, false) {
             host.record.server_errors.store(0, Ordering::Relaxed);
             host.record.gateway_errors.store(0, Ordering::Relaxed);
             host.record.local_failures.store(0, Ordering::Relaxed);
-            self.ejected.add(-1);
         }
     }
 
-    fn refresh(&self) {
-        if let Some(members) = self.members.get().and_then(Weak::upgrade) {
-            members.refresh();
-        }
+    fn refresh(&self, members: &Members) {
+        members.refresh();
+        let out = members.hosts().iter().filter(|host| host.has(Flaw::FailedOutlierCheck)).count();
+        self.ejected.set(i64::try_from(out).unwrap_or(i64::MAX));
     }
 }

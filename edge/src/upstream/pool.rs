@@ -82,24 +82,27 @@ enum Made {
 /// What waits for a place, until it is dropped.
 struct Pending<'a> {
     core: &'a Core,
+    host: &'a Host,
     _permit: Permit,
 }
 
 impl<'a> Pending<'a> {
-    fn new(core: &'a Core, level: &Level) -> Result<Self, Failure> {
+    fn new(core: &'a Core, host: &'a Host, level: &Level) -> Result<Self, Failure> {
         let Some(permit) = level.pending.try_take() else {
             core.stats.upstream_rq_pending_overflow.inc();
             return Err(Failure::new(FailureKind::Overflow, ""));
         };
         core.stats.upstream_rq_pending_total.inc();
         core.stats.upstream_rq_pending_active.add(1);
-        Ok(Self { core, _permit: permit })
+        host.stats.rq_pending_active.add(1);
+        Ok(Self { core, host, _permit: permit })
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.core.stats.upstream_rq_pending_active.add(-1);
+        self.host.stats.rq_pending_active.add(-1);
     }
 }
 
@@ -115,7 +118,7 @@ impl Pool {
         if let Some(place) = self.find(core, protocol) {
             return Ok(place);
         }
-        let _pending = Pending::new(core, level)?;
+        let _pending = Pending::new(core, host, level)?;
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
@@ -215,7 +218,7 @@ impl Pool {
         protocol: Protocol,
         life: Life,
     ) -> Result<Made, Failure> {
-        let connected = connect::connect(host, &core.settings, core.tls.as_ref()).await;
+        let connected = connect::connect(&host.spec.target, host, &core.settings, core.tls.as_ref()).await;
         let (io, settled_on_http2) = connected.inspect_err(|failure| {
             core.stats.upstream_cx_connect_fail.inc();
             host.stats.cx_connect_fail.inc();

@@ -58,6 +58,7 @@ figures! {
         upstream_cx_overflow
         upstream_cx_protocol_error
         upstream_cx_total
+        upstream_rq_active_overflow
         upstream_rq_cancelled
         upstream_rq_completed
         upstream_rq_max_duration_reached
@@ -89,7 +90,7 @@ figures! {
 
 impl ClusterStats {
     /// Counts an answer by its status.
-    pub(super) fn answered(&self, status: u16) {
+    pub(crate) fn answered(&self, status: u16) {
         let Some(slot) = status.checked_sub(100).and_then(|at| self.codes.get(usize::from(at))) else {
             return;
         };
@@ -98,7 +99,7 @@ impl ClusterStats {
         slot.get_or_init(|| self.scope.counter(&format!("upstream_rq_{status}"))).inc();
     }
 
-    pub(super) fn scope(&self) -> &Scope {
+    pub(crate) fn scope(&self) -> &Scope {
         &self.scope
     }
 }

@@ -2,14 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use edge::{Address, Grant, Keys};
 use http::StatusCode;
 use tempfile::TempDir;
 
 use crate::backend::{Backend, HEALTH, frame};
-use crate::harness::{Edge, config, open_keys, upstream, with, without};
+use crate::harness::{Edge, PATIENCE, config, upstream, with, without};
 
 #[tokio::test]
 async fn calls_without_a_valid_key_are_refused_on_both_protocols() {
@@ -17,7 +16,7 @@ async fn calls_without_a_valid_key_are_refused_on_both_protocols() {
     let mut wrong_secret = edge.admin_key.clone();
     let last = if wrong_secret.pop() == Some('a') { 'b' } else { 'a' };
     wrong_secret.push(last);
-    for key in [None, Some(""), Some("om_unknown_secret"), Some(wrong_secret.as_str()), Some("om_x")] {
+    for key in [None, Some(""), Some("omk_unknown_secret"), Some(wrong_secret.as_str()), Some("omk_x")] {
         let grpc = edge.grpc("Echo", frame(b"hi"));
         let web = edge.web("Echo", frame(b"hi"));
         let (grpc, web) = match key {
@@ -58,12 +57,9 @@ async fn health_needs_no_key() {
 #[tokio::test]
 async fn expired_keys_are_refused() {
     let edge = Edge::start().await;
-    let grant = Grant {
-        consumer: "partner".to_owned(),
-        permissions: vec!["*".to_owned()],
-        lifetime: Some(Duration::ZERO),
-    };
-    let key = edge.keys.issue(grant).await.expect("key");
+    let grant =
+        Grant { consumer: "partner".to_owned(), permissions: vec!["*".to_owned()], expires_at: Some(0) };
+    let (_, key) = edge.keys.issue(grant).await.expect("key");
     let reply = edge.http2(with(edge.grpc("Echo", frame(b"hi")), "x-api-key", &key)).await;
     assert_eq!(reply.grpc_status(), Some(16));
 }
@@ -72,41 +68,96 @@ async fn expired_keys_are_refused() {
 async fn keys_outlive_the_process_on_both_engines() {
     for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
         let directory = TempDir::new().expect("directory");
-        let open = || Keys::open(&database.config, directory.path());
-        let grant = Grant {
-            consumer: "till-7".to_owned(),
-            permissions: vec!["order.read".to_owned()],
-            lifetime: Some(Duration::from_secs(3600)),
-        };
-        let key = open().await.expect("keys").issue(grant).await.expect("key");
-        let keys = Arc::new(open().await.expect("keys"));
-        let mut backend = Backend::new();
-        let addr = backend.serve_tcp(None).await;
-        let config = config(vec![upstream(Address::Tcp { addr, tls: None })]);
-        let edge = Edge::start_with_keys(directory, backend, config, keys);
+        let open = async || Keys::open(&database.config).await.expect("keys");
+        let (_, key) = open().await.issue(grant("till-7")).await.expect("key");
+        let edge = on_database(&database.config, directory).await;
         for key in [&key, &edge.admin_key] {
-            let reply = edge.http2(with(edge.grpc("Echo", frame(b"hi")), "x-api-key", key)).await;
-            assert_eq!(reply.grpc_status(), Some(0));
+            assert_eq!(status(&edge, key).await, SERVED);
         }
     }
 }
 
 #[tokio::test]
-async fn the_admin_key_lasts_until_its_file_is_lost() {
-    let directory = TempDir::new().expect("directory");
-    let file = directory.path().join("admin.key");
-    let read = || std::fs::read_to_string(&file).expect("admin key");
-    open_keys(directory.path()).await;
-    let first = read();
-    assert_eq!(std::fs::metadata(&file).expect("file").permissions().mode() & 0o777, 0o600);
-    open_keys(directory.path()).await;
-    assert_eq!(read(), first, "kept");
-    std::fs::remove_file(&file).expect("removed");
-    let edge = Edge::start_with(directory, Backend::new(), config(vec![])).await;
-    assert_ne!(format!("{}\n", edge.admin_key), first, "replaced");
-    let old = with(edge.grpc("Echo", frame(b"hi")), "x-api-key", first.trim());
-    assert_eq!(edge.http2(old).await.grpc_status(), Some(16));
-    assert_eq!(edge.http2(edge.grpc("Echo", frame(b"hi"))).await.grpc_status(), Some(12));
+async fn keys_are_listed_and_revoked_on_both_engines() {
+    for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
+        let keys = Keys::open(&database.config).await.expect("keys");
+        let mut issued = Vec::new();
+        for consumer in ["till-7", "till-7", "till-7", "shop"] {
+            issued.push(keys.issue(grant(consumer)).await.expect("key"));
+        }
+        let list = async || {
+            let keys = keys.list().await.expect("keys").into_iter();
+            keys.map(|key| (key.grant.consumer.clone(), key.name())).collect::<Vec<_>>()
+        };
+        let name = |index: usize| (issued[index].0.grant.consumer.clone(), issued[index].0.name());
+        assert_eq!(list().await, [name(3), name(0), name(1), name(2)]);
+        assert!(issued[0].1.starts_with(&format!("{}_", issued[0].0.name())), "a key begins with its id");
+        for (revoke, count, left) in [
+            ("till", 0, vec![3, 0, 1, 2]),
+            ("omk_unknown", 0, vec![3, 0, 1, 2]),
+            (&*issued[0].0.name(), 1, vec![3, 1, 2]),
+            (&*issued[1].1, 1, vec![3, 2]),
+            ("till-7", 1, vec![3]),
+            ("till-7", 0, vec![3]),
+        ] {
+            assert_eq!(keys.revoke(revoke).await.expect("revoked"), count, "{revoke}");
+            assert_eq!(list().await, left.into_iter().map(name).collect::<Vec<_>>(), "{revoke}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_running_edge_hears_of_keys_that_another_process_adds_and_revokes() {
+    for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
+        let edge = on_database(&database.config, TempDir::new().expect("directory")).await;
+        let elsewhere = Keys::open(&database.config).await.expect("keys");
+        let (_, key) = elsewhere.issue(grant("till-7")).await.expect("key");
+        becomes(&edge, &key, SERVED).await;
+        elsewhere.revoke("till-7").await.expect("revoked");
+        becomes(&edge, &key, UNAUTHENTICATED).await;
+        assert_eq!(status(&edge, &edge.admin_key).await, SERVED);
+    }
+}
+
+#[tokio::test]
+async fn names_that_mislead_are_refused() {
+    let edge = Edge::start().await;
+    for consumer in
+        ["", "admin", "operator", "omk_till", "-till", "till 7", "till\n", "ti,ll", &"x".repeat(64)]
+    {
+        let error = edge.keys.issue(grant(consumer)).await.expect_err("refused");
+        assert!(error.to_string().starts_with(&format!("`{consumer}` cannot be")), "{error}");
+    }
+    edge.keys.issue(grant("Till_7.berlin@shop-1")).await.expect("key");
+}
+
+#[tokio::test]
+async fn an_admin_key_is_its_data_directorys_own() {
+    for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
+        let one = on_database(&database.config, TempDir::new().expect("directory")).await;
+        let other = on_database(&database.config, TempDir::new().expect("directory")).await;
+        assert_ne!(one.admin_key, other.admin_key);
+        let file = one.directory.path().join("admin.key");
+        assert_eq!(std::fs::metadata(&file).expect("file").permissions().mode() & 0o777, 0o600);
+
+        // A start with the file keeps its key, one without it makes another; neither ends anybody's.
+        let keys = Keys::open(&database.config).await.expect("keys");
+        keys.ensure_admin(one.directory.path()).await.expect("kept");
+        let read = || std::fs::read_to_string(&file).expect("admin key").trim().to_owned();
+        assert_eq!(read(), one.admin_key);
+        std::fs::remove_file(&file).expect("removed");
+        keys.ensure_admin(one.directory.path()).await.expect("made");
+        assert_ne!(read(), one.admin_key);
+        for key in [&read(), &one.admin_key, &other.admin_key] {
+            becomes(&other, key, SERVED).await;
+            becomes(&one, key, SERVED).await;
+        }
+        // A revoked one is none.
+        assert_eq!(keys.revoke("admin").await.expect("revoked"), 3);
+        keys.ensure_admin(one.directory.path()).await.expect("made");
+        becomes(&other, &other.admin_key, UNAUTHENTICATED).await;
+        becomes(&other, &read(), SERVED).await;
+    }
 }
 
 #[tokio::test]
@@ -118,4 +169,37 @@ async fn secrets_are_not_in_the_database() {
         let bytes = std::fs::read(file.expect("file").path()).expect("readable");
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
     }
+}
+
+/// What the backend's answer to the call of [`status`] is, and the edge's where it does not know the key.
+const SERVED: Option<i32> = Some(0);
+const UNAUTHENTICATED: Option<i32> = Some(16);
+
+fn grant(consumer: &str) -> Grant {
+    let permissions = vec!["order.read".to_owned()];
+    Grant { consumer: consumer.to_owned(), permissions, expires_at: Some(i64::MAX) }
+}
+
+/// An edge whose keys are in that database.
+async fn on_database(database: &storage::Config, directory: TempDir) -> Edge {
+    let keys = Keys::open(database).await.expect("keys");
+    keys.ensure_admin(directory.path()).await.expect("admin key");
+    let mut backend = Backend::new();
+    let addr = backend.serve_tcp(None).await;
+    let config = config(vec![upstream(Address::Tcp { addr, tls: None })]);
+    Edge::start_with_keys(directory, backend, config, Arc::new(keys))
+}
+
+async fn status(edge: &Edge, key: &str) -> Option<i32> {
+    edge.http2(with(edge.grpc("Echo", frame(b"hi")), "x-api-key", key)).await.grpc_status()
+}
+
+/// Waits until the edge answers a call with the key so.
+async fn becomes(edge: &Edge, key: &str, expected: Option<i32>) {
+    let becoming = async {
+        while status(edge, key).await != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, becoming).await.expect("the edge keeps up with the database");
 }

@@ -109,6 +109,7 @@ const CASES: &[(&str, &str, Verdict)] = &[
     ("action", "timeout: {seconds: 5, nanos: 1}", Accept),
     ("action", "timeout: 5", Refuse),
     ("action", "timeout: 5ms", Refuse),
+    ("action", "timeout: -1s", Refuse),
     ("action", "timeout: .5s", Refuse),
     ("action", "timeout: 1.0000000001s", Refuse),
     ("action", "timeout: 315576000001s", Refuse),
@@ -164,6 +165,207 @@ const CASES: &[(&str, &str, Verdict)] = &[
     ("cluster", "lb_policy: round_robin", Accept),
     ("cluster", "hosts: [{socket_address: {address: a, port_value: 1}}]", Refuse),
     ("cluster", "upstream_connection_options: {tcp_keepalive: {keepalive_time: 300}}", Accept),
+    // Every filter of the edge, as its documentation shows it.
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.ext_authz
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
+    transport_api_version: V3
+    failure_mode_allow: false
+    status_on_error: { code: serviceunavailable }
+    with_request_body: { max_request_bytes: 1024, allow_partial_message: true }
+    grpc_service: { envoy_grpc: { cluster_name: backend }, timeout: 0.25s }"#,
+        Accept,
+    ),
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.jwt_authn
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication
+    providers:
+      local: { issuer: https://issuer.example, audiences: [retail], local_jwks: { inline_string: '{"keys":[{"kty":"oct","alg":"HS256","k":"c2VjcmV0"}]}' } }
+      remote:
+        issuer: https://other.example
+        forward: true
+        claim_to_headers: [{ header_name: x-sub, claim_name: sub }]
+        remote_jwks:
+          http_uri: { uri: https://other.example/jwks, cluster: backend, timeout: 5s }
+          cache_duration: { seconds: 300 }
+    rules:
+    - match: { prefix: / }
+      requires: { requires_any: { requirements: [{ provider_name: remote }, { allow_missing: {} }] } }"#,
+        Accept,
+    ),
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.rbac
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+    rules:
+      action: ALLOW
+      policies:
+        tills:
+          permissions: [{ url_path: { path: { prefix: /shop.Cart/ } } }, { not_rule: { destination_port: 80 } }]
+          principals:
+          - authenticated: { principal_name: { prefix: "spiffe://retail.example/" } }
+          - { remote_ip: { address_prefix: 10.0.0.0, prefix_len: 8 } }"#,
+        Accept,
+    ),
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.header_mutation
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+    mutations:
+      request_mutations: [{ remove: x-a }]
+      response_mutations:
+      - append: { header: { key: x-b, value: c }, append_action: OVERWRITE_IF_EXISTS_OR_ADD }"#,
+        Accept,
+    ),
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.health_check
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck
+    pass_through_mode: false
+    headers: [{ name: ":path", string_match: { exact: /healthz } }]"#,
+        Accept,
+    ),
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.fault
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault
+    abort: { grpc_status: 14, percentage: { numerator: 10, denominator: HUNDRED } }
+    delay: { fixed_delay: 0.1s, percentage: { numerator: 50 } }"#,
+        Accept,
+    ),
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.compressor
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.compressor.v3.Compressor
+    response_direction_config:
+      common_config: { min_content_length: 100, content_type: [application/json] }
+    compressor_library:
+      name: gzip
+      typed_config: { "@type": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip }"#,
+        Accept,
+    ),
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.local_ratelimit
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+    stat_prefix: limit
+    token_bucket: { max_tokens: 10, fill_interval: 1s }
+    descriptors:
+    - entries: [{ key: tenant, value: a }]
+      token_bucket: { max_tokens: 10, tokens_per_fill: 10, fill_interval: 1s }"#,
+        Accept,
+    ),
+    (
+        "filter",
+        r#"
+- name: envoy.filters.http.local_ratelimit
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+    stat_prefix: limit
+    token_bucket: { max_tokens: 0, fill_interval: 1s }"#,
+        Accept,
+    ),
+    // Upstreams.
+    ("cluster", "ring_hash_lb_config: {minimum_ring_size: 1024, hash_function: MURMUR_HASH_2}", Accept),
+    ("cluster", "ring_hash_lb_config: {minimum_ring_size: 99999999}", Refuse),
+    ("cluster", "lb_policy: maglev\nmaglev_lb_config: {table_size: 65537}", Accept),
+    (
+        "cluster",
+        "http2_protocol_options: {}\nhealth_checks: {timeout: 1s, interval: 5s, unhealthy_threshold: 2, \
+         healthy_threshold: 1, grpc_health_check: {}}",
+        Accept,
+    ),
+    (
+        "cluster",
+        "health_checks: {interval: 5s, unhealthy_threshold: 2, healthy_threshold: 1, tcp_health_check: {}}",
+        Refuse,
+    ),
+    (
+        "cluster",
+        "health_checks: {timeout: 1s, interval: 0s, unhealthy_threshold: 2, healthy_threshold: 1, tcp_health_check: {}}",
+        Refuse,
+    ),
+    ("cluster", "outlier_detection: {consecutive_5xx: 5, max_ejection_percent: 50}", Accept),
+    ("cluster", "outlier_detection: {max_ejection_percent: 101}", Refuse),
+    ("cluster", "outlier_detection: {interval: 0s}", Refuse),
+    (
+        "cluster",
+        "circuit_breakers: {thresholds: {priority: HIGH, retry_budget: {budget_percent: {value: 25}}}}",
+        Accept,
+    ),
+    ("cluster", "upstream_http_protocol_options: {auto_sni: true}", Accept),
+    (
+        "cluster",
+        r#"
+transport_socket:
+  name: envoy.transport_sockets.tls
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+    sni: a.example
+    common_tls_context: { alpn_protocols: h2, tls_params: { tls_minimum_protocol_version: TLSv1_2 } }"#,
+        Accept,
+    ),
+    ("cluster", "transport_socket: {name: tls}", Refuse),
+    // Listeners and routes.
+    ("listener", "listener_filters_timeout: 5s", Accept),
+    (
+        "listener",
+        r#"
+listener_filters:
+- name: tls_inspector
+  typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector }"#,
+        Accept,
+    ),
+    ("hcm", "upgrade_configs: {upgrade_type: websocket}", Accept),
+    ("hcm", "access_log: {name: envoy.access_loggers.stdout}", Refuse),
+    (
+        "hcm",
+        r#"
+access_log:
+- name: envoy.access_loggers.stdout
+  filter: { status_code_filter: { comparison: { op: GE, value: { default_value: 500, runtime_key: a } } } }
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+    log_format: { text_format_source: { inline_string: "%RESPONSE_CODE%\n" } }"#,
+        Accept,
+    ),
+    ("hcm", "http2_protocol_options: {max_concurrent_streams: 0}", Refuse),
+    ("hcm", "http2_protocol_options: {initial_stream_window_size: 65534}", Refuse),
+    ("hcm", "via: \"a\\nb\"", Refuse),
+    ("hcm", "path_with_escaped_slashes_action: REJECT_REQUEST", Accept),
+    ("route", "redirect: {https_redirect: true}", Refuse),
+    ("route", "name: grpc\ndecorator: {operation: a}", Accept),
+    ("route", "decorator: {}", Refuse),
+    ("route", "request_headers_to_add: {header: {key: x-a, value: b}}", Accept),
+    ("route", "request_headers_to_add: {header: {key: \"\", value: b}}", Refuse),
+    ("route", "request_headers_to_add: {header: {key: x-a, value: b}, append_action: APPEND}", Refuse),
+    ("action", "retry_policy: {retry_on: unavailable, num_retries: 2, per_try_timeout: 1s}", Accept),
+    ("action", "retry_policy: {retry_back_off: {}}", Refuse),
+    ("action", "retry_policy: {retry_back_off: {base_interval: 0s}}", Refuse),
+    ("action", "retry_policy: {retry_host_predicate: {name: a}}", Refuse),
+    ("action", "regex_rewrite: {pattern: {regex: \"^/a\"}, substitution: /b}", Accept),
+    ("action", "hash_policy: {cookie: {name: a, ttl: 1s}}", Accept),
+    ("action", "host_rewrite_literal: a.example\nauto_host_rewrite: true", Refuse),
+    ("vhost", "require_tls: external_only", Accept),
+    ("vhost", "retry_policy: {retry_on: 5xx}\nhedge_policy: {hedge_on_per_try_timeout: true}", Accept),
     // Types.
     ("filter", "- name: envoy.filters.http.grpc_web", Refuse),
     ("filter", "- {name: envoy.filters.http.grpc_web, typed_config: {}}", Refuse),
@@ -304,7 +506,7 @@ fn problems_name_the_place_and_the_remedy() {
         (
             "filter",
             "- name: envoy.router",
-            23,
+            21,
             "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
         ),
         ("action", "cluster_header: x", 20, "`cluster_header` excludes `cluster`"),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use edge::{Address, Config, Cors, Grant, Keys, Limits, Running, Upstream};
@@ -14,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, HEALTH, PROBE};
+
+/// Longer than anything takes on a machine that is busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Edge {
     pub(crate) running: Running,
@@ -41,7 +45,9 @@ pub(crate) fn upstream(address: Address) -> Upstream {
 
 pub(crate) async fn open_keys(directory: &Path) -> Arc<Keys> {
     let config = storage::Config { url: format!("sqlite:{}", directory.join("db").display()) };
-    Arc::new(Keys::open(&config, directory).await.expect("keys"))
+    let keys = Keys::open(&config).await.expect("keys");
+    keys.ensure_admin(directory).await.expect("admin key");
+    Arc::new(keys)
 }
 
 impl Edge {
@@ -73,8 +79,8 @@ impl Edge {
 
     pub(crate) async fn issue(&self, consumer: &str, permissions: &[&str]) -> String {
         let permissions = permissions.iter().map(|&permission| permission.to_owned()).collect();
-        let grant = Grant { consumer: consumer.to_owned(), permissions, lifetime: None };
-        self.keys.issue(grant).await.expect("key")
+        let grant = Grant { consumer: consumer.to_owned(), permissions, expires_at: None };
+        self.keys.issue(grant).await.expect("key").1
     }
 
     /// A gRPC request with the admin key.

@@ -12,10 +12,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
 use crate::backend::{Backend, frame};
-use crate::harness::{Edge, config, http2_over, open_keys, upstream};
+use crate::harness::{Edge, PATIENCE, config, http2_over, open_keys, upstream};
 
 /// An authority, and the files of certificates that it signed.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -73,6 +73,50 @@ fn client_tls(directory: &Path, authority: &Authority, identity: ServerTls, serv
     ClientTls { ca, cert: identity.cert, key: identity.key, server_name: server_name.to_owned() }
 }
 
+/// A client's connection to the edge `edge.test`, whose certificate the authority must have signed.
+async fn connect(edge: &Edge, authority: &Authority) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut tls = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(authority.roots())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(edge.running.listen()).await?;
+    TlsConnector::from(Arc::new(tls)).connect(ServerName::try_from("edge.test").expect("name"), stream).await
+}
+
+#[tokio::test]
+async fn certificates_are_replaced_while_the_edge_runs() {
+    let directory = TempDir::new().expect("directory");
+    let (stranger, authority) = (Authority::new(), Authority::new());
+    let (backend, addr) =
+        mutual_tls_backend(&authority, &authority.write(directory.path(), "order.test")).await;
+    let identity = stranger.write(directory.path(), "edge.test");
+    let tls = client_tls(directory.path(), &stranger, identity.clone(), "order.test");
+    let ca = tls.ca.clone();
+    let mut config = config(vec![upstream(Address::Tcp { addr, tls: Some(tls) })]);
+    config.tls = Some(identity);
+    let edge = Edge::start_with(directory, backend, config).await;
+    let status = async |authority: &Authority| {
+        let stream = connect(&edge, authority).await.ok()?;
+        http2_over(stream, edge.grpc("Echo", frame(b"hi"))).await.grpc_status()
+    };
+    assert_eq!(status(&stranger).await, Some(14), "clients may come, the backend is not believed");
+    assert_eq!(status(&authority).await, None);
+
+    // Files that do not fit are left alone, as is what half of a change leaves for a moment.
+    std::fs::write(&ca, "no certificate").expect("written");
+    authority.write(edge.directory.path(), "edge.test");
+    std::fs::write(&ca, authority.0.pem()).expect("written");
+    let replaced = async {
+        while status(&authority).await != Some(0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, replaced).await.expect("the edge keeps up with its files");
+    assert_eq!(status(&stranger).await, None);
+}
+
 #[tokio::test]
 async fn tls_to_clients_and_mutual_tls_to_backends() {
     let directory = TempDir::new().expect("directory");
@@ -85,15 +129,7 @@ async fn tls_to_clients_and_mutual_tls_to_backends() {
     config.tls = Some(identity);
     let edge = Edge::start_with(directory, backend, config).await;
 
-    let mut tls = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(authority.roots())
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = TcpStream::connect(edge.running.listen()).await.expect("connect");
-    let name = ServerName::try_from("edge.test").expect("name");
-    let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.expect("TLS");
+    let stream = connect(&edge, &authority).await.expect("TLS");
     let reply = http2_over(stream, edge.grpc("Echo", frame(b"hi"))).await;
     assert_eq!((reply.grpc_status(), &reply.body[..]), (Some(0), &frame(b"hi")[..]));
 }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{Change, Route, Source, Table, decode};
 use crate::{
     Error, Layer, TableName,
-    columns::{Column, batch, text, time},
+    columns::{Column, batch, optional_text, text, time},
 };
 
 static SOURCE: Source = Source {
@@ -22,6 +22,9 @@ static SOURCE: Source = Source {
     domain: "ingest",
     event_type: "omnimesh.ingest.v1.RecordsLanded",
 };
+
+/// How a record came to be seen, in Debezium's terms.
+const READ: &str = "r";
 
 pub(super) struct Bronze;
 
@@ -77,11 +80,19 @@ fn unaltered(
         same("_entity", &landed.entity),
         same("_object", &landed.object),
         Column::new("_position", position),
+        // Connectors read what is there; none of them is told of single changes.
+        same("_op", READ),
         time("_received_at", repeat_n(landed.read_time, count)).volatile(),
+        optional_text("_trace_id", repeat_n(trace_id(event), count)).volatile(),
         // Its digest stands for it where tables are compared.
         Column::new("_payload", payload).volatile(),
         Column::new("_payload_sha256", digests),
     ])?)
+}
+
+/// The trace of the run that landed a batch; empty where nothing is traced.
+fn trace_id(event: &Event) -> &str {
+    event.traceparent.split('-').nth(1).unwrap_or_default()
 }
 
 fn strings(event: &Event, records: &RecordBatch, name: &str) -> Result<StringArray, Error> {

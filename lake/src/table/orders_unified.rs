@@ -9,10 +9,11 @@ use omnimesh_proto::{
 use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
 use crate::{
     Error, TableName,
-    columns::{Column, batch, integer, list, optional_text, record, text, time},
+    columns::{Column, batch, date, integer, list, optional_integer, optional_text, record, text, time},
 };
 
 const NAME: &str = "orders_unified";
+const ORIGIN: &str = "ORIGIN";
 
 static SOURCE: Source = Source {
     consumer: "lake.orders_unified<-order",
@@ -38,11 +39,12 @@ impl Table for OrdersUnified {
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
         let mut orders = Vec::new();
         let mut merged = Vec::new();
-        for event in events {
+        for mut event in events {
             let changed: OrderChanged = decode(SOURCE.event_type, &event)?;
             let order = changed.order.ok_or_else(|| missing(&event, "order"))?;
+            event.payload.clear();
             if order.merged_into.is_empty() {
-                orders.push(Row { order: in_order(order), last_event_time: event.event_time });
+                orders.push(Row { order: in_order(order), event });
             } else {
                 merged.push(order.order_uid);
             }
@@ -51,9 +53,10 @@ impl Table for OrdersUnified {
     }
 }
 
+/// An order, and the event that told of it, without its payload.
 struct Row {
     order: Order,
-    last_event_time: Option<prost_types::Timestamp>,
+    event: Event,
 }
 
 /// Sources come in the order in which they arrived, which two runs over them need not share.
@@ -69,18 +72,23 @@ fn rows(rows: &[Row]) -> Result<RecordBatch, Error> {
         text("order_uid", orders().map(|order| order.order_uid.as_str())).key(1).volatile(),
         optional_text("golden_id", orders().map(|order| order.golden_id.as_str())).volatile(),
         text("channel", orders().map(|order| channel(order.channel()))),
+        optional_text("origin_system", orders().map(origin_system)),
         time("ordered_at", orders().map(|order| order.order_time)),
+        date("business_date", orders().map(|order| order.order_time)),
         optional_text("location_id", orders().map(|order| order.location_id.as_str())),
         optional_text("status", orders().map(|order| status(order.status()))),
         text("currency", orders().map(|order| order.currency_code.as_str())),
-        integer("total_minor", orders().map(|order| order.total_minor)),
+        integer("subtotal_minor", orders().map(|order| order.total_minor + order.discount_minor)),
         integer("discount_minor", orders().map(|order| order.discount_minor)),
+        integer("total_minor", orders().map(|order| order.total_minor)),
+        optional_integer("paid_minor", orders().map(paid_minor)),
         source_refs(orders()),
         optional_text("match_rule", orders().map(match_rule)),
         lines(orders()),
         payments(orders()),
         time("first_seen", orders().map(|order| order.create_time)).volatile(),
-        time("last_event_time", rows.iter().map(|row| row.last_event_time)).volatile(),
+        time("last_event_time", rows.iter().map(|row| row.event.event_time)).volatile(),
+        text("lineage_id", rows.iter().map(|row| row.event.id.as_str())).volatile(),
     ])?)
 }
 
@@ -93,6 +101,7 @@ fn source_refs<'a>(orders: impl Iterator<Item = &'a Order> + Clone) -> Column {
         vec![
             text("system", records().map(|source| source.map_or("", |source| source.system.as_str()))),
             text("id", records().map(|source| source.map_or("", |source| source.id.as_str()))),
+            integer("version", all.clone().map(|source| source.version)),
             optional_text("role", all.clone().map(|source| source.role.as_str())),
         ],
     );
@@ -144,6 +153,17 @@ fn status(status: OrderStatus) -> &'static str {
         OrderStatus::Completed => "completed",
         OrderStatus::Cancelled => "cancelled",
     }
+}
+
+/// The system where the order was placed.
+fn origin_system(order: &Order) -> &str {
+    let origin = order.sources.iter().find(|source| source.role == ORIGIN);
+    origin.and_then(|origin| origin.source.as_ref()).map_or("", |source| source.system.as_str())
+}
+
+/// What the payments come to, if any of the systems tells of payments.
+fn paid_minor(order: &Order) -> Option<i64> {
+    (!order.payments.is_empty()).then(|| order.payments.iter().map(|payment| payment.amount_minor).sum())
 }
 
 /// Why the order's copies belong to it: the rule of the first one that has any.

@@ -1,4 +1,7 @@
-//! `users_scd`: customers' profiles in valid time, a row for each period (slowly changing dimension, type 2).
+//! `users_scd`: customers' profiles, a row for each period in which one was true and was held to be so (a slowly changing
+//! dimension of type 2, bitemporal).
+
+use std::collections::BTreeMap;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use omnimesh_proto::{
@@ -9,9 +12,9 @@ use omnimesh_proto::{
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
+use super::{Change, RECORDED_TO, Route, Source, Table, decode, missing};
 use crate::{
-    Error, TableName,
+    Error, Layer, TableName,
     columns::{Column, batch, integer, list, optional_text, record, text, time},
 };
 
@@ -35,63 +38,49 @@ impl Table for UsersScd {
     }
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
-        state_of_subject(NAME, event)
+        // Every event counts: each tells of versions that the later ones no longer know.
+        let rows = decode::<CustomerChanged>(SOURCE.event_type, event)?.history.len();
+        Ok(Route { table: TableName::new(Layer::Silver, NAME)?, key: event.id.clone(), rows })
     }
 
-    /// An event carries the whole history, so a customer's rows are replaced as a whole: a merge or a late record may
-    /// have moved every period.
+    /// A version that an event closes may be in another one as it stood, whichever comes first.
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
-        let mut periods = Vec::new();
-        let mut golden_ids = Vec::new();
-        for event in events {
-            let CustomerChanged { customer, history } = decode(SOURCE.event_type, &event)?;
-            let customer = customer.ok_or_else(|| missing(&event, "customer"))?;
-            if customer.merged_into.is_empty() {
-                periods.extend(self::periods(&customer.golden_id, history, &event)?);
+        let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+        for event in &events {
+            let CustomerChanged { history, superseded, .. } = decode(SOURCE.event_type, event)?;
+            for version in history.into_iter().chain(superseded) {
+                let row = Row::new(event, version)?;
+                let known = rows.get(&row.user_sk);
+                if known.is_none_or(|known| known.version.record_to_time.is_none()) {
+                    rows.insert(row.user_sk.clone(), row);
+                }
             }
-            golden_ids.push(customer.golden_id);
         }
-        Ok(Change::Upsert { rows: rows(&periods)?, stale: Stale { column: "golden_id", values: golden_ids } })
+        Ok(Change::Record(batch_of(&rows.into_values().collect::<Vec<_>>())?))
     }
 }
 
-/// A profile and the time it was true.
-struct Period {
+/// A version of a profile.
+struct Row {
     user_sk: String,
-    golden_id: String,
-    version: i64,
-    valid_from: Timestamp,
-    valid_to: Option<Timestamp>,
-    recorded_from: Option<Timestamp>,
+    version: CustomerVersion,
     profile: Customer,
     hash_diff: String,
 }
 
-/// Each version lasts until the next; of versions from the same moment the last one holds.
-fn periods(golden_id: &str, history: Vec<CustomerVersion>, event: &Event) -> Result<Vec<Period>, Error> {
-    let mut versions: Vec<(Timestamp, Customer)> = Vec::with_capacity(history.len());
-    for version in history {
-        let valid_from = version.valid_from_time.ok_or_else(|| missing(event, "time of a version"))?;
-        let profile = in_order(version.customer.ok_or_else(|| missing(event, "profile of a version"))?);
-        match versions.last_mut() {
-            Some(last) if last.0 == valid_from => last.1 = profile,
-            _ => versions.push((valid_from, profile)),
-        }
+impl Row {
+    fn new(event: &Event, mut version: CustomerVersion) -> Result<Self, Error> {
+        let profile = version.customer.take().ok_or_else(|| missing(event, "profile of a version"))?;
+        let profile = in_order(profile);
+        let time = |time: Option<Timestamp>| time.ok_or_else(|| missing(event, "time of a version"));
+        let (valid, recorded) = (time(version.valid_from_time)?, time(version.record_from_time)?);
+        let user_sk = format!("{}:{valid}:{recorded}", profile.golden_id);
+        Ok(Self { user_sk, hash_diff: hash_diff(&profile), version, profile })
     }
-    let starts: Vec<_> = versions.iter().map(|(valid_from, _)| *valid_from).skip(1).collect();
-    let ends = starts.into_iter().map(Some).chain([None]);
-    let periods =
-        versions.into_iter().zip(ends).zip(1..).map(|(((valid_from, profile), valid_to), version)| Period {
-            user_sk: format!("{golden_id}:{valid_from}"),
-            golden_id: golden_id.to_owned(),
-            version,
-            valid_from,
-            valid_to,
-            recorded_from: event.record_time,
-            hash_diff: hash_diff(&profile),
-            profile,
-        });
-    Ok(periods.collect())
+
+    fn is_current(&self) -> bool {
+        self.version.valid_to_time.is_none() && self.version.record_to_time.is_none()
+    }
 }
 
 /// Cards and records come in the order in which they arrived, which two runs over them need not share.
@@ -101,7 +90,8 @@ fn in_order(mut profile: Customer) -> Customer {
     profile
 }
 
-/// Digest of what a profile says: it differs between neighbouring versions.
+/// Digest of what a profile says. Where it changes there is a new row; a row may also be new because of where its values
+/// come from.
 fn hash_diff(profile: &Customer) -> String {
     let address = profile.address.clone().unwrap_or_default();
     let said = [
@@ -122,19 +112,18 @@ fn hash_diff(profile: &Customer) -> String {
     hex::encode(hash.finalize())
 }
 
-fn rows(periods: &[Period]) -> Result<RecordBatch, Error> {
-    let profiles = || periods.iter().map(|period| &period.profile);
+fn batch_of(rows: &[Row]) -> Result<RecordBatch, Error> {
+    let versions = || rows.iter().map(|row| &row.version);
+    let profiles = || rows.iter().map(|row| &row.profile);
     Ok(batch(vec![
-        text("user_sk", periods.iter().map(|period| period.user_sk.as_str())).key(1).volatile(),
-        text("golden_id", periods.iter().map(|period| period.golden_id.as_str())).volatile(),
-        integer("version", periods.iter().map(|period| period.version)),
-        time("valid_from", periods.iter().map(|period| Some(period.valid_from))),
-        time("valid_to", periods.iter().map(|period| period.valid_to)),
-        time("recorded_from", periods.iter().map(|period| period.recorded_from)).volatile(),
-        Column::new(
-            "is_current",
-            BooleanArray::from_iter(periods.iter().map(|period| Some(period.valid_to.is_none()))),
-        ),
+        text("user_sk", rows.iter().map(|row| row.user_sk.as_str())).key(1).volatile(),
+        text("golden_id", profiles().map(|profile| profile.golden_id.as_str())).volatile(),
+        integer("version", versions().map(|version| version.version)),
+        time("valid_from", versions().map(|version| version.valid_from_time)),
+        time("valid_to", versions().map(|version| version.valid_to_time)),
+        time("recorded_from", versions().map(|version| version.record_from_time)).volatile(),
+        time(RECORDED_TO, versions().map(|version| version.record_to_time)).volatile(),
+        Column::new("is_current", BooleanArray::from_iter(rows.iter().map(|row| Some(row.is_current())))),
         optional_text("given_name", profiles().map(|profile| profile.given_name.as_str())),
         optional_text("family_name", profiles().map(|profile| profile.family_name.as_str())),
         optional_text("email", profiles().map(|profile| profile.email.as_str())),
@@ -143,7 +132,8 @@ fn rows(periods: &[Period]) -> Result<RecordBatch, Error> {
         loyalty_cards(profiles()),
         attr_source(profiles()),
         source_refs(profiles()),
-        text("hash_diff", periods.iter().map(|period| period.hash_diff.as_str())),
+        integer("identity_version", profiles().map(|profile| profile.identity_version)).volatile(),
+        text("hash_diff", rows.iter().map(|row| row.hash_diff.as_str())),
     ])?)
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use lake::TableSummary;
 use tempfile::TempDir;
 
-use crate::{sandbox::Sandbox, world};
+use crate::{python, sandbox::Sandbox, world};
 
 /// Every file below a directory.
 pub(crate) fn files(directory: &Path) -> BTreeSet<String> {
@@ -35,6 +35,11 @@ async fn every_event_is_in_its_table_once_and_again_changes_nothing() {
     sandbox.export().await;
     let summaries = lake::summary(sandbox.root()).await.unwrap();
     assert_holds(&summaries, &expected);
+    let extents = lake::extents(sandbox.root()).await.unwrap();
+    let rows: Vec<_> = extents.iter().map(|extent| (&extent.layer, &extent.table, extent.rows)).collect();
+    let read: Vec<_> =
+        summaries.iter().map(|summary| (&summary.layer, &summary.table, summary.rows)).collect();
+    assert_eq!(rows, read, "the manifests tell how many rows there are");
 
     let before = files(sandbox.root());
     sandbox.export().await;
@@ -58,6 +63,26 @@ async fn events_that_come_later_are_exported_by_the_same_process() {
     let silver: Vec<_> = summaries.into_iter().filter(|summary| summary.layer == "silver").collect();
     let expected = expected.into_iter().filter(|(table, _)| !table.starts_with("bronze_")).collect();
     assert_holds(&silver, &expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_customers_that_come_late_or_twice_make_the_same_table() {
+    for seed in 10..15 {
+        let directory = TempDir::new().unwrap();
+        let summaries = [false, true].map(async |shuffled| {
+            let directory = directory.path().join(shuffled.to_string());
+            fs::create_dir(&directory).unwrap();
+            let sandbox = Sandbox::open(&directory).await;
+            world::publish_customers(&sandbox, seed, shuffled).await;
+            let summary = lake::summary(sandbox.root()).await.unwrap();
+            // At no moment do periods overlap or leave a gap.
+            let verdict = python::judge(sandbox.root(), &summary);
+            assert!(verdict.status.success(), "{}", python::said(&verdict));
+            summary
+        });
+        let [in_order, shuffled] = summaries;
+        assert_eq!(shuffled.await, in_order.await, "seed {seed}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use crate::{sandbox::Sandbox, world};
 
 const CHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/lake_check.py");
 
-fn judge(root: &Path, summary: &[TableSummary]) -> Output {
+pub(crate) fn judge(root: &Path, summary: &[TableSummary]) -> Output {
     let file = root.with_extension("json");
     fs::write(&file, serde_json::to_vec(summary).unwrap()).unwrap();
     let check = Command::new("python3").arg(CHECK).arg(root).arg("--summary").arg(&file).output();
@@ -22,7 +22,7 @@ fn judge(root: &Path, summary: &[TableSummary]) -> Output {
     })
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 

@@ -12,10 +12,10 @@ use omnimesh_proto::{
     customer::v1::{Customer, CustomerChanged, CustomerVersion, Provenance},
     ingest::v1::RecordsLanded,
     inventory::v1::{Stock, StockChanged},
-    order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource},
+    order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource, Payment},
     r#type::v1::{Address, SourceRef},
 };
-use rand::{Rng, SeedableRng};
+use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use types::Timestamp;
 
@@ -99,12 +99,26 @@ impl IntoArray for StringArray {
     }
 }
 
+/// Publishes the same changes of customers once in their order, or often in any.
+pub(crate) async fn publish_customers(sandbox: &Sandbox, seed: u64, shuffled: bool) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut events = customers(&mut random, &mut Expected::new());
+    if shuffled {
+        events.extend(customers(&mut ChaCha8Rng::seed_from_u64(seed), &mut Expected::new()));
+        events.shuffle(&mut random);
+    }
+    for portion in events.chunks(events.len().div_ceil(4)) {
+        sandbox.publish("customer", portion, 7).await;
+        sandbox.export().await;
+    }
+}
+
 /// Each customer's history grows, and is now and then written anew; every tenth becomes a part of its neighbour.
 fn customers(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
     let mut events = Vec::new();
     let (mut rows, mut current) = (0, 0);
     for number in 0..CUSTOMERS {
-        let is_merged = number % 10 == 9;
+        let mut record = CustomerRecord { number, changes: 0, stands: Vec::new() };
         let mut starts: Vec<i64> = Vec::new();
         for change in 0..random.random_range(1..5) {
             if change == 3 {
@@ -112,10 +126,10 @@ fn customers(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> 
                 starts = starts.iter().map(|start| start - 10).collect();
             }
             starts.push(1_000 + 100 * change);
-            events.push(customer(number, &starts, false));
+            events.push(record.change(&starts));
         }
-        if is_merged {
-            events.push(customer(number, &[], true));
+        if number % 10 == 9 {
+            events.push(record.change(&[]));
         } else {
             rows += starts.len() as i64;
             current += 1;
@@ -126,10 +140,49 @@ fn customers(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> 
     events
 }
 
-fn customer(number: usize, starts: &[i64], is_merged: bool) -> NewEvent {
-    let golden_id = format!("golden-{number}");
-    let profile = |start: i64| Customer {
-        golden_id: golden_id.clone(),
+/// What stands of a customer, as the customer service keeps it.
+struct CustomerRecord {
+    number: usize,
+    changes: i64,
+    stands: Vec<CustomerVersion>,
+}
+
+impl CustomerRecord {
+    /// The history begins anew at `starts`; without any the customer has become a part of its neighbour.
+    fn change(&mut self, starts: &[i64]) -> NewEvent {
+        self.changes += 1;
+        let now = at(100_000 + self.changes);
+        let ends = starts.iter().skip(1).map(|end| at(*end)).chain([None]);
+        let versions = starts.iter().zip(ends).zip(1..).map(|((start, end), version)| CustomerVersion {
+            version,
+            valid_from_time: at(*start),
+            valid_to_time: end,
+            record_from_time: now,
+            record_to_time: None,
+            customer: Some(profile(self.number, *start)),
+        });
+        let mut stands: Vec<_> = versions.collect();
+        let mut superseded = Vec::new();
+        for (index, stood) in std::mem::take(&mut self.stands).into_iter().enumerate() {
+            let known = CustomerVersion { record_from_time: now, ..stood.clone() };
+            match stands.get_mut(index) {
+                Some(stands) if *stands == known => *stands = stood,
+                _ => superseded.push(CustomerVersion { record_to_time: now, ..stood }),
+            }
+        }
+        self.stands.clone_from(&stands);
+        let golden_id = format!("golden-{}", self.number);
+        let neighbour = || format!("golden-{}", self.number - 1);
+        let merged_into = if starts.is_empty() { neighbour() } else { String::new() };
+        let customer = Customer { golden_id: golden_id.clone(), merged_into, ..Customer::default() };
+        let payload = CustomerChanged { customer: Some(customer), history: stands, superseded };
+        changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload)
+    }
+}
+
+fn profile(number: usize, start: i64) -> Customer {
+    Customer {
+        golden_id: format!("golden-{number}"),
         given_name: "Ada".to_owned(),
         email: format!("ada{number}.{start}@example.com"),
         address: (number % 2 == 0)
@@ -146,14 +199,7 @@ fn customer(number: usize, starts: &[i64], is_merged: bool) -> NewEvent {
         )]
         .into(),
         ..Customer::default()
-    };
-    let history = starts
-        .iter()
-        .map(|start| CustomerVersion { valid_from_time: at(*start), customer: Some(profile(*start)) });
-    let merged_into = if is_merged { format!("golden-{}", number - 1) } else { String::new() };
-    let customer = Customer { golden_id: golden_id.clone(), merged_into, ..Customer::default() };
-    let payload = CustomerChanged { customer: Some(customer), history: history.collect() };
-    changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload)
+    }
 }
 
 /// Orders, of which every fifth changes later on, and every twentieth then becomes a part of its neighbour.
@@ -173,6 +219,7 @@ fn orders(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
     }
     orders.retain(|order| order.merged_into.is_empty());
     let lines = || orders.iter().flat_map(|order| &order.lines);
+    let payments = || orders.iter().flat_map(|order| &order.payments);
     expected.insert(
         "orders_unified",
         BTreeMap::from([
@@ -182,6 +229,11 @@ fn orders(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
             ("lines.quantity", lines().map(|line| line.quantity).sum()),
             ("lines.amount_minor", lines().map(|line| line.amount_minor).sum()),
             ("source_refs", orders.iter().map(|order| order.sources.len() as i64).sum()),
+            (
+                "source_refs.version",
+                orders.iter().flat_map(|order| &order.sources).map(|source| source.version).sum(),
+            ),
+            ("paid_minor", payments().map(|payment| payment.amount_minor).sum()),
         ]),
     );
     events
@@ -201,14 +253,21 @@ fn order(random: &mut ChaCha8Rng, number: usize) -> Order {
         order_time: at(number as i64),
         currency_code: "USD".to_owned(),
         total_minor: lines.iter().map(|line| line.amount_minor).sum(),
+        discount_minor: number as i64 % 3,
+        payments: lines[..number % 2].iter().map(|line| payment(line.amount_minor)).collect(),
         lines,
         sources: vec![OrderSource {
             source: source("shop", number),
             role: "ORIGIN".to_owned(),
+            version: number as i64,
             ..OrderSource::default()
         }],
         ..Order::default()
     }
+}
+
+fn payment(amount_minor: i64) -> Payment {
+    Payment { psp_ref: String::new(), method: "card".to_owned(), amount_minor }
 }
 
 fn order_changed(order: &Order) -> NewEvent {

@@ -49,7 +49,8 @@ impl ServiceError for Error {
             | Self::Storage(storage::Error::RequestIdReused(_)) => Code::InvalidArgument,
             Self::ProductNotFound(_) | Self::CategoryNotFound(_) => Code::NotFound,
             Self::EtagMismatch(_) | Self::StreamBroken(_) => Code::Aborted,
-            Self::Storage(_) | Self::Events(_) => Code::Internal,
+            Self::Storage(_) => Code::Internal,
+            Self::Events(error) => error.code(),
         }
     }
 
@@ -63,7 +64,7 @@ impl ServiceError for Error {
             Self::StreamBroken(_) => "STREAM_BROKEN",
             Self::Storage(storage::Error::RequestIdReused(_)) => "REQUEST_ID_REUSED",
             Self::Storage(_) => "STORAGE",
-            Self::Events(_) => "EVENTS",
+            Self::Events(error) => error.reason(),
         }
     }
 

@@ -6,12 +6,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use mesh::status;
 use omnimesh_proto::catalog::v1::{self as pb, catalog_service_server::CatalogService};
 use tonic::{Request, Response, Status, Streaming};
+use types::Imported;
 
-use crate::{
-    Error,
-    service::{Imported, Service},
-    wire,
-};
+use crate::{Error, service::Service, wire};
 
 const DOMAIN: &str = "catalog";
 
@@ -70,7 +67,7 @@ impl CatalogService for Grpc {
             Ok(sum + self.0.import_products(wire::import_products(portion)?).await?)
         };
         let imported = portions.try_fold(Imported::default(), import).await.map_err(refuse)?;
-        Ok(Response::new(imported.into()))
+        Ok(Response::new(wire::imported(imported)))
     }
 
     async fn update_product(

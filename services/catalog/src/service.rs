@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, slice};
 
 use events::Log;
 use storage::{Database, Tx};
-use types::{Request, Sku, Timestamp, filter::Condition, page::Page};
+use types::{Imported, Request, Sku, Timestamp, filter::Condition, page::Page};
 
 use crate::{
     Error,
@@ -22,21 +22,6 @@ pub(crate) struct Update {
     pub(crate) correction: Correction,
     /// The product's etag as the caller saw it.
     pub(crate) etag: Option<String>,
-}
-
-/// What became of products that a source told of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Imported {
-    pub(crate) accepted: i64,
-    pub(crate) unchanged: i64,
-}
-
-impl std::ops::Add for Imported {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { accepted: self.accepted + other.accepted, unchanged: self.unchanged + other.unchanged }
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -96,7 +81,7 @@ impl Service {
         self.put(&mut tx, &changed).await?;
         // Even if nothing was new: what made it known may not be durable yet.
         tx.commit().await?;
-        Ok(Imported { accepted: accepted as i64, unchanged: (received - accepted) as i64 })
+        Ok(Imported::new(received, accepted))
     }
 
     pub(crate) async fn update_product(&self, update: Update) -> Result<Product, Error> {

@@ -8,11 +8,11 @@ pub(crate) use request::{
 };
 
 use omnimesh_proto::{catalog::v1 as pb, r#type::v1::ChangeType};
+use types::Imported;
 
 use crate::{
     domain::{Category, CategoryId, Product, product_name},
     event::Told,
-    service::Imported,
 };
 
 fn name(category: Option<CategoryId>) -> String {
@@ -41,10 +41,8 @@ pub(crate) fn category((category, product_count): (Category, i64)) -> pb::Catego
     pb::Category { name: id.name(), title, parent: name(parent), product_count }
 }
 
-impl From<Imported> for pb::ImportProductsResponse {
-    fn from(imported: Imported) -> Self {
-        Self { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
-    }
+pub(crate) fn imported(imported: Imported) -> pb::ImportProductsResponse {
+    pb::ImportProductsResponse { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
 }
 
 impl From<Told> for pb::WatchProductsResponse {

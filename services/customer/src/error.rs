@@ -40,7 +40,8 @@ impl ServiceError for Error {
             Self::CustomerNotFound(_) => Code::NotFound,
             Self::EtagMismatch(_) => Code::Aborted,
             Self::Peer(peer) => peer.code_for_caller(),
-            Self::IdentityInvalid(_) | Self::Events(_) | Self::Storage(_) => Code::Internal,
+            Self::IdentityInvalid(_) | Self::Storage(_) => Code::Internal,
+            Self::Events(error) => error.code(),
         }
     }
 
@@ -53,7 +54,7 @@ impl ServiceError for Error {
             Self::Storage(storage::Error::RequestIdReused(_)) => "REQUEST_ID_REUSED",
             Self::IdentityInvalid(_) => "IDENTITY_INVALID",
             Self::Peer(_) => "PEER_UNAVAILABLE",
-            Self::Events(_) => "EVENTS",
+            Self::Events(error) => error.reason(),
             Self::Storage(_) => "STORAGE",
         }
     }

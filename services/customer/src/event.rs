@@ -4,10 +4,11 @@ use events::{Cursor, Event, Handler, Log, NewEvent};
 use futures::Stream;
 use omnimesh_proto::{customer::v1 as pb, identity::v1::IdentityChanged};
 use storage::Tx;
+use types::filter::Condition;
 
 use crate::{
     Error,
-    domain::{Customer, History},
+    domain::{Customer, Renewal},
     service::Service,
     wire,
 };
@@ -24,16 +25,31 @@ pub(crate) enum Change {
     Logged(events::Change<pb::CustomerChanged>),
 }
 
+impl Change {
+    /// True for what a watcher with `filter`, which is over golden ids, is to be told. The initial state is filtered
+    /// where it is read.
+    pub(crate) fn passes(&self, filter: &[Condition]) -> bool {
+        match self {
+            Self::Logged(events::Change::Event {
+                payload: pb::CustomerChanged { customer: Some(customer), .. },
+                ..
+            }) => filter.iter().all(|condition| condition.holds(&customer.golden_id)),
+            Self::Logged(_) | Self::Initial(_) => true,
+        }
+    }
+}
+
 /// The event that tells of a customer's change.
-pub(crate) fn customer_changed(customer: Customer, history: History) -> NewEvent {
-    let (name, time) = (wire::name(customer.golden_id), customer.update_time);
-    let history = history.into_iter().map(|version| wire::version(customer.golden_id, version)).collect();
-    NewEvent::new(
-        CUSTOMER_CHANGED,
-        name,
-        time,
-        &pb::CustomerChanged { customer: Some(customer.into()), history },
-    )
+pub(crate) fn customer_changed(customer: Customer, renewal: Renewal) -> NewEvent {
+    let (golden_id, time) = (customer.golden_id, customer.update_time);
+    let versions =
+        |versions: Vec<_>| versions.into_iter().map(|version| wire::version(golden_id, version)).collect();
+    let payload = pb::CustomerChanged {
+        customer: Some(customer.into()),
+        history: versions(renewal.history),
+        superseded: versions(renewal.superseded),
+    };
+    NewEvent::new(CUSTOMER_CHANGED, wire::name(golden_id), time, &payload)
 }
 
 /// The log's changes of customers after a position.

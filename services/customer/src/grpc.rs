@@ -77,9 +77,8 @@ impl CustomerService for Grpc {
         &self,
         request: Request<pb::WatchCustomersRequest>,
     ) -> Result<Response<Self::WatchCustomersStream>, Status> {
-        let message = request.get_ref();
-        let resume = wire::watch(message).map_err(status)?;
-        let changes = self.0.watch_customers(resume, message.include_initial).await.map_err(status)?;
+        let (begin, filter) = wire::watch(request.get_ref()).map_err(status)?;
+        let changes = self.0.watch_customers(begin, filter).await.map_err(status)?;
         Ok(Response::new(Box::pin(changes.map(|change| change.map(Into::into).map_err(status)))))
     }
 }

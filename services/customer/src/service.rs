@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Cursor, Log};
+use events::{Begin, Log};
 use futures::Stream;
 use storage::{Database, Tx};
 use types::{GoldenId, Request, Timestamp, filter::Condition, page::Page};
@@ -103,21 +103,18 @@ impl Service {
         Ok(customer)
     }
 
-    /// Changes from a position on; with `include_initial` first everyone as they stand.
+    /// Streams changes of the customers that `filter` lets through.
     pub(crate) async fn watch_customers(
         &self,
-        resume: Option<Cursor>,
-        include_initial: bool,
+        begin: Begin,
+        filter: Vec<Condition>,
     ) -> Result<impl Stream<Item = Result<Change, Error>> + Send + use<>, Error> {
-        let (after, include_initial) = match resume {
-            Some(cursor) => (cursor, false),
-            // Taken before the customers are read: what changes meanwhile is told again rather than not at all.
-            None => (self.log.head().await?, include_initial),
-        };
+        // Before the first answer: a caller that has it misses nothing from then on.
+        let after = begin.position(&self.log).await?;
         let service = self.clone();
         Ok(async_stream::try_stream! {
-            let everyone = Query { conditions: Vec::new(), order: Order::GoldenId };
-            let mut next = include_initial.then(String::new);
+            let everyone = Query { conditions: filter.clone(), order: Order::GoldenId };
+            let mut next = matches!(begin, Begin::WithInitial).then(String::new);
             while let Some(token) = next {
                 let page = Page::new(i32::MAX, &token, &[])?;
                 let (customers, token) = service.list_customers(&everyone, &page).await?;
@@ -127,7 +124,10 @@ impl Service {
                 next = (!token.is_empty()).then_some(token);
             }
             for await change in event::watch(&service.log, after) {
-                yield Change::Logged(change?);
+                let change = Change::Logged(change?);
+                if change.passes(&filter) {
+                    yield change;
+                }
             }
         })
     }
@@ -165,8 +165,8 @@ impl Service {
             if before == Some(&*person) {
                 continue;
             }
-            if let Some(history) = person.renew(before, now) {
-                events.push(event::customer_changed(person.customer.clone(), history));
+            if let Some(renewal) = person.renew(before, now) {
+                events.push(event::customer_changed(person.customer.clone(), renewal));
             }
             changed.push(person.clone());
         }

@@ -7,11 +7,7 @@ use storage::{
     Statement, insert_many,
     sqlx::{self, AnyConnection, Row, any::AnyRow, migrate::Migrator},
 };
-use types::{
-    GoldenId, Timestamp,
-    filter::{Condition, Value},
-    page::Page,
-};
+use types::{GoldenId, Timestamp, filter::Condition, page::Page};
 
 use crate::domain::{Customer, Evidence, Person};
 
@@ -22,7 +18,8 @@ type Result<T> = std::result::Result<T, storage::Error>;
 /// Values of one `IN` list: few enough for every engine's limit on placeholders.
 const LIST: usize = 500;
 
-const CUSTOMER: &str = "c.golden_id, c.merged_into, c.profile, c.create_time, c.update_time, c.revision";
+const CUSTOMER: &str =
+    "c.golden_id, c.merged_into, c.profile, c.create_time, c.update_time, c.revision, c.identity_version";
 
 /// What a list is ordered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +69,7 @@ fn customer(row: &AnyRow) -> Result<Customer> {
         create_time: Timestamp::from_micros(row.try_get(3)?),
         update_time: Timestamp::from_micros(row.try_get(4)?),
         revision: row.try_get(5)?,
+        identity_version: row.try_get(6)?,
     })
 }
 
@@ -129,14 +127,18 @@ pub(crate) async fn persons(
     golden_ids: &BTreeSet<GoldenId>,
 ) -> Result<BTreeMap<GoldenId, Person>> {
     let select = format!(
-        "SELECT {CUSTOMER}, e.records, e.corrections FROM customers c JOIN evidence e ON e.golden_id = c.golden_id"
+        "SELECT {CUSTOMER}, e.identity_version, e.records, e.corrections, e.recorded \
+         FROM customers c JOIN evidence e ON e.golden_id = c.golden_id"
     );
     let mut persons = BTreeMap::new();
     for row in fetch_by_golden_id(connection, &select, golden_ids).await? {
-        let evidence =
-            Evidence { records: document(row.try_get(6)?)?, corrections: document(row.try_get(7)?)? };
-        let customer = customer(&row)?;
-        persons.insert(customer.golden_id, Person { customer, evidence });
+        let evidence = Evidence {
+            identity_version: row.try_get(7)?,
+            records: document(row.try_get(8)?)?,
+            corrections: document(row.try_get(9)?)?,
+        };
+        let (customer, recorded) = (customer(&row)?, document(row.try_get(10)?)?);
+        persons.insert(customer.golden_id, Person { customer, evidence, recorded });
     }
     Ok(persons)
 }
@@ -149,14 +151,11 @@ pub(crate) async fn customers_page(
     page: &Page,
 ) -> Result<Vec<Customer>> {
     let mut statement = Statement::default();
-    statement.push("SELECT ").push(CUSTOMER).push(" FROM customers c WHERE c.merged_into = ''");
-    for condition in conditions {
-        statement.push(" AND c.").push(condition.field).push(" ").push(condition.operator.sql()).push(" ");
-        match &condition.value {
-            Value::Text(text) => statement.bind(text.as_str()),
-            Value::Time(time) => statement.bind(time.micros()),
-        };
-    }
+    statement
+        .push("SELECT ")
+        .push(CUSTOMER)
+        .push(" FROM customers c WHERE c.merged_into = ''")
+        .and(conditions);
     if let Some(after) = &page.after {
         statement.push(" AND (").push(order.columns()).push(") > (");
         statement.bind_all(after.iter().map(String::as_str)).push(")");
@@ -171,16 +170,18 @@ pub(crate) async fn put_persons(connection: &mut AnyConnection, persons: &[Perso
     let mut evidence = Vec::with_capacity(persons.len());
     for person in persons {
         customers.push((&person.customer, text(&person.customer.profile)?));
-        let Evidence { records, corrections } = &person.evidence;
-        evidence.push((person.customer.golden_id.to_string(), text(records)?, text(corrections)?));
+        let Evidence { identity_version, records, corrections } = &person.evidence;
+        let documents = [text(records)?, text(corrections)?, text(&person.recorded)?];
+        evidence.push((person.customer.golden_id.to_string(), *identity_version, documents));
     }
     insert_many(
         connection,
         "INSERT INTO customers (golden_id, merged_into, family_name, email, phone, profile, create_time, \
-         update_time, revision) VALUES",
+         update_time, revision, identity_version) VALUES",
         "ON CONFLICT (golden_id) DO UPDATE SET merged_into = excluded.merged_into, \
          family_name = excluded.family_name, email = excluded.email, phone = excluded.phone, \
-         profile = excluded.profile, update_time = excluded.update_time, revision = excluded.revision",
+         profile = excluded.profile, update_time = excluded.update_time, revision = excluded.revision, \
+         identity_version = excluded.identity_version",
         &customers,
         |row, (customer, profile)| {
             let attributes = &customer.profile.attributes;
@@ -192,17 +193,23 @@ pub(crate) async fn put_persons(connection: &mut AnyConnection, persons: &[Perso
                 .bind(profile.as_str())
                 .bind(customer.create_time.micros())
                 .bind(customer.update_time.micros())
-                .bind(customer.revision);
+                .bind(customer.revision)
+                .bind(customer.identity_version);
         },
     )
     .await?;
     insert_many(
         connection,
-        "INSERT INTO evidence (golden_id, records, corrections) VALUES",
-        "ON CONFLICT (golden_id) DO UPDATE SET records = excluded.records, corrections = excluded.corrections",
+        "INSERT INTO evidence (golden_id, identity_version, records, corrections, recorded) VALUES",
+        "ON CONFLICT (golden_id) DO UPDATE SET identity_version = excluded.identity_version, \
+         records = excluded.records, corrections = excluded.corrections, recorded = excluded.recorded",
         &evidence,
-        |row, (golden_id, records, corrections)| {
-            row.bind(golden_id.as_str()).bind(records.as_str()).bind(corrections.as_str());
+        |row, (golden_id, identity_version, [records, corrections, recorded])| {
+            row.bind(golden_id.as_str())
+                .bind(*identity_version)
+                .bind(records.as_str())
+                .bind(corrections.as_str())
+                .bind(recorded.as_str());
         },
     )
     .await?;

@@ -6,13 +6,13 @@ pub(crate) use request::{clue, golden_id, golden_ids, list, update, watch};
 
 use omnimesh_proto::{customer::v1 as pb, identity::v1::Identity, r#type::v1::ChangeType};
 use types::{
-    GoldenId, InvalidRequest, Timestamp, Violations,
+    GoldenId, InvalidRequest, Violations,
     contact::{self, Address},
     wire,
 };
 
 use crate::{
-    domain::{Attributes, Customer, IdentityChange, Profile, Provenance, Record, Rule},
+    domain::{Attributes, Customer, IdentityChange, Profile, Provenance, Record, Rule, Version},
     event::Change,
 };
 
@@ -64,19 +64,25 @@ impl From<Customer> for pb::Customer {
             merged_into: customer.merged_into.map(|golden_id| golden_id.to_string()).unwrap_or_default(),
             create_time: Some(customer.create_time.into()),
             update_time: Some(customer.update_time.into()),
+            identity_version: customer.identity_version,
             ..profile(customer.golden_id, customer.profile)
         }
     }
 }
 
 /// One version of a customer's profile.
-pub(crate) fn version(
-    golden_id: GoldenId,
-    (valid_from, version): (Timestamp, Profile),
-) -> pb::CustomerVersion {
+pub(crate) fn version(golden_id: GoldenId, version: Version) -> pb::CustomerVersion {
+    let Version { number, period, recorded, superseded } = version;
     pb::CustomerVersion {
-        valid_from_time: Some(valid_from.into()),
-        customer: Some(profile(golden_id, version)),
+        version: number,
+        valid_from_time: Some(period.from.into()),
+        valid_to_time: period.to.map(Into::into),
+        record_from_time: Some(recorded.time.into()),
+        record_to_time: superseded.map(Into::into),
+        customer: Some(pb::Customer {
+            identity_version: recorded.identity_version,
+            ..profile(golden_id, period.profile)
+        }),
     }
 }
 
@@ -141,5 +147,6 @@ pub(crate) fn identity(message: Identity) -> Result<IdentityChange, InvalidReque
         records,
         merged_into,
         create_time,
+        version: message.version,
     }))
 }

@@ -1,9 +1,9 @@
 //! A reader of another domain's log that applies every event exactly once.
 
-use std::{convert::Infallible, future::Future, time::Duration};
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, time::Duration};
 
-use futures::StreamExt;
-use mesh::{Channel, MAX_MESSAGE_BYTES, PeerError};
+use futures::{FutureExt, StreamExt};
+use mesh::{Channel, MAX_MESSAGE_BYTES, PeerError, panic_text};
 use omnimesh_proto::event::v1::{Event, StreamEventsRequest, event_service_client::EventServiceClient};
 use storage::{Database, Tx};
 use tokio::sync::watch;
@@ -58,7 +58,7 @@ impl Consumer {
     /// happened and the batch comes again.
     pub(crate) async fn run(self, handler: impl Handler) -> Infallible {
         loop {
-            if let Err(error) = self.consume(&handler).await {
+            if let Err(error) = caught(self.consume(&handler)).await {
                 tracing::warn!(consumer = self.name, domain = self.domain, %error, "consuming stopped; trying again");
             }
             tokio::time::sleep(RETRY).await;
@@ -95,4 +95,13 @@ impl Consumer {
         }
         Ok(())
     }
+}
+
+/// Does `work`; that it panicked is an error like any other, which is told and tried again.
+pub async fn caught<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    // What the work left half done is dropped with it, or is rolled back.
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()).to_owned()).into()))
 }

@@ -59,13 +59,19 @@ pub fn run(
 ) {
     let (consumers, _) = server.shared::<Consumers>();
     consumers.positions.lock().unwrap_or_else(PoisonError::into_inner).push(position);
+    beside(server, consuming);
+}
+
+/// Does `work` beside the services of `server`, from when it serves until the consumers are stopped.
+pub(crate) fn beside(server: &mut ServerBuilder, work: impl Future<Output = Infallible> + Send + 'static) {
+    let (consumers, _) = server.shared::<Consumers>();
     let started = server.started();
     let shutdown = consumers.shutdown;
     consumers.tasks.spawn(async move {
-        let consuming = async {
+        let work = async {
             started.cancelled().await;
-            consuming.await
+            work.await
         };
-        shutdown.run_until_cancelled(consuming).await;
+        shutdown.run_until_cancelled(work).await;
     });
 }

@@ -2,6 +2,8 @@
 
 use mesh::{Code, PeerError, ServiceError};
 
+use crate::MAX_EVENT_BYTES;
+
 /// An event log that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,12 +21,38 @@ pub enum Error {
         /// What it should hold.
         r#type: &'static str,
     },
+    /// An event is larger than what can be read again.
+    #[error(
+        "{type} of {subject} has {bytes} bytes, {max} is the most: make what it tells of smaller",
+        max = MAX_EVENT_BYTES
+    )]
+    TooLarge {
+        /// What it tells.
+        r#type: &'static str,
+        /// What it is about.
+        subject: String,
+        /// How large it is.
+        bytes: usize,
+    },
     /// Somebody else moved the consumer's cursor meanwhile.
     #[error("another process consumes as `{0}`")]
     ConsumedElsewhere(&'static str),
     /// The consumer's own work on the events failed.
     #[error("the events could not be applied: {0}")]
     Handler(String),
+    /// The log was restored from a dump of another PostgreSQL server.
+    #[error(
+        "the events in this database are of another PostgreSQL server, and what is written now would come before them: \
+         stop the server, run `pg_resetwal --epoch={epoch}` on its data directory (or more, if another service asks \
+         for more), and start it again"
+    )]
+    OtherCluster {
+        /// Under which every transaction comes after the log's.
+        epoch: i64,
+    },
+    /// The work on the events panicked.
+    #[error("a panic, which is a defect: {0}")]
+    Panicked(String),
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -36,12 +64,15 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
-            Self::CursorInvalid(_) => Code::InvalidArgument,
+            Self::CursorInvalid(_) | Self::TooLarge { .. } => Code::InvalidArgument,
             Self::DomainNotHosted(_) => Code::NotFound,
             Self::Peer(_) => Code::Unavailable,
-            Self::Payload { .. } | Self::ConsumedElsewhere(_) | Self::Handler(_) | Self::Storage(_) => {
-                Code::Internal
-            }
+            Self::Payload { .. }
+            | Self::ConsumedElsewhere(_)
+            | Self::Handler(_)
+            | Self::OtherCluster { .. }
+            | Self::Panicked(_)
+            | Self::Storage(_) => Code::Internal,
         }
     }
 
@@ -51,8 +82,11 @@ impl ServiceError for Error {
             Self::DomainNotHosted(_) => "DOMAIN_NOT_HOSTED",
             Self::Peer(_) => "PEER_UNAVAILABLE",
             Self::Payload { .. } => "EVENT_PAYLOAD",
+            Self::TooLarge { .. } => "EVENT_TOO_LARGE",
             Self::ConsumedElsewhere(_) => "CONSUMED_ELSEWHERE",
             Self::Handler(_) => "HANDLER",
+            Self::OtherCluster { .. } => "OTHER_CLUSTER",
+            Self::Panicked(_) => "PANICKED",
             Self::Storage(_) => "STORAGE",
         }
     }

@@ -14,7 +14,7 @@ use omnimesh_proto::event::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Batch, Error, Log};
+use crate::{Batch, Error, Log, consumers::beside};
 
 /// The service's full name: what a consumer asks its producer's role for.
 pub const SERVICE: &str = "omnimesh.event.v1.EventService";
@@ -37,8 +37,9 @@ impl Directory {
     }
 }
 
-/// Offers a domain's log to readers.
+/// Offers a domain's log to readers, and keeps its database from growing by answers that nobody asks for any more.
 pub fn serve(server: &mut ServerBuilder, log: Log) {
+    beside(server, log.database().clone().forget_answers());
     let (directory, new) = server.shared::<Directory>();
     directory.0.write().unwrap_or_else(PoisonError::into_inner).insert(log.domain(), log);
     if new {

@@ -11,11 +11,11 @@ mod grpc;
 mod log;
 mod watch;
 
-pub use consumer::{Consumer, Handler};
+pub use consumer::{Consumer, Handler, caught};
 pub use consumers::{Consumers, Position, consume, run};
 pub use cursor::Cursor;
 pub use error::Error;
 pub use grpc::{Directory, SERVICE, serve};
-pub use log::{Batch, Log, NewEvent};
+pub use log::{Batch, Log, MAX_EVENT_BYTES, NewEvent};
 pub use omnimesh_proto::event::v1::Event;
 pub use watch::{Begin, Change, decode, watch};

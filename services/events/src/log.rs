@@ -17,6 +17,11 @@ use crate::{Cursor, Error};
 /// wake it at once.
 const OTHER_PROCESS: Duration = Duration::from_millis(25);
 
+/// What one event may hold, in bytes: with a run's bytes before it, it still fits into a message.
+pub const MAX_EVENT_BYTES: usize = 8 * 1024 * 1024;
+
+const _: () = assert!(store::RUN_BYTES + MAX_EVENT_BYTES < mesh::MAX_MESSAGE_BYTES);
+
 /// Something that happened, to be published.
 #[derive(Debug)]
 pub struct NewEvent {
@@ -30,6 +35,10 @@ impl NewEvent {
     /// An event about `subject` (a resource name) that happened at `event_time`; `type` is the full name of `payload`.
     pub fn new(r#type: &'static str, subject: String, event_time: Timestamp, payload: &impl Message) -> Self {
         Self { r#type, subject, event_time, payload: payload.encode_to_vec() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.subject.len() + self.payload.len()
     }
 }
 
@@ -53,6 +62,7 @@ impl Log {
     /// The log in a domain's own database.
     pub async fn open(domain: &'static str, database: &Database) -> Result<Self, Error> {
         store::migrate(database).await?;
+        store::check_cluster(database).await?;
         Ok(Self { domain, database: database.clone() })
     }
 
@@ -61,8 +71,16 @@ impl Log {
         self.domain
     }
 
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Writes events in the transaction of what they tell.
     pub async fn publish(&self, tx: &mut Tx, events: &[NewEvent]) -> Result<(), Error> {
+        if let Some(event) = events.iter().find(|event| event.bytes() > MAX_EVENT_BYTES) {
+            let (r#type, subject) = (event.r#type, event.subject.clone());
+            return Err(Error::TooLarge { r#type, subject, bytes: event.bytes() });
+        }
         store::publish(tx, events, Timestamp::now()).await
     }
 

@@ -33,7 +33,8 @@ impl ServiceError for Error {
             Self::Storage(storage::Error::RequestIdReused(_)) => Code::InvalidArgument,
             Self::IdentityNotFound(_) => Code::NotFound,
             Self::EtagMismatch(_) => Code::Aborted,
-            Self::Events(_) | Self::Storage(_) => Code::Internal,
+            Self::Storage(_) => Code::Internal,
+            Self::Events(error) => error.code(),
         }
     }
 
@@ -44,7 +45,7 @@ impl ServiceError for Error {
             Self::EtagMismatch(_) => "ETAG_MISMATCH",
             Self::ResumeTokenInvalid => "RESUME_TOKEN_INVALID",
             Self::Storage(storage::Error::RequestIdReused(_)) => "REQUEST_ID_REUSED",
-            Self::Events(_) => "EVENTS",
+            Self::Events(error) => error.reason(),
             Self::Storage(_) => "STORAGE",
         }
     }

@@ -3,6 +3,7 @@
 use events::{Cursor, Log, NewEvent};
 use futures::Stream;
 use omnimesh_proto::identity::v1 as pb;
+use types::filter::Condition;
 
 use crate::domain::Identity;
 
@@ -15,6 +16,20 @@ pub(crate) enum Change {
     Initial(Identity),
     /// What the log says.
     Logged(events::Change<pb::IdentityChanged>),
+}
+
+impl Change {
+    /// True for what a watcher with `filter`, which is over golden ids, is to be told. The initial state is filtered
+    /// where it is read.
+    pub(crate) fn passes(&self, filter: &[Condition]) -> bool {
+        match self {
+            Self::Logged(events::Change::Event {
+                payload: pb::IdentityChanged { identity: Some(identity) },
+                ..
+            }) => filter.iter().all(|condition| condition.holds(&identity.golden_id)),
+            Self::Logged(_) | Self::Initial(_) => true,
+        }
+    }
 }
 
 /// The event that tells of a person's change.

@@ -5,12 +5,9 @@ use std::pin::Pin;
 use futures::{Stream, StreamExt};
 use omnimesh_proto::identity::v1::{self as pb, identity_service_server::IdentityService};
 use tonic::{Request, Response, Status, Streaming};
+use types::Imported;
 
-use crate::{
-    Error,
-    service::{Imported, Service},
-    wire,
-};
+use crate::{Error, service::Service, wire};
 
 pub(crate) struct Grpc(Service);
 
@@ -34,9 +31,9 @@ impl IdentityService for Grpc {
         let mut imported = Imported::default();
         while let Some(portion) = portions.message().await? {
             let records = wire::records(portion).map_err(status)?;
-            imported += self.0.import_identity_records(records).await.map_err(status)?;
+            imported = imported + self.0.import_identity_records(records).await.map_err(status)?;
         }
-        Ok(Response::new(imported.into()))
+        Ok(Response::new(wire::imported(imported)))
     }
 
     async fn get_identity(
@@ -52,8 +49,8 @@ impl IdentityService for Grpc {
         &self,
         request: Request<pb::ListIdentitiesRequest>,
     ) -> Result<Response<pb::ListIdentitiesResponse>, Status> {
-        let page = wire::list(request.get_ref()).map_err(status)?;
-        let (identities, next_page_token) = self.0.list_identities(&page).await.map_err(status)?;
+        let list = wire::list(request.get_ref()).map_err(status)?;
+        let (identities, next_page_token) = self.0.list_identities(&list).await.map_err(status)?;
         let identities = identities.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListIdentitiesResponse { identities, next_page_token }))
     }
@@ -84,9 +81,8 @@ impl IdentityService for Grpc {
         &self,
         request: Request<pb::WatchIdentitiesRequest>,
     ) -> Result<Response<Self::WatchIdentitiesStream>, Status> {
-        let message = request.get_ref();
-        let resume = wire::watch(message).map_err(status)?;
-        let changes = self.0.watch_identities(resume, message.include_initial).await.map_err(status)?;
+        let (begin, filter) = wire::watch(request.get_ref()).map_err(status)?;
+        let changes = self.0.watch_identities(begin, filter).await.map_err(status)?;
         Ok(Response::new(Box::pin(changes.map(|change| change.map(Into::into).map_err(status)))))
     }
 }

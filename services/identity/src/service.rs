@@ -2,12 +2,12 @@
 
 mod reconcile;
 
-use std::{collections::BTreeSet, ops::AddAssign};
+use std::collections::BTreeSet;
 
-use events::{Cursor, Log};
+use events::{Begin, Log};
 use futures::Stream;
 use storage::Database;
-use types::{GoldenId, Request, SourceRef, Timestamp, page::Page};
+use types::{GoldenId, Imported, Request, SourceRef, Timestamp, filter::Condition, page::Page};
 
 use crate::{
     Config, Error,
@@ -19,20 +19,6 @@ use crate::{
 /// Who is one person depends on all records, so only one transaction at a time may decide it.
 const LOCK: &str = "identities";
 
-/// What became of imported records.
-#[derive(Debug, Default)]
-pub(crate) struct Imported {
-    pub(crate) accepted: usize,
-    pub(crate) unchanged: usize,
-}
-
-impl AddAssign for Imported {
-    fn add_assign(&mut self, other: Self) {
-        self.accepted += other.accepted;
-        self.unchanged += other.unchanged;
-    }
-}
-
 /// What is known of a person who is looked for.
 #[derive(Debug)]
 pub(crate) enum Clue {
@@ -40,6 +26,14 @@ pub(crate) enum Clue {
     Source(SourceRef),
     /// A key; none if the text is one that is nobody's own.
     Key(Option<Key>),
+}
+
+/// Which persons a list is asked for.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) newest_first: bool,
+    pub(crate) page: Page,
 }
 
 /// A page of persons and the token of the page after.
@@ -65,19 +59,19 @@ impl Service {
         let sources: BTreeSet<_> = records.iter().map(|record| record.source.clone()).collect();
         let before = store::versions(tx.connection()?, &sources).await?;
         let mut after = before.clone();
-        let delivered = records.len();
+        let received = records.len();
         let fresh: Vec<Record> = records
             .into_iter()
             .filter(|record| after.entry(record.source.clone()).or_default().learn(record))
             .collect();
         if !fresh.is_empty() {
-            store::add_versions(tx.connection()?, &fresh).await?;
+            store::put_versions(tx.connection()?, &fresh).await?;
             let affected = self.rekey(&mut tx, &before, &after).await?;
             self.reconcile(&mut tx, affected, now).await?;
         }
         // Even if nothing was new: what made it known may not be durable yet.
         tx.commit().await?;
-        Ok(Imported { accepted: fresh.len(), unchanged: delivered - fresh.len() })
+        Ok(Imported::new(received, fresh.len()))
     }
 
     pub(crate) async fn get_identity(&self, golden_id: GoldenId) -> Result<Identity, Error> {
@@ -87,11 +81,11 @@ impl Service {
         found.remove(&golden_id).ok_or_else(|| Error::IdentityNotFound(golden_id.name()))
     }
 
-    pub(crate) async fn list_identities(&self, page: &Page) -> Result<Identities, Error> {
+    pub(crate) async fn list_identities(&self, list: &List) -> Result<Identities, Error> {
         let mut reader = self.database.reader().await?;
-        let identities = store::identities_page(&mut reader, page).await?;
-        Ok(page
-            .cut(identities, |last| vec![last.create_time.micros().to_string(), last.golden_id.to_string()]))
+        let identities = store::identities_page(&mut reader, list).await?;
+        let key = |last: &Identity| vec![last.create_time.micros().to_string(), last.golden_id.to_string()];
+        Ok(list.page.cut(identities, key))
     }
 
     pub(crate) async fn resolve_identity(&self, clue: Clue) -> Result<Identity, Error> {
@@ -150,30 +144,31 @@ impl Service {
         Ok(survivor)
     }
 
-    /// Changes from a position on; with `include_initial` first everyone as they stand.
+    /// Streams changes of the persons that `filter` lets through.
     pub(crate) async fn watch_identities(
         &self,
-        resume: Option<Cursor>,
-        include_initial: bool,
+        begin: Begin,
+        filter: Vec<Condition>,
     ) -> Result<impl Stream<Item = Result<Change, Error>> + Send + use<>, Error> {
-        let (after, include_initial) = match resume {
-            Some(cursor) => (cursor, false),
-            // Taken before the persons are read: what changes meanwhile is told again rather than not at all.
-            None => (self.log.head().await?, include_initial),
-        };
+        // Before the first answer: a caller that has it misses nothing from then on.
+        let after = begin.position(&self.log).await?;
         let service = self.clone();
         Ok(async_stream::try_stream! {
-            let mut next = include_initial.then(String::new);
+            let mut next = matches!(begin, Begin::WithInitial).then(String::new);
             while let Some(token) = next {
                 let page = Page::new(i32::MAX, &token, &[])?;
-                let (identities, token) = service.list_identities(&page).await?;
+                let list = List { conditions: filter.clone(), newest_first: false, page };
+                let (identities, token) = service.list_identities(&list).await?;
                 for identity in identities {
                     yield Change::Initial(identity);
                 }
                 next = (!token.is_empty()).then_some(token);
             }
             for await change in event::watch(&service.log, after) {
-                yield Change::Logged(change?);
+                let change = Change::Logged(change?);
+                if change.passes(&filter) {
+                    yield change;
+                }
             }
         })
     }

@@ -1,14 +1,14 @@
 //! The border to the contract.
 
-use events::Cursor;
+use events::Begin;
 use omnimesh_proto::{
     identity::v1::{self as pb, resolve_identity_request},
     r#type::v1::ChangeType,
 };
 use types::{
-    GoldenId, InvalidRequest, Request, Violations,
+    GoldenId, Imported, InvalidRequest, Request, Violations,
     contact::{self, Address},
-    filter,
+    filter::{self, Condition, Field, Kind},
     page::Page,
     wire,
 };
@@ -17,10 +17,14 @@ use crate::{
     Error,
     domain::{Attributes, Identity, Key, Record},
     event::Change,
-    service::{Clue, Imported},
+    service::{Clue, List},
 };
 
 const MAX_RECORDS: usize = 10_000;
+
+const GOLDEN_ID: Field = Field { name: "golden_id", kind: Kind::Text };
+const CREATE_TIME: Field = Field { name: "create_time", kind: Kind::Time };
+const UPDATE_TIME: Field = Field { name: "update_time", kind: Kind::Time };
 
 impl From<Record> for pb::IdentityRecord {
     fn from(record: Record) -> Self {
@@ -44,6 +48,7 @@ impl From<Identity> for pb::Identity {
             name: identity.golden_id.name(),
             golden_id: identity.golden_id.to_string(),
             etag: identity.etag(),
+            version: identity.revision,
             records: identity.records.into_iter().map(Into::into).collect(),
             merged_into: identity.merged_into.map(|golden_id| golden_id.to_string()).unwrap_or_default(),
             create_time: Some(identity.create_time.into()),
@@ -80,10 +85,10 @@ impl From<Change> for pb::WatchIdentitiesResponse {
     }
 }
 
-impl From<Imported> for pb::ImportIdentityRecordsResponse {
-    fn from(imported: Imported) -> Self {
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        Self { accepted_count: count(imported.accepted), unchanged_count: count(imported.unchanged) }
+pub(crate) fn imported(imported: Imported) -> pb::ImportIdentityRecordsResponse {
+    pb::ImportIdentityRecordsResponse {
+        accepted_count: imported.accepted,
+        unchanged_count: imported.unchanged,
     }
 }
 
@@ -117,12 +122,15 @@ pub(crate) fn golden_id(field: &str, name: &str) -> Result<GoldenId, InvalidRequ
     GoldenId::from_name(name).map_err(|error| InvalidRequest::new(field, error))
 }
 
-pub(crate) fn list(message: &pb::ListIdentitiesRequest) -> Result<Page, InvalidRequest> {
-    filter::parse(&message.filter, &[])?;
-    if !matches!(message.order_by.as_str(), "" | "create_time") {
-        return Err(InvalidRequest::new("order_by", "must be `create_time`, the only order"));
-    }
-    Page::new(message.page_size, &message.page_token, &[])
+pub(crate) fn list(message: &pb::ListIdentitiesRequest) -> Result<List, InvalidRequest> {
+    let conditions = filter::parse(&message.filter, &[CREATE_TIME, UPDATE_TIME])?;
+    let newest_first = match message.order_by.as_str() {
+        "" | "create_time" => false,
+        "create_time desc" => true,
+        _ => return Err(InvalidRequest::new("order_by", "is neither `create_time` nor `create_time desc`")),
+    };
+    let page = Page::new(message.page_size, &message.page_token, &[&message.filter, &message.order_by])?;
+    Ok(List { conditions, newest_first, page })
 }
 
 pub(crate) fn clue(message: pb::ResolveIdentityRequest) -> Result<Clue, InvalidRequest> {
@@ -168,11 +176,9 @@ pub(crate) fn merge(
     Ok((one, other, request))
 }
 
-/// Where a watch goes on; none to begin now.
-pub(crate) fn watch(message: &pb::WatchIdentitiesRequest) -> Result<Option<Cursor>, Error> {
-    filter::parse(&message.filter, &[])?;
-    match message.resume_token.as_str() {
-        "" => Ok(None),
-        token => token.parse().map(Some).map_err(|_| Error::ResumeTokenInvalid),
-    }
+/// Where a watch begins, and whom it is of.
+pub(crate) fn watch(message: &pb::WatchIdentitiesRequest) -> Result<(Begin, Vec<Condition>), Error> {
+    let filter = filter::parse(&message.filter, &[GOLDEN_ID])?;
+    let begin = Begin::new(&message.resume_token, message.include_initial);
+    Ok((begin.map_err(|_| Error::ResumeTokenInvalid)?, filter))
 }

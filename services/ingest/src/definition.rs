@@ -1,11 +1,12 @@
 //! The definition of a source: a TOML file that says where a system's records are, what they should look like, and
 //! which domain commands they become.
 //!
+//! - `system`, and the `name` of an `[[entity]]`: in snake_case, because the lake's tables are called after them.
 //! - `[files]` (`root`, `format` = csv | jsonl | parquet) or `[sql]` (`url`, SQLite or PostgreSQL). Relative paths are
 //!   below the directory that the definition is resolved against.
 //! - `[[entity]]`: `files`, a glob below the root; or `table` with `key`, the columns that order it so that what is new
-//!   or changed comes last (text or integers, never NULL, and no two rows have the same), and `children`, tables whose
-//!   rows are nested into the record as arrays.
+//!   or changed comes last (text or integers, and no two rows have the same; a row where one is NULL or empty is quarantined), and
+//!   `children`, tables whose rows are nested into the record as arrays.
 //! - `expect`: names and kinds of the fields. Of CSV it is the header. Of documents the names are paths, `a.b` of a
 //!   nested field and `a[].b` of a field of an array's elements; further fields are kept but not looked at.
 //!   Kinds: `text`, `integer`, `decimal`, `time` (RFC 3339), `datetime` (without zone, taken as UTC), `date`; a `?`
@@ -22,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{Error, mapping::Kind};
 
@@ -34,6 +35,7 @@ pub struct Definition {
     #[serde(skip)]
     pub(crate) origin: String,
     /// The system's name.
+    #[serde(deserialize_with = "name")]
     pub system: String,
     /// Its files.
     #[serde(default)]
@@ -44,6 +46,26 @@ pub struct Definition {
     /// What it holds.
     #[serde(rename = "entity")]
     pub(crate) entities: Vec<Entity>,
+}
+
+/// Two names, and what stands around them, have to fit into the name of a directory.
+const NAME_BYTES: usize = 64;
+
+/// The name of a system or an entity. Together they name a table of the lake, `bronze_<system>__<entity>`, which takes
+/// no other.
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let is_word = |word: &str| {
+        !word.is_empty() && word.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+    };
+    let is_snake_case =
+        name.starts_with(|letter: char| letter.is_ascii_lowercase()) && name.split('_').all(is_word);
+    if is_snake_case && name.len() <= NAME_BYTES {
+        return Ok(name);
+    }
+    Err(D::Error::custom(format!(
+        "`{name}` is no name: use snake_case, such as `web_shop`, with no more than {NAME_BYTES} letters"
+    )))
 }
 
 /// A folder of files.
@@ -81,6 +103,7 @@ pub(crate) struct Sql {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Entity {
     /// Its name.
+    #[serde(deserialize_with = "name")]
     pub(crate) name: String,
     /// Glob of its files.
     #[serde(default)]

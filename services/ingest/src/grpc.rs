@@ -46,8 +46,8 @@ impl IngestService for Grpc {
         &self,
         request: Request<pb::ListSourcesRequest>,
     ) -> Result<Response<pb::ListSourcesResponse>, Status> {
-        let page = wire::list_sources(request.get_ref()).map_err(status)?;
-        let (sources, next_page_token) = self.0.list_sources(&page).await.map_err(status)?;
+        let listing = wire::SourceListing::try_from(request.get_ref()).map_err(status)?;
+        let (sources, next_page_token) = self.0.list_sources(&listing).await.map_err(status)?;
         let sources = sources.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListSourcesResponse { sources, next_page_token }))
     }
@@ -67,7 +67,7 @@ impl IngestService for Grpc {
     ) -> Result<Response<pb::ListQuarantinedRecordsResponse>, Status> {
         let listing =
             request.into_inner().try_into().map_err(|error: types::InvalidRequest| status(error))?;
-        let (records, next_page_token) = self.0.list_quarantined_records(&listing).await.map_err(status)?;
+        let (records, next_page_token) = self.0.list_quarantined_records(listing).await.map_err(status)?;
         let records = records.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::ListQuarantinedRecordsResponse { records, next_page_token }))
     }
@@ -87,9 +87,8 @@ impl IngestService for Grpc {
         &self,
         request: Request<pb::WatchSourcesRequest>,
     ) -> Result<Response<Self::WatchSourcesStream>, Status> {
-        let message = request.get_ref();
-        let resume = wire::watch_sources(message).map_err(status)?;
-        let changes = self.0.watch_sources(resume, message.include_initial).await.map_err(status)?;
+        let begin = wire::watch_sources(request.get_ref()).map_err(status)?;
+        let changes = self.0.watch_sources(begin).await.map_err(status)?;
         Ok(Response::new(Box::pin(changes.map(|change| change.map(Into::into).map_err(status)))))
     }
 }

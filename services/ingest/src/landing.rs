@@ -1,6 +1,6 @@
 //! Records on their way in: as their source wrote them, in batches that are landed, mapped and settled together.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder},
@@ -17,6 +17,10 @@ use bytes::Bytes;
 /// A batch ends after this many records or bytes, whichever comes first.
 const BATCH_RECORDS: usize = 4096;
 const BATCH_BYTES: usize = 1024 * 1024;
+/// A record that is longer is cut off, and thereby damaged: what lands has to fit into an event.
+pub(crate) const RECORD_BYTES: usize = 4 * 1024 * 1024;
+/// What is kept of a record that is cut off, and of a file that is put aside as a whole.
+pub(crate) const KEPT_BYTES: usize = 16 * 1024;
 /// A portion ends after this many bytes or objects, whichever comes first.
 const PORTION_BYTES: usize = 1024 * 1024;
 const PORTION_OBJECTS: usize = 1024;
@@ -98,10 +102,14 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn push(&mut self, position: &str, payload: &str) {
-        self.positions.append_value(position);
-        self.payloads.append_value(payload);
+        let kept = match payload.len() {
+            ..=RECORD_BYTES => Cow::Borrowed(payload),
+            _ => Cow::Owned(payload[..payload.floor_char_boundary(KEPT_BYTES)].to_owned() + "\u{fffd}"),
+        };
         self.count += 1;
-        self.bytes += payload.len();
+        self.bytes += position.len() + kept.len();
+        self.positions.append_value(position);
+        self.payloads.append_value(kept);
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -114,7 +122,7 @@ impl Records {
 
     /// No order is as long: what is awaited is not coming.
     pub(crate) fn is_overfull(&self) -> bool {
-        self.count >= 4 * BATCH_RECORDS || self.bytes >= 4 * BATCH_BYTES
+        self.count >= 4 * BATCH_RECORDS || self.bytes >= 2 * BATCH_BYTES
     }
 }
 

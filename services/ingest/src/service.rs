@@ -4,12 +4,12 @@ mod replay;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use events::{Cursor, Log};
-use futures::{Stream, StreamExt};
+use events::{Begin, Log};
+use futures::Stream;
 use storage::Tx;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
-use types::{Timestamp, page::Page};
+use types::Timestamp;
 use uuid::Uuid;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     run::Run,
     source::Source,
     store::{self, Store},
-    wire::Listing,
+    wire::{Listing, SourceListing},
 };
 
 /// Between two messages about a run.
@@ -121,12 +121,23 @@ impl Service {
         self.state(&known.source).await
     }
 
-    pub(crate) async fn list_sources(&self, page: &Page) -> Result<(Vec<SourceState>, String), Error> {
+    pub(crate) async fn list_sources(
+        &self,
+        listing: &SourceListing,
+    ) -> Result<(Vec<SourceState>, String), Error> {
+        let SourceListing { page, conditions, descending } = listing;
         let after = page.after.as_ref().and_then(|key| key.first());
-        let due = self.sources.iter().filter(|(system, _)| after.is_none_or(|after| *system > after));
+        let is_due = |source: &&Arc<Source>| {
+            after.is_none_or(|after| (source.system > *after) != *descending && source.system != *after)
+                && conditions.iter().all(|condition| condition.holds(source.connector.name()))
+        };
+        let mut due: Vec<_> = self.sources.values().map(|known| &known.source).filter(is_due).collect();
+        if *descending {
+            due.reverse();
+        }
         let mut sources = Vec::new();
-        for (_, known) in due.take(page.size + 1) {
-            sources.push(self.state(&known.source).await?);
+        for source in due.into_iter().take(page.size + 1) {
+            sources.push(self.state(source).await?);
         }
         Ok(page.cut(sources, |source| vec![source.system.clone()]))
     }
@@ -138,33 +149,31 @@ impl Service {
 
     pub(crate) async fn list_quarantined_records(
         &self,
-        listing: &Listing,
+        mut listing: Listing,
     ) -> Result<(Vec<Quarantined>, String), Error> {
-        let records = self.store.list_quarantined_records(&listing.page, &listing.conditions).await?;
+        let records = self.store.list_quarantined_records(&mut listing.page, &listing.conditions).await?;
         let key = |record: &Quarantined| vec![record.create_time.micros().to_string(), record.id.to_string()];
         Ok(listing.page.cut(records, key))
     }
 
-    /// Streams changes after `resume`; without it, from now on, at choice with every source as it stands first.
+    /// Streams changes of sources.
     pub(crate) async fn watch_sources(
         &self,
-        resume: Option<Cursor>,
-        include_initial: bool,
+        begin: Begin,
     ) -> Result<impl Stream<Item = Result<SourceChange, Error>> + Send + use<>, Error> {
-        let mut initial = Vec::new();
-        let after = match resume {
-            Some(after) => after,
-            // The head first: a change in between is told twice rather than lost.
-            None => self.log.head().await?,
-        };
-        if resume.is_none() && include_initial {
-            for known in self.sources.values() {
-                let source = self.state(&known.source).await?;
-                initial.push(Ok(SourceChange::Initial(source, after)));
+        // Before the first answer: a caller that has it misses nothing from then on.
+        let after = begin.position(&self.log).await?;
+        let service = self.clone();
+        Ok(async_stream::try_stream! {
+            if matches!(begin, Begin::WithInitial) {
+                for known in service.sources.values() {
+                    yield SourceChange::Initial(service.state(&known.source).await?, after);
+                }
             }
-        }
-        let changes = event::watch(&self.log, after).map(|change| change.map_err(Into::into));
-        Ok(futures::stream::iter(initial).chain(changes))
+            for await change in event::watch(&service.log, after) {
+                yield change?;
+            }
+        })
     }
 }
 

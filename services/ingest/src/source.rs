@@ -81,7 +81,6 @@ pub(crate) fn compile(definitions: Vec<Definition>) -> Result<Vec<Source>, Error
 }
 
 fn source(definition: Definition) -> Result<Source, String> {
-    definition.system.parse::<types::System>().map_err(|reason| format!("system: {reason}"))?;
     let connector = match (definition.files, definition.sql) {
         (Some(files), None) => Connector::Files { root: files.root, format: files.format },
         (None, Some(sql)) => Connector::Sql { url: sql.url },
@@ -91,8 +90,8 @@ fn source(definition: Definition) -> Result<Source, String> {
     let mut entities = Vec::new();
     for definition in definition.entities {
         let name = definition.name.clone();
-        if name.is_empty() || !names.insert(name.clone()) {
-            return Err(format!("entity `{name}`: name: is empty or there twice"));
+        if !names.insert(name.clone()) {
+            return Err(format!("entity `{name}`: name: is there twice"));
         }
         entities.push(entity(definition, &connector).map_err(|reason| format!("entity `{name}`: {reason}"))?);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::TryStreamExt;
 use storage::{
     Database, Error, Statement, Tx, insert_many,
     sqlx::{self, AnyConnection, Row, any::AnyRow, migrate::Migrator, pool::PoolConnection},
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     connector::Known,
     domain::{EntityState, Quarantined, Settled},
-    landing::Checkpoint,
+    landing::{Checkpoint, RECORD_BYTES},
 };
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -33,6 +34,9 @@ pub(crate) struct Origin {
     pub(crate) landed_after: String,
     pub(crate) revision: i64,
 }
+
+/// What the records of a page may hold together: more than one does, and less than a message.
+const PAGE_BYTES: usize = 2 * RECORD_BYTES;
 
 const OBJECT_COLUMNS: &str = "INSERT INTO objects (system, entity, object, size, mtime, position, digest, complete, \
     landed_count, applied_count, quarantined_count, applied_to, revision, landed_after) VALUES";
@@ -94,9 +98,10 @@ impl Store {
         row.as_ref().map(quarantined).transpose()
     }
 
+    /// A page of records, and one beyond it if there is one. Large records make a shorter page.
     pub(crate) async fn list_quarantined_records(
         &self,
-        page: &Page,
+        page: &mut Page,
         conditions: &[types::filter::Condition],
     ) -> Result<Vec<Quarantined>, Error> {
         let mut statement = Statement::new(QUARANTINED);
@@ -112,8 +117,21 @@ impl Store {
             statement.push(", ").bind(id.as_str()).push(")");
         }
         statement.push(" ORDER BY create_time, id LIMIT ").bind(page.limit());
-        let rows = statement.fetch_all(&mut *self.reader().await?).await?;
-        rows.iter().map(quarantined).collect()
+        let mut reader = self.reader().await?;
+        let mut rows = statement.fetch(&mut reader)?;
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        while records.len() <= page.size
+            && let Some(row) = rows.try_next().await?
+        {
+            let record = quarantined(&row)?;
+            bytes += record.payload.len();
+            if bytes > PAGE_BYTES {
+                page.size = records.len();
+            }
+            records.push(record);
+        }
+        Ok(records)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The border to the contract.
 
-use events::Cursor;
+use events::Begin;
 use omnimesh_proto::{ingest::v1 as pb, r#type::v1::ChangeType};
 use types::{
     InvalidRequest, Request,
@@ -17,6 +17,8 @@ use crate::{
 
 const FIELDS: [Field; 2] =
     [Field { name: "system", kind: Kind::Text }, Field { name: "entity", kind: Kind::Text }];
+
+const CONNECTOR: Field = Field { name: "connector", kind: Kind::Text };
 
 /// The system of `sources/{system}`.
 pub(crate) fn system(name: &str) -> Result<&str, InvalidRequest> {
@@ -35,6 +37,14 @@ pub(crate) fn record(name: &str) -> Result<Uuid, InvalidRequest> {
 pub(crate) struct Listing {
     pub(crate) page: Page,
     pub(crate) conditions: Vec<Condition>,
+}
+
+/// Which sources to list.
+#[derive(Debug)]
+pub(crate) struct SourceListing {
+    pub(crate) page: Page,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) descending: bool,
 }
 
 impl TryFrom<pb::ListQuarantinedRecordsRequest> for Listing {
@@ -69,17 +79,25 @@ impl TryFrom<pb::ReplayQuarantinedRecordRequest> for Replay {
     }
 }
 
-pub(crate) fn list_sources(request: &pb::ListSourcesRequest) -> Result<Page, InvalidRequest> {
-    Page::new(request.page_size, &request.page_token, &[])
+impl TryFrom<&pb::ListSourcesRequest> for SourceListing {
+    type Error = InvalidRequest;
+
+    fn try_from(message: &pb::ListSourcesRequest) -> Result<Self, InvalidRequest> {
+        let conditions = filter::parse(&message.filter, &[CONNECTOR])?;
+        let descending = match message.order_by.as_str() {
+            "" | "system" => false,
+            "system desc" => true,
+            _ => return Err(InvalidRequest::new("order_by", "is neither `system` nor `system desc`")),
+        };
+        let query = [message.filter.as_str(), &message.order_by];
+        let page = Page::new(message.page_size, &message.page_token, &query)?;
+        Ok(Self { page, conditions, descending })
+    }
 }
 
-/// Where a Watch request goes on.
-pub(crate) fn watch_sources(request: &pb::WatchSourcesRequest) -> Result<Option<Cursor>, Error> {
+pub(crate) fn watch_sources(request: &pb::WatchSourcesRequest) -> Result<Begin, Error> {
     filter::parse(&request.filter, &[])?;
-    if request.resume_token.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(request.resume_token.parse()?))
+    Ok(Begin::new(&request.resume_token, request.include_initial)?)
 }
 
 impl From<SourceState> for pb::Source {

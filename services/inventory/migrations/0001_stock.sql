@@ -1,12 +1,16 @@
 CREATE TABLE stocks (
     location_id TEXT NOT NULL,
     sku TEXT NOT NULL,
+    tracked BOOLEAN NOT NULL,
     on_hand BIGINT NOT NULL,
     last_count_time BIGINT,
     ledger_sequence BIGINT NOT NULL,
     update_time BIGINT NOT NULL,
     PRIMARY KEY (location_id, sku)
 );
+
+-- Lists hold tracked stocks only, which can be few among all that was ever sold.
+CREATE INDEX stocks_tracked ON stocks (location_id, sku) WHERE tracked;
 
 CREATE TABLE ledger (
     location_id TEXT NOT NULL,

@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Whether it makes a stock tracked that was not.
+    /// Whether a stock that sees it is tracked from then on.
     pub(crate) fn begins_tracking(self) -> bool {
         matches!(self, Self::Count | Self::Delivery)
     }
@@ -62,10 +62,12 @@ pub(crate) struct Entry {
     pub(crate) record_time: Timestamp,
 }
 
-/// What is there.
+/// What is there. Until it is tracked only the ledger knows of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stock {
     pub(crate) id: StockId,
+    /// A count or a delivery has been seen.
+    pub(crate) tracked: bool,
     pub(crate) on_hand: i64,
     pub(crate) last_count_time: Option<Timestamp>,
     pub(crate) ledger_sequence: i64,
@@ -75,45 +77,53 @@ pub(crate) struct Stock {
 impl Stock {
     /// A stock that nothing is known of yet.
     pub(crate) fn untouched(id: StockId) -> Self {
-        Self { id, on_hand: 0, last_count_time: None, ledger_sequence: 0, update_time: Timestamp::default() }
+        Self {
+            id,
+            tracked: false,
+            on_hand: 0,
+            last_count_time: None,
+            ledger_sequence: 0,
+            update_time: Timestamp::default(),
+        }
     }
 
     pub(crate) fn etag(&self) -> String {
         etag(&[self.id.name().as_bytes(), &self.ledger_sequence.to_le_bytes(), &self.on_hand.to_le_bytes()])
     }
 
-    /// Puts `movement` into the ledger. `since` tells what moved after a given time, by everything in the ledger so
-    /// far: only a count that is newer than the last one asks.
+    /// Puts `movement` into the ledger; None where 64 bits cannot hold what is there then. `since` tells what moved
+    /// after a given time, by everything in the ledger so far: only a count that is newer than the last one asks.
     pub(crate) fn record(
         &mut self,
         movement: Movement,
         record_time: Timestamp,
-        since: impl FnOnce(Timestamp) -> i64,
-    ) -> Entry {
+        since: impl FnOnce(Timestamp) -> Option<i64>,
+    ) -> Option<Entry> {
         let counted_after = self.last_count_time.is_some_and(|counted| movement.event_time <= counted);
         match movement.kind {
             Kind::Count if self.last_count_time.is_some_and(|counted| movement.event_time < counted) => {}
+            // Of two counts of one time the later known corrects the earlier.
             Kind::Count => {
-                self.on_hand = movement.quantity + since(movement.event_time);
+                self.on_hand = movement.quantity.checked_add(since(movement.event_time)?)?;
                 self.last_count_time = Some(movement.event_time);
             }
             // The later count has seen what happened before it.
             _ if counted_after => {}
-            _ => self.on_hand += movement.quantity,
+            _ => self.on_hand = self.on_hand.checked_add(movement.quantity)?,
         }
+        self.tracked |= movement.kind.begins_tracking();
         self.ledger_sequence += 1;
         self.update_time = self.update_time.max(movement.event_time);
-        Entry { sequence: self.ledger_sequence, movement, record_time }
+        Some(Entry { sequence: self.ledger_sequence, movement, record_time })
     }
 }
 
-/// What moved after `time`, counts aside.
-pub(crate) fn moved_since<'e>(entries: impl IntoIterator<Item = &'e Entry>, time: Timestamp) -> i64 {
+/// What moved after `time`, counts aside; None where 64 bits cannot hold it.
+pub(crate) fn moved_since<'e>(entries: impl IntoIterator<Item = &'e Entry>, time: Timestamp) -> Option<i64> {
     let movements = entries.into_iter().map(|entry| &entry.movement);
     movements
         .filter(|movement| movement.kind != Kind::Count && movement.event_time > time)
-        .map(|m| m.quantity)
-        .sum()
+        .try_fold(0_i64, |sum, movement| sum.checked_add(movement.quantity))
 }
 
 #[cfg(test)]
@@ -131,14 +141,14 @@ mod tests {
         Movement { stock: stock_id(), kind, quantity, event_time: Timestamp::from_micros(at), source }
     }
 
-    fn on_hand(movements: &[(Kind, i64, i64)]) -> i64 {
+    /// The stock after `movements`, in the order in which they became known.
+    fn stock(movements: &[(Kind, i64, i64)]) -> Option<Stock> {
         let mut stock = Stock::untouched(stock_id());
         let mut ledger: Vec<Entry> = Vec::new();
         for movement in movements.iter().copied().map(movement) {
-            let entry = stock.record(movement, Timestamp::default(), |time| moved_since(&ledger, time));
-            ledger.push(entry);
+            ledger.push(stock.record(movement, Timestamp::default(), |time| moved_since(&ledger, time))?);
         }
-        stock.on_hand
+        Some(stock)
     }
 
     #[test]
@@ -148,12 +158,36 @@ mod tests {
             (vec![(Count, 10, 1), (Sale, -3, 2)], 7),
             (vec![(Count, 10, 5), (Sale, -3, 2)], 10),
             (vec![(Sale, -3, 7), (Count, 10, 5)], 7),
+            (vec![(Sale, -3, 2), (Count, 10, 5)], 10),
             (vec![(Delivery, 4, 1), (Sale, -1, 2)], 3),
+            (vec![(Sale, -1, 2), (Adjustment, 2, 3), (Delivery, 4, 1)], 5),
             (vec![(Count, 10, 1), (Delivery, 5, 2), (Count, 12, 3), (Adjustment, -1, 4)], 11),
             (vec![(Count, 12, 3), (Count, 10, 1), (Sale, -1, 4)], 11),
             (vec![(Count, 10, 1), (Sale, -1, 1)], 10),
         ] {
-            assert_eq!(on_hand(&movements), expect, "{movements:?}");
+            let stock = stock(&movements).expect("small numbers");
+            assert_eq!((stock.on_hand, stock.tracked), (expect, true), "{movements:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_count_or_a_delivery_begins_tracking() {
+        for (kind, expect) in
+            [(Kind::Count, true), (Kind::Delivery, true), (Kind::Sale, false), (Kind::Adjustment, false)]
+        {
+            assert_eq!(stock(&[(kind, 1, 1)]).map(|stock| stock.tracked), Some(expect), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_64_bits_cannot_hold_is_refused() {
+        use Kind::{Count, Delivery, Sale};
+        for movements in [
+            vec![(Delivery, i64::MAX, 1), (Delivery, 1, 2)],
+            vec![(Sale, i64::MIN, 1), (Sale, -1, 2)],
+            vec![(Delivery, i64::MAX, 2), (Count, 1, 1)],
+        ] {
+            assert_eq!(stock(&movements), None, "{movements:?}");
         }
     }
 
@@ -165,25 +199,28 @@ mod tests {
         }
     }
 
+    type History = Vec<(Kind, i64, i64)>;
+
+    /// A history as it happened, and as it became known.
+    fn history() -> impl Strategy<Value = (History, History)> {
+        let movement = prop_oneof![
+            (Just(Kind::Count), 0..50_i64),
+            (Just(Kind::Delivery), 1..50_i64),
+            (Just(Kind::Sale), -50..0_i64),
+            (Just(Kind::Adjustment), -9..9_i64),
+        ];
+        let happened = prop::collection::vec(movement, 1..20).prop_map(|movements| {
+            // Times differ, so that no two movements tie.
+            let timed = movements.into_iter().zip(0..);
+            timed.map(|((kind, quantity), at)| (kind, quantity, at)).collect::<History>()
+        });
+        happened.prop_flat_map(|happened| (Just(happened.clone()), Just(happened).prop_shuffle()))
+    }
+
     proptest! {
         #[test]
-        fn the_order_of_arrival_does_not_matter(
-            movements in prop::collection::vec((0..3_usize, 1..50_i64), 1..20),
-            shuffle in any::<prop::sample::Index>(),
-        ) {
-            // Times differ, so that no two movements tie.
-            let kinds = [Kind::Count, Kind::Delivery, Kind::Sale];
-            let mut movements: Vec<_> = movements
-                .into_iter()
-                .enumerate()
-                .map(|(at, (kind, quantity))| (kinds[kind], if kind == 2 { -quantity } else { quantity }, at as i64))
-                .collect();
-            let expect = on_hand(&movements);
-            let middle = shuffle.index(movements.len());
-            movements.rotate_left(middle);
-            prop_assert_eq!(on_hand(&movements), expect);
-            movements.reverse();
-            prop_assert_eq!(on_hand(&movements), expect);
+        fn the_order_of_arrival_does_not_matter((happened, known) in history()) {
+            prop_assert_eq!(stock(&known), stock(&happened));
         }
     }
 }

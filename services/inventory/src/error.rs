@@ -18,6 +18,9 @@ pub enum Error {
     /// The stock changed since the caller read it.
     #[error("the stock of {} at {} has changed: read it again", .0.sku, .0.location_id)]
     EtagMismatch(StockId),
+    /// 64 bits cannot hold what would be on hand.
+    #[error("the movements of {} at {} add up to more than 64 bits hold: count it first", .0.sku, .0.location_id)]
+    OnHandOutOfRange(StockId),
     /// The resume token is none of ours.
     #[error("the resume token is not one that this service returned: start without one")]
     ResumeTokenInvalid,
@@ -49,6 +52,7 @@ impl ServiceError for Error {
             | Self::Storage(storage::Error::RequestIdReused(_)) => Code::InvalidArgument,
             Self::StockNotFound(_) => Code::NotFound,
             Self::EtagMismatch(_) | Self::StreamBroken(_) => Code::Aborted,
+            Self::OnHandOutOfRange(_) => Code::FailedPrecondition,
             Self::Corrupt(_) | Self::Storage(_) | Self::Events(_) => Code::Internal,
         }
     }
@@ -58,6 +62,7 @@ impl ServiceError for Error {
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::StockNotFound(_) => "STOCK_NOT_FOUND",
             Self::EtagMismatch(_) => "ETAG_MISMATCH",
+            Self::OnHandOutOfRange(_) => "ON_HAND_OUT_OF_RANGE",
             Self::ResumeTokenInvalid => "RESUME_TOKEN_INVALID",
             Self::StreamBroken(_) => "STREAM_BROKEN",
             Self::Corrupt(_) => "CORRUPT",

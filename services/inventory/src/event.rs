@@ -27,11 +27,16 @@ pub(crate) const ORDER_CHANGED: &str = "omnimesh.order.v1.OrderChanged";
 /// The source system of sales in the ledger: the order domain, whose uid is the source's id.
 pub(crate) const SALES: &str = "order";
 
+/// Entries in one event: at their longest they stay well below what a message may hold.
+const ENTRIES: usize = 5_000;
+
 /// Tells of a stock as it is now, and of the entries that made it so.
-pub(crate) fn stock_changed(stock: &Stock, entries: &[Entry]) -> NewEvent {
-    let movements = entries.iter().cloned().map(Into::into).collect();
-    let payload = StockChanged { stock: Some(stock.clone().into()), movements };
-    NewEvent::new(STOCK_CHANGED, stock.id.name(), stock.update_time, &payload)
+pub(crate) fn stock_changed(stock: &Stock, entries: &[Entry]) -> impl Iterator<Item = NewEvent> {
+    entries.chunks(ENTRIES).map(|entries| {
+        let movements = entries.iter().cloned().map(Into::into).collect();
+        let payload = StockChanged { stock: Some(stock.clone().into()), movements };
+        NewEvent::new(STOCK_CHANGED, stock.id.name(), stock.update_time, &payload)
+    })
 }
 
 /// What one order sold.
@@ -75,7 +80,8 @@ fn sale(order: Order) -> Result<Sale, Error> {
         for line in &order.lines {
             let location_id = order.location_id.parse().map_err(|error| corrupt(&error))?;
             let sku = line.sku.parse().map_err(|error| corrupt(&error))?;
-            *sold.entry(StockId { location_id, sku }).or_default() += line.quantity;
+            let quantity = wire::quantity(line.quantity).map_err(|error| corrupt(&error))?;
+            *sold.entry(StockId { location_id, sku }).or_default() += quantity;
         }
     }
     Ok(Sale { source, event_time, sold })

@@ -59,12 +59,13 @@ impl Service {
     pub(crate) async fn get_stock(&self, id: StockId) -> Result<Stock, Error> {
         let mut stocks =
             store::stocks(&mut *self.store.reader().await?, &BTreeSet::from([id.clone()])).await?;
-        stocks.remove(&id).ok_or(Error::StockNotFound(id))
+        stocks.remove(&id).filter(|stock| stock.tracked).ok_or(Error::StockNotFound(id))
     }
 
     pub(crate) async fn batch_get_stock(&self, ids: Vec<StockId>) -> Result<Vec<Stock>, Error> {
         let stocks = store::stocks(&mut *self.store.reader().await?, &ids.iter().cloned().collect()).await?;
-        ids.into_iter().map(|id| stocks.get(&id).cloned().ok_or(Error::StockNotFound(id))).collect()
+        let tracked = |id: &StockId| stocks.get(id).filter(|stock| stock.tracked).cloned();
+        ids.into_iter().map(|id| tracked(&id).ok_or(Error::StockNotFound(id))).collect()
     }
 
     pub(crate) async fn list_stocks(
@@ -89,42 +90,31 @@ impl Service {
     }
 
     pub(crate) async fn adjust_stock(&self, change: Change) -> Result<Stock, Error> {
-        let mut tx = self.store.begin().await?;
-        if let Some(stock) = tx.remembered(&change.request).await? {
-            return Ok(stock);
-        }
-        tx.lock("stocks").await?;
-        let id = change.movement.stock.clone();
-        let stocks = store::stocks(tx.connection()?, &BTreeSet::from([id.clone()])).await?;
-        let stock = stocks.get(&id).ok_or_else(|| Error::StockNotFound(id.clone()))?;
-        if change.etag.is_some_and(|etag| etag != stock.etag()) {
-            return Err(Error::EtagMismatch(id));
-        }
-        self.record_one(tx, &change.request, change.movement, stocks).await
+        self.change(change).await
     }
 
     pub(crate) async fn record_physical_count(&self, change: Change) -> Result<Stock, Error> {
+        self.change(change).await
+    }
+
+    async fn change(&self, Change { request, movement, etag }: Change) -> Result<Stock, Error> {
         let mut tx = self.store.begin().await?;
-        if let Some(stock) = tx.remembered(&change.request).await? {
+        if let Some(stock) = tx.remembered(&request).await? {
             return Ok(stock);
         }
         tx.lock("stocks").await?;
-        let id = BTreeSet::from([change.movement.stock.clone()]);
-        let stocks = store::stocks(tx.connection()?, &id).await?;
-        self.record_one(tx, &change.request, change.movement, stocks).await
-    }
-
-    async fn record_one(
-        &self,
-        mut tx: Tx,
-        request: &Request,
-        movement: Movement,
-        stocks: BTreeMap<StockId, Stock>,
-    ) -> Result<Stock, Error> {
         let id = movement.stock.clone();
+        let stocks = store::stocks(tx.connection()?, &BTreeSet::from([id.clone()])).await?;
+        let stock = stocks.get(&id).filter(|stock| stock.tracked);
+        if stock.is_none() && !movement.kind.begins_tracking() {
+            return Err(Error::StockNotFound(id));
+        }
+        if etag.is_some_and(|etag| stock.is_none_or(|stock| stock.etag() != etag)) {
+            return Err(Error::EtagMismatch(id));
+        }
         let mut stocks = self.record(&mut tx, vec![movement], stocks).await?;
         let stock = stocks.remove(&id).ok_or(Error::StockNotFound(id))?;
-        tx.remember(request, &stock).await?;
+        tx.remember(&request, &stock).await?;
         tx.commit().await?;
         Ok(stock)
     }
@@ -156,7 +146,7 @@ impl Service {
     }
 
     /// Books what orders sold: for each, the difference between what it says now and what was booked before, at the
-    /// time it was booked for. Stock that is not tracked is left alone.
+    /// time it was booked for.
     pub(crate) async fn book_sales(&self, tx: &mut Tx, sales: Vec<event::Sale>) -> Result<(), Error> {
         tx.lock("stocks").await?;
         let order_uids = sales.iter().map(|sale| sale.source.id.as_str()).collect();
@@ -181,7 +171,7 @@ impl Service {
                 let at = |booking: &Booking| booking.get(place).copied().unwrap_or_default();
                 let (stock, event_time) = place.clone();
                 let quantity = at(&due) - at(&known);
-                if quantity != 0 && stocks.contains_key(&stock) {
+                if quantity != 0 {
                     movements.push(Movement {
                         stock,
                         kind: Kind::Sale,
@@ -196,37 +186,49 @@ impl Service {
         Ok(())
     }
 
-    /// Puts movements into the ledger and tells of every stock that they changed.
+    /// Puts movements into the ledger and tells of every tracked stock that they changed; where its tracking begins,
+    /// with all that the ledger has of it.
     async fn record(
         &self,
         tx: &mut Tx,
         movements: Vec<Movement>,
         mut stocks: BTreeMap<StockId, Stock>,
     ) -> Result<BTreeMap<StockId, Stock>, Error> {
-        let counted = movements.iter().filter(|movement| movement.kind == Kind::Count);
-        let counted =
-            counted.map(|movement| movement.stock.clone()).filter(|id| stocks.contains_key(id)).collect();
-        let ledgers = store::ledgers(tx.connection()?, &counted).await?;
+        // A count asks the ledger what moved since, and the beginning of tracking tells it.
+        let asks = |movement: &&Movement| match stocks.get(&movement.stock) {
+            Some(stock) if stock.tracked => movement.kind == Kind::Count,
+            Some(_) => movement.kind.begins_tracking(),
+            None => false,
+        };
+        let asking = movements.iter().filter(asks).map(|movement| movement.stock.clone()).collect();
+        let mut ledgers = store::ledgers(tx.connection()?, &asking).await?;
         let now = Timestamp::now();
         let mut news: BTreeMap<StockId, Vec<Entry>> = BTreeMap::new();
+        let mut begun = BTreeSet::new();
         for movement in movements {
             let id = movement.stock.clone();
-            if !stocks.contains_key(&id) && !movement.kind.begins_tracking() {
-                continue;
-            }
             let stock = stocks.entry(id.clone()).or_insert_with(|| Stock::untouched(id.clone()));
             let news = news.entry(id.clone()).or_default();
+            let was_tracked = stock.tracked;
             let entry = stock.record(movement, now, |time| {
                 moved_since(ledgers.get(&id).into_iter().flatten().chain(news.iter()), time)
             });
-            news.push(entry);
+            news.push(entry.ok_or_else(|| Error::OnHandOutOfRange(id.clone()))?);
+            if stock.tracked && !was_tracked {
+                begun.insert(id);
+            }
         }
         stocks.retain(|id, _| news.contains_key(id));
         let changed: Vec<_> = stocks.values().collect();
         let entries: Vec<_> = news.values().flatten().collect();
         store::record(tx.connection()?, &changed, &entries).await?;
-        let told: Vec<_> =
-            stocks.values().map(|stock| event::stock_changed(stock, &news[&stock.id])).collect();
+
+        for id in begun {
+            let earlier = ledgers.remove(&id).unwrap_or_default();
+            news.entry(id).or_default().splice(..0, earlier);
+        }
+        let tracked = stocks.values().filter(|stock| stock.tracked);
+        let told: Vec<_> = tracked.flat_map(|stock| event::stock_changed(stock, &news[&stock.id])).collect();
         self.log.publish(tx, &told).await?;
         Ok(stocks)
     }

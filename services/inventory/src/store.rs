@@ -22,7 +22,7 @@ pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
 const CHUNK: usize = 500;
 
 const STOCK: &str =
-    "SELECT location_id, sku, on_hand, last_count_time, ledger_sequence, update_time FROM stocks";
+    "SELECT location_id, sku, tracked, on_hand, last_count_time, ledger_sequence, update_time FROM stocks";
 const LEDGER: &str = "SELECT location_id, sku, ledger_sequence, kind, quantity, event_time, record_time, \
     source_system, source_id FROM ledger";
 
@@ -45,7 +45,7 @@ impl Store {
     }
 }
 
-/// The stocks among `ids` that are tracked.
+/// The stocks of `ids` that the ledger knows, tracked or not.
 pub(crate) async fn stocks(
     connection: &mut AnyConnection,
     ids: &BTreeSet<StockId>,
@@ -63,6 +63,9 @@ pub(crate) async fn ledgers(
     for row in rows_of(connection, LEDGER, ids).await? {
         let entry = entry(&row)?;
         ledgers.entry(entry.movement.stock.clone()).or_default().push(entry);
+    }
+    for entries in ledgers.values_mut() {
+        entries.sort_unstable_by_key(|entry| entry.sequence);
     }
     Ok(ledgers)
 }
@@ -135,14 +138,16 @@ pub(crate) async fn record(
     .await?;
     insert_many(
         connection,
-        "INSERT INTO stocks (location_id, sku, on_hand, last_count_time, ledger_sequence, update_time) VALUES",
-        "ON CONFLICT (location_id, sku) DO UPDATE SET on_hand = excluded.on_hand, \
+        "INSERT INTO stocks (location_id, sku, tracked, on_hand, last_count_time, ledger_sequence, update_time) \
+         VALUES",
+        "ON CONFLICT (location_id, sku) DO UPDATE SET tracked = excluded.tracked, on_hand = excluded.on_hand, \
          last_count_time = excluded.last_count_time, ledger_sequence = excluded.ledger_sequence, \
          update_time = excluded.update_time",
         stocks,
         |row, stock| {
             row.bind(stock.id.location_id.as_str())
                 .bind(stock.id.sku.as_str())
+                .bind(stock.tracked)
                 .bind(stock.on_hand)
                 .bind(stock.last_count_time.map(Timestamp::micros))
                 .bind(stock.ledger_sequence)
@@ -153,7 +158,7 @@ pub(crate) async fn record(
     Ok(())
 }
 
-/// Stocks after `after` in order of location and product.
+/// Tracked stocks after `after` in order of location and product.
 pub(crate) async fn list_stocks(
     connection: &mut AnyConnection,
     filter: &[Condition],
@@ -161,7 +166,7 @@ pub(crate) async fn list_stocks(
     limit: i64,
 ) -> Result<Vec<Stock>, Error> {
     let mut statement = Statement::new(STOCK);
-    statement.push(" WHERE 1 = 1");
+    statement.push(" WHERE tracked");
     for condition in filter {
         statement.push(" AND ").push(condition.field).push(" ").push(condition.operator.sql()).push(" ");
         match &condition.value {
@@ -202,10 +207,11 @@ fn stock_id(row: &AnyRow) -> Result<StockId, Error> {
 fn stock(row: &AnyRow) -> Result<Stock, Error> {
     Ok(Stock {
         id: stock_id(row)?,
-        on_hand: row.try_get(2)?,
-        last_count_time: row.try_get::<Option<i64>, _>(3)?.map(Timestamp::from_micros),
-        ledger_sequence: row.try_get(4)?,
-        update_time: Timestamp::from_micros(row.try_get(5)?),
+        tracked: row.try_get(2)?,
+        on_hand: row.try_get(3)?,
+        last_count_time: row.try_get::<Option<i64>, _>(4)?.map(Timestamp::from_micros),
+        ledger_sequence: row.try_get(5)?,
+        update_time: Timestamp::from_micros(row.try_get(6)?),
     })
 }
 

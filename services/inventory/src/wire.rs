@@ -71,11 +71,10 @@ pub(crate) fn adjust_stock(request: pb::AdjustStockRequest) -> Result<Change, In
     if request.quantity == 0 {
         violations.add("quantity", "is 0, which changes nothing");
     }
-    let etag = Some(request.etag.clone()).filter(|etag| !etag.is_empty());
     let method = "omnimesh.inventory.v1.InventoryService/AdjustStock";
     let id = Request::new(method, &request.request_id, &request)?;
     change(id, Kind::Adjustment, &request.name, request.quantity, request.event_time, violations)
-        .map(|change| Change { etag, ..change })
+        .map(|change| Change { etag: etag(request.etag), ..change })
 }
 
 pub(crate) fn record_physical_count(
@@ -88,6 +87,11 @@ pub(crate) fn record_physical_count(
     let method = "omnimesh.inventory.v1.InventoryService/RecordPhysicalCount";
     let id = Request::new(method, &request.request_id, &request)?;
     change(id, Kind::Count, &request.name, request.quantity, request.event_time, violations)
+        .map(|change| Change { etag: etag(request.etag), ..change })
+}
+
+fn etag(text: String) -> Option<String> {
+    Some(text).filter(|etag| !etag.is_empty())
 }
 
 fn change(
@@ -99,6 +103,7 @@ fn change(
     mut violations: Violations,
 ) -> Result<Change, InvalidRequest> {
     let stock = violations.check("name", StockId::from_name(name));
+    violations.check("quantity", wire::quantity(quantity));
     let event_time = match event_time {
         None => Some(Timestamp::now()),
         time => violations.check("event_time", wire::time(time)),
@@ -140,12 +145,13 @@ fn import(violations: &mut Violations, path: &str, movement: pb::StockMovement) 
     let kind = violations.check(format!("{path}.kind"), kind);
     let sku = violations.check(format!("{path}.sku"), movement.sku.parse());
     let location_id = violations.check(format!("{path}.location_id"), movement.location_id.parse());
+    let quantity = violations.check(format!("{path}.quantity"), wire::quantity(movement.quantity));
     let event_time = violations.check(format!("{path}.event_time"), wire::time(movement.event_time));
     let source = violations.check(format!("{path}.source"), wire::source(movement.source));
     Some(Movement {
         kind: kind?,
         stock: StockId { location_id: location_id?, sku: sku? },
-        quantity: movement.quantity,
+        quantity: quantity?,
         event_time: event_time?,
         source: source?,
     })

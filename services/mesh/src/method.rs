@@ -1,7 +1,7 @@
 //! What the contract says of each method: who may call it, and whether it streams. Read from descriptors once
 //! at start, looked up by path for every call.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
@@ -11,6 +11,16 @@ use crate::semconv;
 
 /// The method option that names the permission.
 const AUTHZ_OPTION: &str = "omnimesh.options.v1.authz";
+
+/// Every permission that a method of the contract asks for.
+pub fn permissions() -> Result<BTreeSet<String>, StartError> {
+    let methods = Methods::of_contract()?;
+    let permissions = methods.by_path.values().filter_map(|method| match &method.access {
+        Access::Permission(permission) => Some(permission.clone()),
+        _ => None,
+    });
+    Ok(permissions.collect())
+}
 
 /// Who may call a method.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Logs, traces and metrics of a process: where they go, and that nothing is lost at the end.
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, IsTerminal as _};
 
 use opentelemetry::propagation::TextMapPropagator as _;
@@ -94,7 +95,7 @@ fn meters(
     let mut meters = SdkMeterProvider::builder().with_resource(resource).with_reader(prometheus);
     if let Some(endpoint) = endpoint {
         let otlp = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build();
-        let otlp = otlp.map_err(|error| StartError::config(format!("OTLP endpoint {endpoint}: {error}")))?;
+        let otlp = otlp.map_err(endpoint_unusable)?;
         meters = meters.with_periodic_exporter(otlp);
     }
     Ok(meters.build())
@@ -102,8 +103,13 @@ fn meters(
 
 fn tracer(endpoint: &str, resource: Resource) -> Result<SdkTracerProvider, StartError> {
     let otlp = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
-    let otlp = otlp.map_err(|error| StartError::config(format!("OTLP endpoint {endpoint}: {error}")))?;
+    let otlp = otlp.map_err(endpoint_unusable)?;
     Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(otlp).build())
+}
+
+/// Says so without the endpoint itself, which can hold a password.
+fn endpoint_unusable(error: impl Display) -> StartError {
+    StartError::config(format!("telemetry.otlp_endpoint or {ENDPOINT_VARIABLE}: {error}"))
 }
 
 fn logs<S>(config: &TelemetryConfig) -> Result<impl Layer<S>, StartError>

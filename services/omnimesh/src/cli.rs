@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::Config, error::Failure, serve, status, up, verify};
+use crate::{config::Config, consumer, error::Failure, serve, status, up, verify};
 
 /// The omnichannel retail data mesh.
 #[derive(Debug, Parser)]
@@ -16,7 +16,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run every role in this process, with the demo's data if asked.
+    /// Run every role in this process, and read the configured sources; with the demo's data if asked.
     #[command(
         after_help = "Examples:\n  omnimesh up --demo\n  omnimesh up --data-dir /var/lib/omnimesh --listen 127.0.0.1:8080\n  \
         omnimesh up --demo --demo-size small --exit-when-ready"
@@ -27,12 +27,21 @@ enum Command {
     Serve(ServeArgs),
     /// Show what runs where, how far the sources are, what waits in quarantine and what the lake holds. Exit code 1 if
     /// nothing runs or something is in quarantine.
-    #[command(after_help = "Example:\n  omnimesh status --data-dir omnimesh-data --json")]
-    Status(ReadArgs),
+    #[command(
+        after_help = "Examples:\n  omnimesh status --data-dir omnimesh-data --json\n  omnimesh status --ready"
+    )]
+    Status(StatusArgs),
     /// Check the invariants of what is loaded, a line each. Exit code 1 if one does not hold.
     #[command(after_help = "Example:\n  omnimesh verify --data-dir omnimesh-data")]
     Verify(ReadArgs),
-    /// Print the configuration that a command would run with.
+    /// Say who may call from outside, by which keys and until when.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  omnimesh consumer add till-7 --permission order.write --expires 90d\n  \
+        omnimesh consumer list\n  omnimesh consumer revoke till-7"
+    )]
+    Consumer(ConsumerCommand),
+    /// Print the configuration that a command would run with, passwords left out.
     #[command(after_help = "Example:\n  omnimesh config > omnimesh.toml")]
     Config(Common),
 }
@@ -47,7 +56,8 @@ pub(crate) struct Common {
     #[arg(long, env = "OMNIMESH_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Database: `sqlite:<directory>` or `postgres://user@host/database` [default: SQLite in the data directory].
-    #[arg(long, env = "OMNIMESH_DATABASE_URL", value_name = "URL")]
+    // It can hold a password, which `--help` would show.
+    #[arg(long, env = "OMNIMESH_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
 }
 
@@ -99,12 +109,64 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// Print nothing; exit code 0 if the services answer, 1 if they do not. For a container's health check.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) ready: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
     #[command(flatten)]
     pub(crate) common: Common,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConsumerCommand {
+    /// Make a key for a consumer, and print it: it is shown this once. A running edge takes it within seconds.
+    #[command(after_help = "Examples:\n  omnimesh consumer add reports\n  \
+        omnimesh consumer add till-7 --permission order.write --permission 'catalog.*' --expires 90d\n  \
+        omnimesh consumer add partner --permission order.read --expires 2030-01-01T00:00:00Z > partner.key")]
+    Add(AddArgs),
+    /// List every key: whose it is, what it may do and until when.
+    #[command(after_help = "Example:\n  omnimesh consumer list --json")]
+    List(ReadArgs),
+    /// End every key of a consumer, or one key. A running edge refuses it within seconds.
+    #[command(
+        after_help = "Examples:\n  omnimesh consumer revoke till-7\n  omnimesh consumer revoke omk_tZ3kM9qLw0aB\n\n\
+        A consumer gets a new key without a gap: add the new one, hand it over, revoke the old one by its id.\n\
+        `revoke admin` ends the keys in `admin.key` files; an edge writes itself another at its next start."
+    )]
+    Revoke(RevokeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Whom services will see as the caller. It may have several keys.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// What the key may do: `order.read`, `order.*` or `*`; can be given several times [default: every `….read`].
+    #[arg(long = "permission", value_delimiter = ',', value_name = "PERMISSION")]
+    pub(crate) permissions: Vec<String>,
+    /// When the key ends: a span from now, such as `90d` or `12h`, or a time (RFC 3339) [default: never].
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) expires: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The consumer, or the id of one of its keys (`omk_…`).
+    #[arg(value_name = "NAME|KEY-ID")]
+    pub(crate) name: String,
 }
 
 impl Cli {
@@ -114,6 +176,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Verify(args) => verify::run(args).await,
+            Command::Consumer(command) => consumer::run(command).await,
             Command::Config(common) => Config::load(&common, None)?.print(),
         }
     }

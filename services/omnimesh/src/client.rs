@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+use events::Consumers;
 use hyper_util::rt::TokioIo;
-use mesh::{CONSUMER_HEADER, PERMISSIONS_HEADER};
+use mesh::{CONSUMER_HEADER, PERMISSIONS_HEADER, ServerBuilder, config::Listen};
 use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Status,
     metadata::MetadataValue,
@@ -18,9 +20,8 @@ use tower::service_fn;
 use crate::{
     config::Config,
     error::Failure,
-    node::{Node, Whereabouts},
-    roles::ROLES,
-    settle::settle,
+    node::Whereabouts,
+    roles::{self, ROLES},
 };
 
 /// A channel to the services of the node that runs on a data directory.
@@ -40,8 +41,11 @@ impl Interceptor for Operator {
 
 /// Connects to the node that runs on `data_dir`.
 pub(crate) async fn connect(data_dir: &Path) -> anyhow::Result<Client> {
-    let socket = Whereabouts::socket(data_dir);
-    let path = socket.clone();
+    connect_to(&Whereabouts::socket(data_dir)).await
+}
+
+async fn connect_to(socket: &Path) -> anyhow::Result<Client> {
+    let path = socket.to_owned();
     let connector = service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
@@ -53,8 +57,8 @@ pub(crate) async fn connect(data_dir: &Path) -> anyhow::Result<Client> {
     Ok(InterceptedService::new(channel, Operator))
 }
 
-/// Runs `read` against the node that runs on the data directory; where none does, one is started for the moment,
-/// without its edge.
+/// Runs `read` against the node that runs on the data directory; where none does, against its services without their
+/// consumers. Either way nothing is written and no lock is taken: a node may start meanwhile.
 pub(crate) async fn with_services<T, F>(config: &Config, read: impl FnOnce(Client) -> F) -> Result<T, Failure>
 where
     F: Future<Output = anyhow::Result<T>>,
@@ -62,20 +66,23 @@ where
     if Whereabouts::read(&config.data_dir).is_some() {
         return Ok(read(connect(&config.data_dir).await?).await?);
     }
-    if !config.data_dir.is_dir() {
-        return Err(Failure::Usage(anyhow!(
-            "there is no data directory {}: `omnimesh up --data-dir {0}` makes it",
-            config.data_dir.display()
-        )));
+    config.must_exist()?;
+    let mut mesh = config.mesh.clone();
+    let socket = config.data_dir.join("run").join(format!("read-{}.sock", std::process::id()));
+    mesh.listen = Listen { unix: Some(socket.clone()), ..Listen::default() };
+    let mut server = ServerBuilder::new(mesh, roles::policy(), None);
+    for role in ROLES.iter().filter(|role| !role.services.is_empty()) {
+        let peers = server.host(role.name);
+        roles::register(role, config, &peers, &mut server).await.map_err(Failure::Usage)?;
     }
-    let services: Vec<_> = ROLES.iter().filter(|role| role.name != "edge").collect();
-    let node = Node::start(config, &services).await?;
-    let outcome = async {
-        // What an earlier process left half-told is told first.
-        settle(&node.logs, &node.consumers).await?;
-        read(connect(&config.data_dir).await?).await
-    };
-    let outcome = outcome.await;
-    node.shutdown().await?;
+    let (consumers, _) = server.shared::<Consumers>();
+    let server = server.build().await.map_err(Failure::usage)?;
+    // Before they begin: to read is not to go on with what an earlier process left half-told.
+    consumers.stop().await;
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
+    let outcome = async { read(connect_to(&socket).await?).await }.await;
+    stop.cancel();
+    server.await.context("the server's task failed")?.context("the services failed")?;
     Ok(outcome?)
 }

@@ -40,6 +40,9 @@ pub(crate) struct Config {
     pub(crate) inventory: inventory::Config,
     pub(crate) order: order::Config,
     pub(crate) ingest: ingest::Config,
+    /// Systems of the sources that were configured, as opposed to the demo's: `up` reads them.
+    #[serde(skip)]
+    pub(crate) configured: Vec<String>,
     /// The lake.
     pub(crate) lake: lake::Config,
 }
@@ -86,6 +89,7 @@ impl Default for Config {
             inventory: inventory::Config::default(),
             order: order::Config::default(),
             ingest: ingest::Config::default(),
+            configured: Vec::new(),
             lake: lake::Config::default(),
         }
     }
@@ -115,16 +119,21 @@ impl Config {
             config.edge.listen = addresses.listen.unwrap_or(config.edge.listen);
             config.edge.admin = addresses.admin.unwrap_or(config.edge.admin);
         }
+        config.configured = config.ingest.sources.iter().map(|source| source.system.clone()).collect();
         // A directory that holds the demo keeps its sources, whoever looks at it.
-        if config.ingest.sources.is_empty() && config.silos().is_dir() {
+        if config.silos().is_dir() {
             config.add_demo()?;
         }
         Ok(config)
     }
 
-    /// Points ingest at the silos that the demo builds.
+    /// Adds the silos that the demo builds; a source that is configured under the name of one takes its place.
     pub(crate) fn add_demo(&mut self) -> Result<(), Failure> {
-        self.ingest.sources = ingest::demo_sources(&self.silos(), None).map_err(Failure::usage)?;
+        let is_configured = |source: &ingest::Definition| self.configured.contains(&source.system);
+        let mut demo = ingest::demo_sources(&self.silos(), None).map_err(Failure::usage)?;
+        demo.retain(|source| !is_configured(source));
+        self.ingest.sources.retain(is_configured);
+        self.ingest.sources.extend(demo);
         Ok(())
     }
 
@@ -132,6 +141,17 @@ impl Config {
     pub(crate) fn storage(&self) -> storage::Config {
         let default = || storage::Config { url: format!("sqlite:{}", self.data_dir.join("db").display()) };
         self.storage.clone().unwrap_or_else(default)
+    }
+
+    /// That there is a data directory: a mistyped one is not made.
+    pub(crate) fn must_exist(&self) -> Result<(), Failure> {
+        if self.data_dir.is_dir() {
+            return Ok(());
+        }
+        let data_dir = self.data_dir.display();
+        Err(Failure::Usage(anyhow!(
+            "there is no data directory {data_dir}: `omnimesh up --data-dir {data_dir}` makes it"
+        )))
     }
 
     /// Where the demo's silos are.
@@ -144,10 +164,23 @@ impl Config {
         lake::Config { root: self.data_dir.join(&self.lake.root), ..self.lake.clone() }
     }
 
-    /// Prints it as TOML.
+    /// Prints it as TOML, without the passwords in URLs.
     pub(crate) fn print(&self) -> Result<(), Failure> {
-        print!("{}", toml::to_string_pretty(self).context("the configuration cannot be shown as TOML")?);
+        let unshowable = "the configuration cannot be shown as TOML";
+        let mut tree = toml::Value::try_from(self).context(unshowable)?;
+        redact(&mut tree);
+        print!("{}", toml::to_string_pretty(&tree).context(unshowable)?);
         Ok(())
+    }
+}
+
+/// Whatever has the form of a URL may hold a password: a source's, or a collector's of telemetry.
+fn redact(tree: &mut toml::Value) {
+    match tree {
+        toml::Value::String(text) if text.contains("://") => *text = storage::redacted(text),
+        toml::Value::Array(items) => items.iter_mut().for_each(redact),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| redact(value)),
+        _ => {}
     }
 }
 
@@ -161,5 +194,11 @@ fn explain(error: &figment::Error) -> Failure {
     // A mistake in the syntax comes with a drawing of its place, over several lines.
     let text = error.kind.to_string();
     let lines: Vec<_> = text.lines().filter(|line| !line.contains(" |")).collect();
-    Failure::Usage(anyhow!("{place}{key}{}", lines.join(", ")))
+    let text = lines.join(", ");
+    // What was found instead of what was expected may be a URL.
+    let words = text.split(' ').map(|word| match word.contains("://") {
+        true => storage::redacted(word),
+        false => word.to_owned(),
+    });
+    Failure::Usage(anyhow!("{place}{key}{}", words.collect::<Vec<_>>().join(" ")))
 }

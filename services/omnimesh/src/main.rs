@@ -5,8 +5,10 @@
 mod cli;
 mod client;
 mod config;
+mod consumer;
 mod demo;
 mod error;
+mod load;
 mod node;
 mod progress;
 mod roles;

@@ -3,7 +3,7 @@
 use std::{
     fs::{DirBuilder, File},
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt,
+    os::unix::{fs::DirBuilderExt, net::UnixStream},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -55,12 +55,10 @@ impl Whereabouts {
         std::fs::remove_file(Self::path(data_dir)).ok();
     }
 
-    /// Those of the node that runs on `data_dir`, if one does.
+    /// Those of the node that serves `data_dir`, if one does. Asking takes no lock, so it is in nobody's way.
     pub(crate) fn read(data_dir: &Path) -> Option<Self> {
-        if lock(data_dir).is_ok() {
-            // Nobody holds the lock: what the file says is from a node that is gone.
-            return None;
-        }
+        // Nobody listens on the socket: what the file says is from a node that is gone.
+        UnixStream::connect(Self::socket(data_dir)).ok()?;
         serde_json::from_slice(&std::fs::read(Self::path(data_dir)).ok()?).ok()
     }
 }
@@ -82,6 +80,14 @@ pub(crate) struct Node {
 impl Node {
     /// Starts `roles`. When this returns, they serve; an error means that nothing was started.
     pub(crate) async fn start(config: &Config, roles: &[&'static Role]) -> Result<Self, Failure> {
+        let has_edge = roles.iter().any(|role| role.name == "edge");
+        if has_edge {
+            if Whereabouts::read(&config.data_dir).is_some() {
+                return Err(Failure::Usage(occupied(&config.data_dir)));
+            }
+            let edge = &config.edge;
+            edge::check(edge.listen, edge.tls.as_ref(), edge.admin).map_err(Failure::usage)?;
+        }
         prepare(&config.data_dir).map_err(Failure::Usage)?;
         let lock = lock(&config.data_dir).map_err(Failure::Usage)?;
         Whereabouts::forget(&config.data_dir);
@@ -89,7 +95,6 @@ impl Node {
         let tls = config.data_dir.join("tls");
         let identity = Identity::open(config.mesh.certificate.as_ref(), &tls, Clock::system())
             .map_err(Failure::usage)?;
-        let has_edge = roles.iter().any(|role| role.name == "edge");
         let mut mesh = config.mesh.clone();
         let socket = mesh.listen.unix.get_or_insert_with(|| Whereabouts::socket(&config.data_dir)).clone();
         let mut server = ServerBuilder::new(mesh, roles::policy(), Some(identity));
@@ -154,7 +159,8 @@ async fn start_edge(
     socket: &Path,
     telemetry: Arc<Telemetry>,
 ) -> Result<edge::Running, Failure> {
-    let keys = edge::Keys::open(&config.storage(), &config.data_dir).await.map_err(Failure::usage)?;
+    let keys = edge::Keys::open(&config.storage()).await.map_err(Failure::usage)?;
+    keys.ensure_admin(&config.data_dir).await.map_err(Failure::usage)?;
     let here = |role: &&Role| roles.iter().any(|hosted| hosted.name == role.name);
     let mut upstreams = vec![edge::Upstream {
         services: ROLES
@@ -226,9 +232,10 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock_exclusive() {
         Ok(true) => Ok(file),
-        _ => Err(anyhow!(
-            "another omnimesh process runs on {}: stop it, or choose another --data-dir",
-            data_dir.display()
-        )),
+        _ => Err(occupied(data_dir)),
     }
+}
+
+fn occupied(data_dir: &Path) -> anyhow::Error {
+    anyhow!("another omnimesh process runs on {}: stop it, or choose another --data-dir", data_dir.display())
 }

@@ -1,14 +1,17 @@
 //! `omnimesh status`: what runs where, how far the sources are, what the lake holds.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use omnimesh_proto::ingest::v1::{
     ListQuarantinedRecordsRequest, ListSourcesRequest, Source, ingest_service_client::IngestServiceClient,
 };
 use serde::Serialize;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::{
-    cli::ReadArgs,
+    cli::StatusArgs,
     client,
     config::Config,
     error::Failure,
@@ -16,12 +19,15 @@ use crate::{
     table::{grouped, table},
 };
 
+/// Services that take longer to say that they are well are not.
+const ANSWER: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Serialize)]
 struct Status {
     running: Option<Whereabouts>,
     sources: Vec<Entity>,
     quarantine: Vec<Quarantined>,
-    lake: Vec<lake::TableSummary>,
+    lake: Vec<lake::TableExtent>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,9 +49,12 @@ struct Quarantined {
     reason: String,
 }
 
-pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.common, None)?;
+pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.read.common, None)?;
     let running = Whereabouts::read(&config.data_dir);
+    if args.ready {
+        return ready(running.is_some(), &config).await;
+    }
     let has_ingest = running.as_ref().is_none_or(|node| node.roles.iter().any(|role| role == "ingest"));
     let (sources, quarantine) = client::with_services(&config, |client| async move {
         match has_ingest {
@@ -54,18 +63,39 @@ pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
         }
     })
     .await?;
-    let lake = lake::summary(&config.lake().root).await.map_err(|error| Failure::Failed(error.into()))?;
+    let lake = lake::extents(&config.lake().root).await.map_err(|error| Failure::Failed(error.into()))?;
     let status = Status { running, sources, quarantine, lake };
-    if args.json {
+    if args.read.json {
         println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::usage)?);
     } else {
         print(&status, &config);
     }
     match (&status.running, status.quarantine.len()) {
         (Some(_), 0) => Ok(()),
-        (None, 0) => Err(Failure::Unsound(format!("nothing runs on {}", config.data_dir.display()))),
+        (None, 0) => Err(nothing_runs(&config)),
         (_, waiting) => Err(Failure::Unsound(format!("{waiting} records wait in quarantine"))),
     }
+}
+
+/// Whether the services answer; nothing else is asked, so that it can be asked often.
+async fn ready(runs: bool, config: &Config) -> Result<(), Failure> {
+    if !runs {
+        return Err(nothing_runs(config));
+    }
+    let check = async {
+        let mut health = HealthClient::new(client::connect(&config.data_dir).await?);
+        Ok::<_, anyhow::Error>(health.check(HealthCheckRequest::default()).await?.into_inner().status())
+    };
+    match tokio::time::timeout(ANSWER, check).await {
+        Ok(Ok(ServingStatus::Serving)) => Ok(()),
+        Ok(Ok(_)) => Err(Failure::Unsound("the services are stopping".to_owned())),
+        Ok(Err(error)) => Err(Failure::Failed(error)),
+        Err(_) => Err(Failure::Unsound(format!("the services did not answer within {ANSWER:?}"))),
+    }
+}
+
+fn nothing_runs(config: &Config) -> Failure {
+    Failure::Unsound(format!("nothing runs on {}", config.data_dir.display()))
 }
 
 /// Every source, with what came of each of its entities.
@@ -152,8 +182,8 @@ fn print(status: &Status, config: &Config) {
     if !status.lake.is_empty() {
         let rows = status.lake.iter().map(|row| {
             let rows = i64::try_from(row.rows).unwrap_or(i64::MAX);
-            vec![row.layer.clone(), row.table.clone(), grouped(rows)]
+            vec![row.layer.clone(), row.table.clone(), row.version.to_string(), grouped(rows)]
         });
-        println!("{}", table(&["layer", "table", "rows"], &[2], rows));
+        println!("{}", table(&["layer", "table", "version", "rows"], &[2, 3], rows));
     }
 }

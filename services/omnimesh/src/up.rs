@@ -1,8 +1,8 @@
 //! `omnimesh up`: every role in one process.
 
 use crate::{
-    cli::UpArgs, config::Config, demo, error::Failure, node::Node, progress::Progress, roles::ROLES,
-    table::table,
+    cli::UpArgs, config::Config, demo, error::Failure, load::load, node::Node, progress::Progress,
+    roles::ROLES, table::table,
 };
 
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
@@ -14,16 +14,24 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     tokio::pin!(interrupt);
     let progress = Progress::new();
     let node = Node::start(&config, &ROLES.iter().collect::<Vec<_>>()).await?;
-    if args.demo {
-        // The interrupt wins at any moment; what was acknowledged until then is kept and the next `up` goes on.
-        tokio::select! {
-            biased;
-            () = &mut interrupt => return stop(node).await,
-            outcome = demo::load(&node, &config, args.demo_size, &progress) => {
-                if let Err(error) = outcome {
-                    stop(node).await?;
-                    return Err(error);
-                }
+    let loading = async {
+        let mut phases = Vec::new();
+        if args.demo {
+            demo::build(&config, args.demo_size, &progress).await?;
+            phases.extend(demo::PHASES.map(<[_]>::to_vec));
+        }
+        // One after the other: their order may matter, as it does for the demo's.
+        phases.extend(config.configured.iter().map(|system| vec![system.as_str()]));
+        load(&node, &config, &phases, &progress).await
+    };
+    // The interrupt wins at any moment; what was acknowledged until then is kept and the next `up` goes on.
+    tokio::select! {
+        biased;
+        () = &mut interrupt => return stop(node).await,
+        outcome = loading => {
+            if let Err(error) = outcome {
+                stop(node).await?;
+                return Err(error);
             }
         }
     }
@@ -66,33 +74,7 @@ pub(crate) fn report(node: &Node, config: &Config) {
         row("operators", format!("http://{admin}/ready, /stats/prometheus"));
     }
     row("roles", node.whereabouts.roles.join(", "));
-    row("databases", without_secrets(&config.storage().url));
+    row("databases", storage::redacted(&config.storage().url));
     row("lake", config.lake().root.display().to_string());
     println!("{}", table(&["what", "where"], &[], rows));
-}
-
-/// A database's URL as it may be shown: without user and password, and without parameters, which can hold them too.
-fn without_secrets(url: &str) -> String {
-    let url = url.split('?').next().unwrap_or(url);
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shown_url_holds_no_secret() {
-        for (url, shown) in [
-            ("sqlite:data/db", "sqlite:data/db"),
-            ("postgres://host/retail", "postgres://host/retail"),
-            ("postgres://user:p@ss@host:5432/retail?sslmode=require", "postgres://host:5432/retail"),
-            ("postgres://host/retail?password=secret", "postgres://host/retail"),
-        ] {
-            assert_eq!(without_secrets(url), shown);
-        }
-    }
 }

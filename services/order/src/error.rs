@@ -57,7 +57,8 @@ impl ServiceError for Error {
             Self::OrderNotFound(_) | Self::SourceNotFound(_) => Code::NotFound,
             Self::EtagMismatch(_) | Self::StreamBroken(_) => Code::Aborted,
             Self::OrderMerged(..) | Self::LastSource(_) => Code::FailedPrecondition,
-            Self::Corrupt(_) | Self::Storage(_) | Self::Events(_) => Code::Internal,
+            Self::Corrupt(_) | Self::Storage(_) => Code::Internal,
+            Self::Events(error) => error.code(),
         }
     }
 
@@ -73,7 +74,7 @@ impl ServiceError for Error {
             Self::Corrupt(_) => "CORRUPT",
             Self::Storage(storage::Error::RequestIdReused(_)) => "REQUEST_ID_REUSED",
             Self::Storage(_) => "STORAGE",
-            Self::Events(_) => "EVENTS",
+            Self::Events(error) => error.reason(),
         }
     }
 

@@ -9,11 +9,7 @@ use omnimesh_proto::{
     order::v1::{Order, OrderChanged},
 };
 use storage::Tx;
-use types::{
-    SourceRef,
-    filter::{Condition, Operator, Value},
-    wire,
-};
+use types::{SourceRef, filter::Condition, wire};
 
 use crate::{Error, domain, domain::Person, service::Service};
 
@@ -52,18 +48,12 @@ impl Told {
     /// True for what a watcher with `filter` is to be told. The initial state is filtered where it is read.
     pub(crate) fn passes(&self, filter: &[Condition]) -> bool {
         match self {
-            Self::Changed(order, _) => filter.iter().all(|condition| holds(condition, order)),
+            Self::Changed(order, _) => filter.iter().all(|condition| match condition.field {
+                "golden_id" => condition.holds(&order.golden_id),
+                _ => condition.holds(&order.location_id),
+            }),
             Self::Initial(_) | Self::Bookmark(_) => true,
         }
-    }
-}
-
-/// Only texts can be watched by, so that a time never decides.
-fn holds(condition: &Condition, order: &Order) -> bool {
-    let actual = if condition.field == "golden_id" { &order.golden_id } else { &order.location_id };
-    match &condition.value {
-        Value::Text(expected) => (actual == expected) == (condition.operator == Operator::Equal),
-        Value::Time(_) => false,
     }
 }
 

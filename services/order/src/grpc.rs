@@ -6,12 +6,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use mesh::status;
 use omnimesh_proto::order::v1::{self as pb, order_service_server::OrderService};
 use tonic::{Request, Response, Status, Streaming};
+use types::Imported;
 
-use crate::{
-    Error,
-    service::{Imported, Service},
-    wire,
-};
+use crate::{Error, service::Service, wire};
 
 const DOMAIN: &str = "order";
 
@@ -40,7 +37,7 @@ impl OrderService for Grpc {
             Ok(sum + self.0.import_orders(wire::import_orders(portion)?).await?)
         };
         let imported = portions.try_fold(Imported::default(), import).await.map_err(refuse)?;
-        Ok(Response::new(imported.into()))
+        Ok(Response::new(wire::imported(imported)))
     }
 
     async fn get_order(

@@ -17,7 +17,6 @@ use crate::{
     store::{Query, Store},
 };
 
-pub(crate) use import::Imported;
 pub(crate) use link::{Link, Unlink};
 
 /// What a list was asked for.

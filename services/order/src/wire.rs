@@ -6,7 +6,7 @@ mod source_order;
 use events::Begin;
 use omnimesh_proto::{order::v1 as pb, r#type::v1::ChangeType};
 use types::{
-    InvalidRequest, OrderUid, Request, SourceRef, Timestamp, Violations,
+    Imported, InvalidRequest, OrderUid, Request, SourceRef, Timestamp, Violations,
     filter::{self, Condition, Field, Kind},
     page::Page,
     wire,
@@ -16,7 +16,7 @@ use crate::{
     Error,
     domain::SourceOrder,
     event::Told,
-    service::{Imported, Link, List, Unlink},
+    service::{Link, List, Unlink},
 };
 
 const PORTION: usize = 10_000;
@@ -110,7 +110,9 @@ pub(crate) fn unlink_order(message: pb::UnlinkOrderRequest) -> Result<Unlink, In
     let mut violations = Violations::default();
     let order_uid = violations.check("name", OrderUid::from_name(&message.name));
     let source = violations.check("source", wire::source(message.source));
-    violations.finish(order_uid.zip(source).map(|(order_uid, source)| Unlink { order_uid, source, request }))
+    let etag = Some(message.etag).filter(|etag| !etag.is_empty());
+    let unlink = order_uid.zip(source).map(|(order_uid, source)| Unlink { order_uid, source, etag, request });
+    violations.finish(unlink)
 }
 
 pub(crate) fn watch_orders(request: &pb::WatchOrdersRequest) -> Result<(Begin, Vec<Condition>), Error> {
@@ -119,10 +121,8 @@ pub(crate) fn watch_orders(request: &pb::WatchOrdersRequest) -> Result<(Begin, V
     Ok((begin.map_err(|_| Error::ResumeTokenInvalid)?, filter))
 }
 
-impl From<Imported> for pb::ImportOrdersResponse {
-    fn from(imported: Imported) -> Self {
-        Self { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
-    }
+pub(crate) fn imported(imported: Imported) -> pb::ImportOrdersResponse {
+    pb::ImportOrdersResponse { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
 }
 
 impl From<Told> for pb::WatchOrdersResponse {

@@ -10,7 +10,7 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use crate::{Config, Error, Tx, group_commit::GroupCommit};
+use crate::{Config, Error, Tx, config::redacted, group_commit::GroupCommit};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -29,7 +29,7 @@ const WRITER_CACHE: &str = "PRAGMA cache_size = -16000";
 
 /// What a URL says. Statements are not logged: they can be long, and a slow one tells of the machine, not of itself.
 fn options(url: &str) -> Result<AnyConnectOptions, Error> {
-    let options: AnyConnectOptions = url.parse().map_err(|_| Error::Url(url.to_owned()))?;
+    let options: AnyConnectOptions = url.parse().map_err(|_| Error::Url(redacted(url)))?;
     Ok(options.disable_statement_logging())
 }
 
@@ -66,7 +66,7 @@ impl Database {
         } else if config.url.starts_with("postgres://") || config.url.starts_with("postgresql://") {
             Self::open_postgres(&config.url, service, commits).await?
         } else {
-            return Err(Error::Url(config.url.clone()));
+            return Err(Error::Url(redacted(&config.url)));
         };
         database.migrate("storage", &MIGRATIONS).await?;
         database.migrate(service, migrations).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// A database that did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The URL names no engine that is supported.
+    /// The URL names no engine that is supported; it is [redacted](crate::redacted).
     #[error("`{0}` is no database URL: use sqlite:<directory> or postgres://user@host/database")]
     Url(String),
     /// The directory of the embedded databases cannot be made or written.

@@ -1,10 +1,58 @@
-//! Requests that were answered before (AIP-155): the answer is kept in the transaction of what it says.
+//! Requests that were answered before (AIP-155): the answer is kept in the transaction of what it says, for a day.
+
+use std::{convert::Infallible, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::Row;
 use types::{Request, Timestamp};
 
-use crate::{Error, Tx};
+use uuid::Uuid;
+
+use crate::{Database, Error, Tx};
+
+/// How long an answer is kept for a request that comes again.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Between two looks for older ones, half an hour more or less: replicas take turns.
+const EVERY: Duration = Duration::from_secs(60 * 60);
+/// Answers that one transaction forgets, so that nobody waits long for it.
+const AT_ONCE: u64 = 10_000;
+
+impl Database {
+    /// Forgets old answers, for as long as it is polled.
+    pub async fn forget_answers(self) -> Infallible {
+        loop {
+            let chance = f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
+            tokio::time::sleep(EVERY.mul_f64(0.5 + chance)).await;
+            let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
+            let before = Timestamp::from_micros(Timestamp::now().micros() - kept);
+            if let Err(error) = self.forget_answers_before(before).await {
+                tracing::warn!(%error, "old answers could not be forgotten; trying again in an hour");
+            }
+        }
+    }
+
+    /// Forgets the answers that were given before `time`; returns how many.
+    pub async fn forget_answers_before(&self, time: Timestamp) -> Result<u64, Error> {
+        let mut forgotten = 0;
+        loop {
+            let mut tx = self.begin().await?;
+            let deleted = sqlx::query(
+                "DELETE FROM idempotency WHERE request_id IN \
+                 (SELECT request_id FROM idempotency WHERE create_time < $1 LIMIT $2)",
+            )
+            .bind(time.micros())
+            .bind(AT_ONCE as i64)
+            .execute(tx.connection()?)
+            .await?
+            .rows_affected();
+            tx.commit().await?;
+            forgotten += deleted;
+            if deleted < AT_ONCE {
+                return Ok(forgotten);
+            }
+        }
+    }
+}
 
 impl Tx {
     /// The answer that this request got before, if it did.

@@ -14,7 +14,7 @@ mod tx;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use config::Config;
+pub use config::{Config, redacted};
 pub use database::{Database, Engine};
 pub use error::Error;
 pub use sqlx;

@@ -6,6 +6,7 @@ use sqlx::{
     Any, AnyConnection, Arguments, AssertSqlSafe, Database, Encode, Executor, Postgres, Type,
     any::{AnyArguments, AnyQueryResult, AnyRow},
 };
+use types::filter::{Condition, Value};
 
 use crate::Error;
 
@@ -56,6 +57,18 @@ impl Statement {
                 self.sql.push_str(", ");
             }
             self.bind(value);
+        }
+        self
+    }
+
+    /// Appends what a filter asks for, whose fields go by their columns' names, to conditions that are there.
+    pub fn and(&mut self, conditions: &[Condition]) -> &mut Self {
+        for condition in conditions {
+            self.push(" AND ").push(condition.field).push(" ").push(condition.operator.sql()).push(" ");
+            match &condition.value {
+                Value::Text(text) => self.bind(text.as_str()),
+                Value::Time(time) => self.bind(time.micros()),
+            };
         }
         self
     }

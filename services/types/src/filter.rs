@@ -81,6 +81,13 @@ pub struct Condition {
     pub value: Value,
 }
 
+impl Condition {
+    /// True if it holds for a text. A time never holds for one.
+    pub fn holds(&self, text: &str) -> bool {
+        matches!(&self.value, Value::Text(value) if (value == text) == (self.operator == Operator::Equal))
+    }
+}
+
 /// Reads a filter; every condition must hold.
 pub fn parse(text: &str, fields: &[Field]) -> Result<Vec<Condition>, InvalidRequest> {
     let mut rest = text.trim();
@@ -171,6 +178,18 @@ mod tests {
         assert_eq!(conditions[0].value, Value::Text(r#"A "B""#.to_owned()));
         assert_eq!(conditions[1].operator, Operator::GreaterOrEqual);
         assert_eq!(parse("  ", &FIELDS), Ok(vec![]));
+    }
+
+    #[test]
+    fn texts_are_equal_or_not() {
+        for (filter, expect) in
+            [("brand = A", true), ("brand != A", false), ("brand = B", false), ("brand != B", true)]
+        {
+            let conditions = parse(filter, &FIELDS).expect("valid");
+            assert_eq!(conditions[0].holds("A"), expect, "{filter}");
+        }
+        let time = parse("order_time != 2017-01-01T00:00:00Z", &FIELDS).expect("valid");
+        assert!(!time[0].holds("A"));
     }
 
     #[test]

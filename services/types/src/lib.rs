@@ -3,6 +3,7 @@
 //! A value belongs here once two domains' APIs use it. What only one domain knows stays in that domain.
 
 mod id;
+mod import;
 mod money;
 mod request;
 mod time;
@@ -14,6 +15,7 @@ pub mod page;
 pub mod wire;
 
 pub use id::{GoldenId, InvalidId, LocationId, OrderUid, Sku, SourceRef, System};
+pub use import::Imported;
 pub use money::{Currency, InvalidCurrency};
 pub use request::{Request, etag};
 pub use time::Timestamp;

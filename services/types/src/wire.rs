@@ -54,7 +54,35 @@ pub fn time(message: Option<prost_types::Timestamp>) -> Result<Timestamp, String
     Timestamp::try_from(message.ok_or("is required")?).map_err(|error| error.to_string())
 }
 
+/// The largest quantity, either way: sums of millions of them still fit 64 bits.
+const QUANTITY_MAX: i64 = 1_000_000_000_000;
+
+/// A quantity that sums can take.
+pub fn quantity(quantity: i64) -> Result<i64, &'static str> {
+    let in_range = (-QUANTITY_MAX..=QUANTITY_MAX).contains(&quantity);
+    in_range.then_some(quantity).ok_or("is more than 10^12 either way")
+}
+
 /// A required source record.
 pub fn source(message: Option<pb::SourceRef>) -> Result<SourceRef, String> {
     SourceRef::try_from(message.ok_or("is required")?).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_have_bounds() {
+        for (number, taken) in [
+            (0, true),
+            (QUANTITY_MAX, true),
+            (-QUANTITY_MAX, true),
+            (QUANTITY_MAX + 1, false),
+            (-QUANTITY_MAX - 1, false),
+            (i64::MIN, false),
+        ] {
+            assert_eq!(quantity(number).is_ok(), taken, "{number}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Upstreams for the tests, and clusters that point at them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterConfig;
@@ -13,16 +13,21 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
-use h2::RecvStream;
 use h2::server::SendResponse;
-use http::Request;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use crate::body::{RequestBody, Source, Transformed};
 use crate::problem::Path;
 use crate::stats::Stats;
-use crate::upstream::{Answered, Cluster, Failure, Want};
+use crate::upstream::{Answered, Cluster, Failure, UpstreamBody, Want};
 
 pub(super) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
@@ -120,4 +125,68 @@ pub(super) fn request(body: impl Into<Bytes>) -> Request<RequestBody> {
 pub(super) async fn whole(cluster: &Cluster, body: impl Into<Bytes>) -> Result<(u16, Bytes), Failure> {
     let Answered { head, body, .. } = cluster.call(request(body), &Want::default()).await?;
     Ok((head.status.as_u16(), body.collect().await?.to_bytes()))
+}
+
+/// A request whose body comes piece by piece.
+pub(super) fn streaming(body: RequestBody) -> Request<RequestBody> {
+    Request::post("http://backend.test/retail.Catalog/Get").body(body).expect("a request")
+}
+
+/// A client that sends a request's body piece by piece; dropped, it ends the body.
+pub(super) struct Client(Option<SendStream<Bytes>>);
+
+impl Client {
+    pub(super) fn data(&mut self, data: impl Into<Bytes>) {
+        self.0.as_mut().expect("open").send_data(data.into(), false).expect("data");
+    }
+
+    pub(super) fn trailers(mut self, trailers: HeaderMap) {
+        self.0.take().expect("open").send_trailers(trailers).expect("trailers");
+    }
+
+    pub(super) fn gone(mut self) {
+        self.0.take().expect("open").send_reset(Reason::CANCEL);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(mut stream) = self.0.take() {
+            // The edge may have gone first.
+            let _ = stream.send_data(Bytes::new(), true);
+        }
+    }
+}
+
+/// A client that sends its request in pieces, and the body of that request as the edge gets it.
+pub(super) async fn channel() -> (Client, RequestBody) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (told, tells) = oneshot::channel();
+    let told = Arc::new(Mutex::new(Some(told)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let told = told.lock().expect("no panic").take().expect("one request");
+        told.send(request.into_body()).expect("a listener");
+        std::future::pending::<Result<Response<String>, hyper::Error>>()
+    });
+    tokio::spawn(
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(far), service),
+    );
+    let (sender, connection) = h2::client::handshake(near).await.expect("a connection");
+    tokio::spawn(connection);
+    let request = Request::post("http://edge.test/").body(()).expect("a request");
+    let mut sender = sender.ready().await.expect("a connection");
+    let (answer, stream) = sender.send_request(request, false).expect("a stream");
+    tokio::spawn(async move {
+        // Keeps the call and its connection.
+        let _sender = sender;
+        answer.await.map(drop)
+    });
+    let body = tells.await.expect("a request");
+    (Client(Some(stream)), Transformed::new(Source::Client(body)))
+}
+
+/// The next frame of a body.
+pub(super) async fn frame(body: &mut UpstreamBody) -> Frame<Bytes> {
+    body.frame().await.expect("a frame").expect("no failure")
 }

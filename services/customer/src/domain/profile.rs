@@ -121,9 +121,20 @@ pub(crate) struct Profile {
     pub(crate) provenance: BTreeMap<Field, Provenance>,
 }
 
+/// A profile and the time in which it was true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Period {
+    pub(crate) from: Timestamp,
+    /// None in the last period.
+    pub(crate) to: Option<Timestamp>,
+    pub(crate) profile: Profile,
+}
+
 /// What profiles are made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Evidence {
+    /// The identity's version that said so.
+    pub(crate) identity_version: i64,
     pub(crate) records: Vec<Record>,
     /// Oldest first.
     pub(crate) corrections: Vec<Correction>,
@@ -166,17 +177,20 @@ impl Evidence {
         profile
     }
 
-    /// The profile from each time on at which it changed, oldest first.
-    pub(crate) fn history(&self) -> super::History {
+    /// The profile between the times at which it changed, oldest first, without overlap or gap.
+    pub(crate) fn history(&self) -> Vec<Period> {
         let records = self.records.iter().map(|record| record.update_time);
         let times: BTreeSet<Timestamp> =
             records.chain(self.corrections.iter().map(|correction| correction.time)).collect();
-        let mut history = super::History::new();
-        for time in times {
-            let profile = self.profile(time);
-            if history.last().is_none_or(|(_, before)| *before != profile) {
-                history.push((time, profile));
+        let mut history: Vec<Period> = Vec::new();
+        for from in times {
+            let profile = self.profile(from);
+            match history.last_mut() {
+                Some(last) if last.profile == profile => continue,
+                Some(last) => last.to = Some(from),
+                None => {}
             }
+            history.push(Period { from, to: None, profile });
         }
         history
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use events::Cursor;
+use events::Begin;
 use omnimesh_proto::customer::v1::{self as pb, lookup_customer_request::Key};
 use prost_types::FieldMask;
 use types::{
     GoldenId, InvalidId, InvalidRequest, Request, Timestamp, Violations,
     contact::{self, Address},
-    filter::{self, Kind, Value},
+    filter::{self, Condition, Kind, Value},
     page::Page,
     wire,
 };
@@ -24,6 +24,7 @@ const MAX_NAMES: usize = 1000;
 const NO_EMAIL: &str = "is no e-mail address";
 const NO_PHONE: &str = "is no phone number with its area code";
 
+const GOLDEN_ID: filter::Field = filter::Field { name: "golden_id", kind: Kind::Text };
 const FILTER: [filter::Field; 3] = [
     filter::Field { name: "family_name", kind: Kind::Text },
     filter::Field { name: "email", kind: Kind::Text },
@@ -141,11 +142,9 @@ fn fields(mask: Option<FieldMask>, violations: &mut Violations) -> BTreeSet<Fiel
     fields
 }
 
-/// Where a watch goes on; none to begin now.
-pub(crate) fn watch(message: &pb::WatchCustomersRequest) -> Result<Option<Cursor>, Error> {
-    filter::parse(&message.filter, &[])?;
-    match message.resume_token.as_str() {
-        "" => Ok(None),
-        token => token.parse().map(Some).map_err(|_| Error::ResumeTokenInvalid),
-    }
+pub(crate) fn watch(message: &pb::WatchCustomersRequest) -> Result<(Begin, Vec<Condition>), Error> {
+    // Of a customer's fields only the golden id never changes: by any other one a watcher would not learn who left.
+    let filter = filter::parse(&message.filter, &[GOLDEN_ID])?;
+    let begin = Begin::new(&message.resume_token, message.include_initial);
+    Ok((begin.map_err(|_| Error::ResumeTokenInvalid)?, filter))
 }

@@ -54,6 +54,7 @@ pub(crate) fn person(number: u8, records: &[pb::IdentityRecord]) -> pb::Identity
         records: records.to_vec(),
         create_time: time(100),
         update_time: time(100),
+        version: 1,
         ..pb::Identity::default()
     }
 }

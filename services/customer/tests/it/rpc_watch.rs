@@ -5,7 +5,7 @@ use tonic::Streaming;
 
 use crate::{
     persons::{golden_id, merged, person, record},
-    sandbox::{Sandbox, reason},
+    sandbox::{Sandbox, fields, reason},
 };
 
 async fn watch(sandbox: &Sandbox, resume_token: &str) -> Streaming<pb::WatchCustomersResponse> {
@@ -74,5 +74,22 @@ async fn watch_customers_refuses_a_foreign_token() {
         let request = pb::WatchCustomersRequest { resume_token: "there".to_owned(), ..Default::default() };
         let error = sandbox.client.clone().watch_customers(request).await.expect_err("refused");
         assert_eq!(reason(&error), "RESUME_TOKEN_INVALID");
+    }
+}
+
+#[tokio::test]
+async fn watch_customers_tells_of_whom_the_filter_names() {
+    for sandbox in Sandbox::on_both_engines(&[person(1, &[]), person(2, &[])]).await {
+        sandbox.told(2).await;
+        let filter = format!("golden_id = {}", golden_id(2));
+        let request = pb::WatchCustomersRequest { include_initial: true, filter, ..Default::default() };
+        let mut stream = sandbox.client.clone().watch_customers(request).await.expect("watched").into_inner();
+        let named = |change: &str| format!("{change} {}", golden_id(2));
+        assert_eq!(changes(&mut stream, 1).await.0, [named("CHANGE_TYPE_INITIAL")]);
+        sandbox.tell(&[person(1, &[record("shop", 1, "Maria", "", "")]), merged(2, 1)]).await;
+        assert_eq!(changes(&mut stream, 1).await.0, [named("CHANGE_TYPE_DELETED")]);
+        let request = pb::WatchCustomersRequest { filter: "email = x".to_owned(), ..Default::default() };
+        let error = sandbox.client.clone().watch_customers(request).await.expect_err("refused");
+        assert_eq!(fields(&error), ["filter"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use futures::TryStreamExt;
 use omnimesh_proto::event::v1::Event;
+use prost::Message;
 use storage::{
     Database, Engine, Statement, Tx, insert_many,
     sqlx::{self, AnyConnection, Row, any::AnyRow, migrate::Migrator},
@@ -17,7 +18,7 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// A run ends after this many events or bytes, whichever comes first.
 const RUN_EVENTS: i64 = 2_500;
-const RUN_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const RUN_BYTES: usize = 2 * 1024 * 1024;
 
 pub(crate) async fn migrate(database: &Database) -> Result<(), Error> {
     let migrations = match database.engine() {
@@ -25,6 +26,26 @@ pub(crate) async fn migrate(database: &Database) -> Result<(), Error> {
         Engine::Postgres => &POSTGRES,
     };
     Ok(database.migrate("events", migrations).await?)
+}
+
+/// Makes sure that the log was written by the server that it is on: PostgreSQL's transaction ids order it, and another
+/// server's are no part of that order.
+pub(super) async fn check_cluster(database: &Database) -> Result<(), Error> {
+    if database.engine() == Engine::Sqlite {
+        return Ok(());
+    }
+    let row = sqlx::query(
+        "SELECT tx FROM outbox WHERE tx >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
+         ORDER BY tx DESC LIMIT 1",
+    );
+    let row = row.fetch_optional(&mut *database.reader().await?).await.map_err(storage::Error::from)?;
+    match row {
+        Some(row) => {
+            let tx: i64 = row.try_get(0).map_err(storage::Error::from)?;
+            Err(Error::OtherCluster { epoch: (tx >> 32) + 1 })
+        }
+        None => Ok(()),
+    }
 }
 
 pub(super) async fn publish(tx: &mut Tx, events: &[NewEvent], record_time: Timestamp) -> Result<(), Error> {
@@ -116,7 +137,7 @@ pub(super) async fn read(database: &Database, after: Cursor, types: &[String]) -
     let mut rows = statement.fetch(&mut reader)?;
     while let Some(row) = rows.try_next().await.map_err(storage::Error::from)? {
         let (cursor, event) = event(&row).map_err(storage::Error::from)?;
-        bytes += event.payload.len();
+        bytes += event.encoded_len();
         batch.events.push(event);
         if bytes >= RUN_BYTES || batch.events.len() as i64 == RUN_EVENTS {
             batch.cursor = cursor;

@@ -86,13 +86,11 @@ pub(crate) struct SourceRecord {
 }
 
 impl SourceRecord {
-    /// Takes in a version, whichever time it arrives. False if it is known already.
+    /// Takes in a version, whichever time it arrives; of two with the same time the one that arrives later counts.
+    /// False if it is known already.
     pub(crate) fn learn(&mut self, record: &Record) -> bool {
-        let is_new = !self.versions.contains_key(&record.update_time);
-        if is_new {
-            self.versions.insert(record.update_time, record.attributes.clone());
-        }
-        is_new
+        let known = self.versions.insert(record.update_time, record.attributes.clone());
+        known.as_ref() != Some(&record.attributes)
     }
 
     /// The keys of the newest version: older ones no longer link.
@@ -164,10 +162,24 @@ mod tests {
         let arrivals = [version("b@x.example", 2), version("a@x.example", 1), version("a@x.example", 3)];
         let mut record = SourceRecord::default();
         assert!(arrivals.iter().all(|version| record.learn(version)));
-        assert!(!record.learn(&version("c@x.example", 2)), "a version that is known changes nothing");
+        assert!(!record.learn(&version("b@x.example", 2)), "a version that is known changes nothing");
         assert_eq!(record.keys(), BTreeSet::from([Key("email:a@x.example".to_owned())]));
         let times: Vec<i64> = record.changes().map(|(time, _)| time.micros()).collect();
         assert_eq!(times, [1, 2, 3]);
+    }
+
+    #[test]
+    fn of_versions_with_one_time_the_last_arrival_counts() {
+        for arrivals in [
+            [version("a@x.example", 1), version("b@x.example", 1), version("c@x.example", 2)],
+            [version("a@x.example", 1), version("c@x.example", 2), version("b@x.example", 1)],
+            [version("c@x.example", 2), version("a@x.example", 1), version("b@x.example", 1)],
+        ] {
+            let mut record = SourceRecord::default();
+            assert!(arrivals.iter().all(|version| record.learn(version)));
+            let said: Vec<&str> = record.changes().map(|(_, attributes)| attributes.email.as_str()).collect();
+            assert_eq!(said, ["b@x.example", "c@x.example"]);
+        }
     }
 
     #[test]

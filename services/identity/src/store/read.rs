@@ -6,10 +6,13 @@ use storage::{
     Statement,
     sqlx::{AnyConnection, Row, any::AnyRow},
 };
-use types::{GoldenId, SourceRef, Timestamp, page::Page};
+use types::{GoldenId, SourceRef, Timestamp};
 
 use super::{LIST, VERSION, golden_id, source, source_text, version};
-use crate::domain::{Identity, Key, Node, SourceRecord, chronology};
+use crate::{
+    domain::{Identity, Key, Node, SourceRecord, chronology},
+    service::List,
+};
 
 type Result<T> = std::result::Result<T, storage::Error>;
 
@@ -207,19 +210,19 @@ pub(crate) async fn standing(
 }
 
 /// A page of the persons that stand, by the time they were made, with records.
-pub(crate) async fn identities_page(connection: &mut AnyConnection, page: &Page) -> Result<Vec<Identity>> {
+pub(crate) async fn identities_page(connection: &mut AnyConnection, list: &List) -> Result<Vec<Identity>> {
     let mut statement = Statement::new(IDENTITY);
-    statement.push(" WHERE merged_into = ''");
-    if let Some([create_time, golden_id]) = page.after.as_deref() {
+    statement.push(" WHERE merged_into = ''").and(&list.conditions);
+    let (beyond, order) = match list.newest_first {
+        true => ("<", " ORDER BY create_time DESC, golden_id DESC LIMIT "),
+        false => (">", " ORDER BY create_time, golden_id LIMIT "),
+    };
+    if let Some([create_time, golden_id]) = list.page.after.as_deref() {
         let create_time: i64 = create_time.parse().unwrap_or(i64::MAX);
-        statement
-            .push(" AND (create_time, golden_id) > (")
-            .bind(create_time)
-            .push(", ")
-            .bind(golden_id.as_str());
-        statement.push(")");
+        statement.push(" AND (create_time, golden_id) ").push(beyond).push(" (");
+        statement.bind(create_time).push(", ").bind(golden_id.as_str()).push(")");
     }
-    statement.push(" ORDER BY create_time, golden_id LIMIT ").bind(page.limit());
+    statement.push(order).bind(list.page.limit());
     let rows = statement.fetch_all(connection).await?;
     let order = rows.iter().map(identity).collect::<Result<Vec<_>>>()?;
     let mut filled = order.iter().map(|identity| (identity.golden_id, identity.clone())).collect();

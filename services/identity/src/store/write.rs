@@ -10,14 +10,21 @@ use crate::domain::{Identity, Key, Record};
 
 type Result<T> = std::result::Result<T, storage::Error>;
 
-/// Keeps versions that were not known.
-pub(crate) async fn add_versions(connection: &mut AnyConnection, records: &[Record]) -> Result<()> {
+/// Keeps versions that were not known, and puts corrected ones in the place of those with the same time.
+pub(crate) async fn put_versions(connection: &mut AnyConnection, records: &[Record]) -> Result<()> {
+    // One statement cannot write a row twice.
+    let last: BTreeMap<_, _> =
+        records.iter().map(|record| ((&record.source, record.update_time), record)).collect();
+    let records: Vec<&Record> = last.into_values().collect();
     insert_many(
         connection,
         "INSERT INTO record_versions (source, update_time, given_name, family_name, email, phone, loyalty_card, \
          street, city, postcode, country_code) VALUES",
-        "",
-        records,
+        "ON CONFLICT (source, update_time) DO UPDATE SET given_name = excluded.given_name, \
+         family_name = excluded.family_name, email = excluded.email, phone = excluded.phone, \
+         loyalty_card = excluded.loyalty_card, street = excluded.street, city = excluded.city, \
+         postcode = excluded.postcode, country_code = excluded.country_code",
+        &records,
         |row, record| {
             let attributes = &record.attributes;
             row.bind(source_text(&record.source))

@@ -89,6 +89,36 @@ async fn import_identity_records_keeps_every_version() {
 }
 
 #[tokio::test]
+async fn import_identity_records_takes_corrections_that_keep_their_time() {
+    for sandbox in Sandbox::on_both_engines().await {
+        let wrong = record("shop:1", 5, &["wrong@x.example"]);
+        let right = record("shop:1", 5, &["right@x.example"]);
+        let neighbour = record("loyalty:9", 1, &["right@x.example"]);
+        assert_eq!(sandbox.import(&[&[wrong.clone(), neighbour.clone()]]).await, (2, 0));
+        assert_ne!(sandbox.owner("shop:1").await.golden_id, sandbox.owner("loyalty:9").await.golden_id);
+        assert_eq!(sandbox.import(&[std::slice::from_ref(&right)]).await, (1, 0));
+        let owner = sandbox.owner("shop:1").await;
+        assert_eq!(
+            owner.records,
+            [neighbour, right.clone()],
+            "the correction joins those that it shares a key with"
+        );
+        assert_eq!(
+            sandbox.import(&[std::slice::from_ref(&right)]).await,
+            (0, 1),
+            "told again it changes nothing"
+        );
+        assert_eq!(sandbox.owner("shop:1").await, owner);
+        // Both in one portion, and a newer version before them.
+        let newer = record("shop:1", 6, &["newer@x.example"]);
+        let portion = [newer.clone(), wrong, right.clone()];
+        assert_eq!(sandbox.import(&[&portion]).await, (3, 0));
+        let records = sandbox.owner("shop:1").await.records;
+        assert_eq!(records, [right, newer]);
+    }
+}
+
+#[tokio::test]
 async fn import_identity_records_keeps_golden_ids_through_merge_and_split() {
     for sandbox in Sandbox::on_both_engines().await {
         let (first, second) = (record("shop:1", 1, &["a@x.example"]), record("shop:2", 1, &["b@x.example"]));

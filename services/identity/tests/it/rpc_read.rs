@@ -61,6 +61,45 @@ async fn list_identities_pages_through_everybody_once() {
 }
 
 #[tokio::test]
+async fn list_identities_filters_and_orders_by_time() {
+    for sandbox in Sandbox::on_both_engines().await {
+        let records: Vec<_> =
+            (0..5).map(|n| record(&format!("shop:{n}"), n, &[&format!("{n}@x.example")])).collect();
+        let portions: Vec<_> = records.chunks(1).collect();
+        sandbox.import(&portions).await;
+        sandbox.import(&[&[record("shop:0", 9, &["0@y.example"])]]).await;
+        let everybody = sandbox.everybody().await;
+        let time = |time: &Option<prost_types::Timestamp>| {
+            time.as_ref().map(ToString::to_string).unwrap_or_default()
+        };
+        let third = time(&everybody[2].create_time);
+        for (filter, order_by, expect) in [
+            (String::new(), "create_time desc", vec![4, 3, 2, 1, 0]),
+            (format!("create_time >= {third}"), "create_time", vec![2, 3, 4]),
+            (format!("create_time > {third}"), "create_time desc", vec![4, 3]),
+            (format!("create_time < {third} AND update_time > {third}"), "", vec![0]),
+        ] {
+            let mut seen = Vec::new();
+            let order_by = order_by.to_owned();
+            let mut request =
+                pb::ListIdentitiesRequest { page_size: 2, filter, order_by, ..Default::default() };
+            loop {
+                let page = sandbox.client.clone().list_identities(request.clone()).await.expect("listed");
+                let page = page.into_inner();
+                seen.extend(page.identities.into_iter().map(|person| person.golden_id));
+                request.page_token = page.next_page_token;
+                if request.page_token.is_empty() {
+                    break;
+                }
+            }
+            let expect: Vec<_> =
+                expect.into_iter().map(|at: usize| everybody[at].golden_id.clone()).collect();
+            assert_eq!(seen, expect, "{} {}", request.filter, request.order_by);
+        }
+    }
+}
+
+#[tokio::test]
 async fn list_identities_refuses_other_filters_orders_and_tokens() {
     for sandbox in Sandbox::on_both_engines().await {
         let default = pb::ListIdentitiesRequest::default;

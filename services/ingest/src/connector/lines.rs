@@ -16,16 +16,13 @@ use super::{
 };
 use crate::{
     Error,
-    landing::Records,
+    landing::{KEPT_BYTES, RECORD_BYTES, Records},
     mapping::{self, Shape},
     source::Entity,
 };
 
 const BUFFER_BYTES: usize = 64 * 1024;
-/// A line that is longer is cut off, and thereby damaged.
-const LINE_BYTES: u64 = 4 * 1024 * 1024;
-/// What is kept of a line that is cut off, and of a file that is put aside as a whole.
-const KEPT_BYTES: usize = 16 * 1024;
+const LINE_BYTES: u64 = RECORD_BYTES as u64;
 
 pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result<(), End> {
     let mut lines = match Lines::open(&file.path) {

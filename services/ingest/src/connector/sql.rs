@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use arrow::error::ArrowError;
+use sha2::{Digest, Sha256};
 use storage::{
     Statement,
     sqlx::{self, AnyConnection, Connection, Row, any::AnyRow},
@@ -19,6 +21,8 @@ use crate::{
 
 /// Rows of a table that are read at a time.
 const PAGE_ROWS: i64 = 500;
+/// Rows of a table that may lack a key; each run reads all of them.
+const KEYLESS_ROWS: i64 = 1_000;
 
 /// Reads what is new in every table.
 pub(crate) async fn read(source: &Source, url: &str, known: KnownObjects, sink: &Sink) -> Result<(), End> {
@@ -36,14 +40,13 @@ pub(crate) async fn read(source: &Source, url: &str, known: KnownObjects, sink: 
     let mut unreadable = None;
     for (index, (entity, known)) in source.entities.iter().zip(known).enumerate() {
         let Place::Table(table) = &entity.place else { continue };
-        let known = known.get(&table.name);
         let reader = Reader {
             table,
             schema: &entity.schema,
             parent: Columns::new(entity, None),
             children: (0..table.children.len()).map(|child| Columns::new(entity, Some(child))).collect(),
         };
-        match reader.run(&mut connection, index, known, sink).await {
+        match reader.run(&mut connection, index, &known, sink).await {
             Err(End::Failed(error)) => drop(unreadable.get_or_insert(error)),
             read => read?,
         }
@@ -134,86 +137,87 @@ struct Reader<'s> {
 }
 
 impl Reader<'_> {
+    /// Reads what is new, and then the rows that have no place in the key's order.
     async fn run(
         &self,
         connection: &mut AnyConnection,
         entity: usize,
-        known: Option<&Known>,
+        known: &HashMap<String, Known>,
         sink: &Sink,
     ) -> Result<(), End> {
         let unreadable = |error: storage::Error| Error::SourceUnreadable {
             place: format!("table `{}`", self.table.name),
             reason: error.to_string(),
         };
-        let mut position = known.map(|known| known.position.clone()).unwrap_or_default();
-        let mut landed = known.map_or(0, |known| known.landed);
-        let mut unchanged = known.is_some_and(|known| known.complete);
         let object: Arc<str> = self.table.name.as_str().into();
-        let mut encoder = Encoder::new()?;
-        let mut portion = Portion::default();
+        let mut reached = Reached { entity, object, encoder: Encoder::new()?, portion: Portion::default() };
+        let table = known.get(&self.table.name);
+        let mut position = table.map(|known| known.position.clone()).unwrap_or_default();
+        let mut landed = table.map_or(0, |known| known.landed);
+        let mut unchanged = table.is_some_and(|known| known.complete);
         loop {
             let page = self.page(connection, &position).await.map_err(unreadable)?;
             let complete = (page.documents.len() as i64) < PAGE_ROWS;
             unchanged &= page.documents.is_empty();
             if unchanged {
-                return Ok(());
-            }
-            let mut records = Records::default();
-            for (place, document) in &page.documents {
-                records.push(place, document);
+                break;
             }
             position = page.position.unwrap_or(position);
-            let (first, count) = (landed + 1, records.count() as i64);
-            landed += count;
-            if count > 0 {
-                portion.push(Batch::new(entity, Arc::clone(&object), 0, first, records), &mut encoder)?;
-            }
-            portion.reach(Checkpoint {
-                entity,
-                object: Arc::clone(&object),
-                size: 0,
-                mtime: 0,
-                position: position.clone(),
-                digest: String::new(),
-                complete,
-                restart: false,
-                revision: 0,
-                landed: count,
-                failure: None,
-            });
-            if complete || portion.is_full() {
-                sink.send(std::mem::take(&mut portion)).await?;
+            landed = reached.add(page.documents, landed, &position, complete)?;
+            if complete || reached.portion.is_full() {
+                sink.send(std::mem::take(&mut reached.portion)).await?;
             }
             if complete {
-                return Ok(());
+                break;
             }
         }
+        for document in self.keyless(connection).await.map_err(unreadable)? {
+            reached.add_keyless(&document, known)?;
+        }
+        if !reached.portion.is_empty() {
+            sink.send(reached.portion).await?;
+        }
+        Ok(())
     }
 
     async fn page(&self, connection: &mut AnyConnection, position: &str) -> Result<Page, storage::Error> {
         let rows = self.rows(connection, position).await?;
+        let documents = self.documents(connection, &rows).await?;
+        let mut page = Page { documents: Vec::with_capacity(rows.len()), position: None };
+        for (row, document) in rows.iter().zip(documents) {
+            let key =
+                self.table.key.iter().map(|column| self.column(row, column).map(Option::unwrap_or_default));
+            let key = key.collect::<Result<Vec<_>, sqlx::Error>>()?;
+            page.documents.push((key.join("/"), document));
+            page.position = Some(serde_json::Value::from(key).to_string());
+        }
+        Ok(page)
+    }
+
+    /// Rows as JSON objects.
+    async fn documents(
+        &self,
+        connection: &mut AnyConnection,
+        rows: &[AnyRow],
+    ) -> Result<Vec<String>, storage::Error> {
         let mut documents = Vec::with_capacity(rows.len());
-        let mut position = None;
-        for row in &rows {
+        for row in rows {
             let mut document = String::from("{");
             self.parent.write(row, 0, &mut document)?;
-            let key: Result<Vec<_>, _> =
-                self.table.key.iter().map(|column| self.column(row, column)).collect();
-            let key = key?;
-            documents.push((key.join("/"), document));
-            position = Some(serde_json::Value::from(key).to_string());
+            documents.push(document);
         }
         for (child, columns) in self.table.children.iter().zip(&self.children) {
             let parents: Result<Vec<_>, _> = rows.iter().map(|row| self.column(row, &child.key)).collect();
             let parents = parents?;
-            let mut nested = self.nested(connection, child, columns, &parents).await?;
-            for ((_, document), parent) in documents.iter_mut().zip(&parents) {
-                let elements = nested.remove(parent).unwrap_or_default();
-                document.push_str(&format!(",\"{}\":[{elements}]", child.name));
+            let named: Vec<_> = parents.iter().flatten().map(String::as_str).collect();
+            let nested = self.nested(connection, child, columns, &named).await?;
+            for (document, parent) in documents.iter_mut().zip(&parents) {
+                let elements = parent.as_ref().and_then(|parent| nested.get(parent));
+                document.push_str(&format!(",\"{}\":[{}]", child.name, elements.map_or("", String::as_str)));
             }
         }
-        documents.iter_mut().for_each(|(_, document)| document.push('}'));
-        Ok(Page { documents, position })
+        documents.iter_mut().for_each(|document| document.push('}'));
+        Ok(documents)
     }
 
     async fn rows(
@@ -223,11 +227,11 @@ impl Reader<'_> {
     ) -> Result<Vec<AnyRow>, storage::Error> {
         let key: Vec<String> = self.table.key.iter().map(|column| quote(column)).collect();
         let key = key.join(", ");
-        let mut statement = Statement::new("SELECT ");
-        statement.push(&self.parent.select).push(&format!(" FROM \"{}\" AS t", self.table.name));
+        let mut statement = self.select();
+        statement.push(&format!(" WHERE {}", self.has_key()));
         let after: Vec<String> = serde_json::from_str(position).unwrap_or_default();
         if !after.is_empty() {
-            statement.push(&format!(" WHERE ({key}) > ("));
+            statement.push(&format!(" AND ({key}) > ("));
             for (index, (column, value)) in self.table.key.iter().zip(after).enumerate() {
                 statement.push(if index == 0 { "" } else { ", " });
                 bind(&mut statement, &value, self.type_of(column));
@@ -238,13 +242,39 @@ impl Reader<'_> {
         statement.fetch_all(connection).await
     }
 
+    /// The rows where a column of the key is NULL or empty.
+    async fn keyless(&self, connection: &mut AnyConnection) -> Result<Vec<String>, storage::Error> {
+        let mut statement = self.select();
+        statement.push(&format!(" WHERE ({}) IS NOT TRUE LIMIT ", self.has_key())).bind(KEYLESS_ROWS + 1);
+        let rows = statement.fetch_all(connection).await?;
+        if rows.len() as i64 > KEYLESS_ROWS {
+            let reason =
+                format!("its `key` is NULL or empty in more than {KEYLESS_ROWS} rows: choose another");
+            return Err(storage::Error::Corrupt(reason));
+        }
+        self.documents(connection, &rows).await
+    }
+
+    fn select(&self) -> Statement {
+        let mut statement = Statement::new("SELECT ");
+        statement.push(&self.parent.select).push(&format!(" FROM \"{}\" AS t", self.table.name));
+        statement
+    }
+
+    /// True of a row that has a place in the key's order; of a NULL it is NULL.
+    fn has_key(&self) -> String {
+        let present: Vec<_> =
+            self.table.key.iter().map(|column| format!("{} <> ''", text_of(column))).collect();
+        present.join(" AND ")
+    }
+
     /// The rows of `child` that belong to `parents`, as the elements of a JSON array for each.
     async fn nested(
         &self,
         connection: &mut AnyConnection,
         child: &Child,
         columns: &Columns,
-        parents: &[String],
+        parents: &[&str],
     ) -> Result<HashMap<String, String>, storage::Error> {
         let mut nested: HashMap<String, String> = HashMap::with_capacity(parents.len());
         if parents.is_empty() {
@@ -272,13 +302,9 @@ impl Reader<'_> {
     }
 
     /// A column of the table's own, which `expect` names.
-    fn column(&self, row: &AnyRow, column: &str) -> Result<String, storage::Error> {
+    fn column(&self, row: &AnyRow, column: &str) -> Result<Option<String>, sqlx::Error> {
         let mut own = self.schema.fields().iter().filter(|field| field.each.is_none());
-        let index = own.position(|field| field.name == column).unwrap_or(0);
-        let found: Option<String> = row.try_get(index)?;
-        found.ok_or_else(|| {
-            storage::Error::Corrupt(format!("`{column}` is NULL, which has no place in a key"))
-        })
+        row.try_get(own.position(|field| field.name == column).unwrap_or(0))
     }
 }
 
@@ -287,4 +313,76 @@ struct Page {
     documents: Vec<(String, String)>,
     /// Where to go on, as a JSON array of the key's values.
     position: Option<String>,
+}
+
+/// What was read of a table and is not handed over yet.
+struct Reached {
+    entity: usize,
+    object: Arc<str>,
+    encoder: Encoder,
+    portion: Portion,
+}
+
+impl Reached {
+    /// Adds a page of rows after the first `landed`; returns how many there are with it.
+    fn add(
+        &mut self,
+        documents: Vec<(String, String)>,
+        landed: i64,
+        position: &str,
+        complete: bool,
+    ) -> Result<i64, ArrowError> {
+        let mut records = Records::default();
+        let mut first = landed + 1;
+        let mut documents = documents.iter().peekable();
+        while let Some((place, document)) = documents.next() {
+            records.push(place, document);
+            if records.is_full() || documents.peek().is_none() {
+                let batch = std::mem::take(&mut records);
+                let next = first + batch.count() as i64;
+                self.push(Arc::clone(&self.object), first, batch)?;
+                first = next;
+            }
+        }
+        let object = Arc::clone(&self.object);
+        self.portion.reach(checkpoint(self.entity, object, first - 1 - landed, position, complete));
+        Ok(first - 1)
+    }
+
+    fn push(&mut self, object: Arc<str>, first: i64, records: Records) -> Result<(), ArrowError> {
+        self.portion.push(Batch::new(self.entity, object, 0, first, records), &mut self.encoder)
+    }
+
+    /// Adds a row without a key as an object of its own, which is known by what it holds: nothing else tells it from
+    /// others, and whether it was read before. Its schema refuses it, as it does without a required field.
+    fn add_keyless(&mut self, document: &str, known: &HashMap<String, Known>) -> Result<(), ArrowError> {
+        let digest = hex::encode(Sha256::digest(document));
+        let object: Arc<str> = format!("{}#{}", self.object, &digest[..16]).into();
+        if known.contains_key(&*object)
+            || self.portion.checkpoints.iter().any(|checkpoint| checkpoint.object == object)
+        {
+            return Ok(());
+        }
+        let mut records = Records::default();
+        records.push("1", document);
+        self.push(Arc::clone(&object), 1, records)?;
+        self.portion.reach(checkpoint(self.entity, object, 1, "1", false));
+        Ok(())
+    }
+}
+
+fn checkpoint(entity: usize, object: Arc<str>, landed: i64, position: &str, complete: bool) -> Checkpoint {
+    Checkpoint {
+        entity,
+        object,
+        size: 0,
+        mtime: 0,
+        position: position.to_owned(),
+        digest: String::new(),
+        complete,
+        restart: false,
+        revision: 0,
+        landed,
+        failure: None,
+    }
 }

@@ -1,6 +1,7 @@
 //! Taking a quarantined record in again.
 
 use futures::TryStreamExt;
+use types::Request;
 
 use super::Service;
 use crate::{
@@ -18,15 +19,17 @@ use crate::{
 impl Service {
     /// Takes a record in again; returns how many commands came of it.
     pub(crate) async fn replay_quarantined_record(&self, replay: Replay) -> Result<i64, Error> {
-        let mut tx = self.store.begin().await?;
-        if let Some(answer) = tx.remembered(&replay.request).await? {
+        if let Some(answer) = self.answer(&replay.request).await? {
             return Ok(answer);
         }
-        drop(tx);
         let system = self.get_quarantined_record(replay.id).await?.system;
         let known = self.known(&system)?;
         // A run may forget the record, and another replay may be at its order: one after the other.
         let _alone = known.running.lock().await;
+        // It may have been at this very request.
+        if let Some(answer) = self.answer(&replay.request).await? {
+            return Ok(answer);
+        }
         let record = self.get_quarantined_record(replay.id).await?;
         if record.position == WHOLE_OBJECT {
             let advice = "it stands for a whole file; correct the file and run the source again";
@@ -51,6 +54,11 @@ impl Service {
         tx.remember(&replay.request, &count).await?;
         tx.commit().await?;
         Ok(count)
+    }
+
+    /// What was answered to this request before.
+    async fn answer(&self, request: &Request) -> Result<Option<i64>, Error> {
+        Ok(self.store.begin().await?.remembered(request).await?)
     }
 
     /// What the record becomes with `payload`.

@@ -44,7 +44,7 @@ async fn definitions_with_mistakes_are_refused() {
     for (part, replacement, expect) in [
         ("[files]", "[flies]", "erp.toml: TOML parse error at line 3"),
         ("\"decimal\"", "\"money\"", "`money` is no kind of field; these are: text, integer, decimal"),
-        ("system = \"erp\"", "system = \"\"", "erp.toml: system: is required"),
+        ("system = \"erp\"", "system = \"\"", "`` is no name: use snake_case"),
         ("*.csv", "[", "erp.toml: entity `orders`: files: "),
         (
             "group_by = [\"id\"]",
@@ -73,6 +73,24 @@ async fn definitions_with_mistakes_are_refused() {
     ] {
         let refusal = refusal(&GOOD.replace(part, replacement)).await;
         assert!(refusal.contains(expect), "{expect:?} is due, not {refusal:?}");
+    }
+}
+
+#[test]
+fn names_that_the_lake_cannot_take_are_refused() {
+    let long = "x".repeat(65);
+    for bad in ["ERP", "my erp", "erp-2", "2erp", "_erp", "erp_", "erp__old", "erp/old", "öl", "", &long] {
+        for (field, line) in [("system = \"erp\"", 2), ("name = \"orders\"", 7)] {
+            let (key, _) = field.split_once(' ').expect("a key");
+            let text = GOOD.replace(field, &format!("{key} = \"{bad}\""));
+            let refusal = Definition::parse(&text, "erp.toml").expect_err(bad).to_string();
+            assert!(refusal.starts_with(&format!("erp.toml: TOML parse error at line {line}")), "{refusal}");
+            assert!(refusal.contains(&format!("{key} = ")), "{refusal}");
+            assert!(refusal.contains(&format!("`{bad}` is no name: use snake_case, such as")), "{refusal}");
+        }
+    }
+    for good in ["e", "web_shop_2", &long[1..]] {
+        Definition::parse(&GOOD.replace("\"erp\"", &format!("\"{good}\"")), "erp.toml").expect(good);
     }
 }
 

@@ -4,6 +4,7 @@ mod definitions;
 mod rpc_quarantined_records;
 mod rpc_run_source;
 mod rpc_run_source_again;
+mod rpc_run_source_parquet;
 mod rpc_run_source_silos;
 mod rpc_run_source_sql;
 mod rpc_sources;

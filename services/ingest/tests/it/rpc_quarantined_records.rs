@@ -86,6 +86,23 @@ async fn replay_quarantined_record_takes_an_edited_payload() {
 }
 
 #[tokio::test]
+async fn replay_quarantined_record_does_a_request_once() {
+    let silo = Silo::new();
+    silo.write("marketplace/a.jsonl", document("1", "LOST", "0.50"));
+    let sources = || silo.source("marketplace");
+    for sandbox in Sandbox::on_both_engines(sources).await {
+        sandbox.run("marketplace").await.expect("a run");
+        let name = sandbox.records("").await.remove(0).name;
+        let good = document("1", "SHIPPED", "0.50");
+        let replays = (0..8).map(|_| sandbox.replay(&name, &good, REQUEST_ID));
+        for answer in futures::future::join_all(replays).await {
+            assert_eq!(answer.expect("taken"), 2);
+        }
+        assert_eq!(sandbox.counts("marketplace", "orders").await, [1, 1, 0, 1]);
+    }
+}
+
+#[tokio::test]
 async fn replay_quarantined_record_completes_the_order_of_a_row() {
     let silo = Silo::new();
     let rows = [

@@ -149,6 +149,7 @@ async fn run_source_quarantines_bad_records_alone() {
         (row("91-1", 1, "7", 1, "1.O9"), "amount: `1.O9` is no decimal number"),
         (row("91-1", 1, "7", 1, "1.005"), "amount: `1.005` has more than 2 decimals"),
         (row("91-1", 1, "", 1, "1.00"), "product_id: is missing"),
+        (row("", 1, "7", 1, "1.00"), "receipt_no: is missing"),
         (fields("91-2"), "the row has 8 columns, 16 are due"),
         (
             good.replace("11:53:26", "25:61:00"),
@@ -174,6 +175,11 @@ async fn run_source_quarantines_bad_records_alone() {
         (document("9", "LOST", "0.50"), "`LOST` is no status that the mapping knows"),
         (document("9", "SHIPPED", "one"), "items[].amount: `one` is no decimal number"),
         (document("9", "SHIPPED", "0.50").replace("\"orderNo\":\"9\",", ""), "orderNo: is missing"),
+        (
+            document("9", "SHIPPED", "0.50").replace("\"orderNo\":\"9\"", "\"orderNo\":null"),
+            "orderNo: is missing",
+        ),
+        (document("", "SHIPPED", "0.50"), "orderNo: is missing"),
         (
             document("9", "SHIPPED", "0.50")
                 .replace(r#"[{"line"#, r#"{"a":1,"b":[{"line"#)
@@ -329,47 +335,4 @@ async fn run_source_refuses_unknown_sources_and_bad_names() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "SOURCE_NOT_FOUND"));
     let status = sandbox.run("").await.expect_err("no name");
     assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_REQUEST"));
-}
-
-#[tokio::test]
-async fn run_source_reads_parquet() {
-    use arrow::{
-        array::{ArrayRef, Int64Array, RecordBatch, StringArray},
-        datatypes::Schema,
-    };
-    let silo = Silo::new();
-    let columns: [(&str, ArrayRef); 3] = [
-        ("sku", std::sync::Arc::new(StringArray::from(vec!["7", "8"]))),
-        ("size", std::sync::Arc::new(Int64Array::from(vec![Some(1), None]))),
-        ("extra", std::sync::Arc::new(StringArray::from(vec!["a", "b"]))),
-    ];
-    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
-    let schema: std::sync::Arc<Schema> = batch.schema();
-    let file = std::fs::File::create(silo.path("stock/products.parquet")).expect("a file");
-    let mut writer = parquet::arrow::ArrowWriter::try_new(file, schema, None).expect("a writer");
-    writer.write(&batch).expect("written");
-    writer.close().expect("closed");
-    silo.write("stock/torn.parquet", "PAR1");
-    let definition = r#"
-        system = "erp"
-        [files]
-        root = "stock"
-        format = "parquet"
-        [[entity]]
-        name = "products"
-        files = "*.parquet"
-        expect = [["sku", "text"], ["size", "integer"]]
-        map.product = { sku = "{sku}", package_size = "{size} OZ" }
-    "#;
-    let definition =
-        ingest::Definition::parse(definition, "erp.toml").expect("a definition").below(&silo.path(""));
-    let sandbox = Sandbox::new(vec![definition]).await;
-    for _ in 0..2 {
-        sandbox.run("erp").await.expect("a run");
-        assert_eq!(sandbox.counts("erp", "products").await, [3, 1, 2, 2]);
-    }
-    assert_eq!(sandbox.product("7").await.package_size, "1 OZ");
-    let quarantined = sandbox.quarantined().await;
-    assert_eq!(quarantined[0].1, "size: is missing");
-    assert!(quarantined[1].1.starts_with("the file is no Parquet: "), "{quarantined:?}");
 }

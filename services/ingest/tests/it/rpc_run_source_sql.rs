@@ -200,3 +200,63 @@ async fn run_source_quarantines_what_is_no_number_in_sqlite() {
     assert_eq!(reasons, ["size: is missing", "size: `many` is no integer", "size: `4.5` is no integer"]);
     assert_eq!(sandbox.counts("erp", "products").await, [5, 2, 3, 1]);
 }
+
+#[tokio::test]
+async fn run_source_quarantines_rows_without_a_key() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let file = directory.path().join("erp.db");
+    std::fs::write(&file, "").expect("a file");
+    for url in [format!("sqlite:{}", file.display()), storage::testing::postgres_database().await.url] {
+        execute(&url, "CREATE TABLE stores (at TEXT, store_id BIGINT, name TEXT)").await;
+        execute(&url, "CREATE TABLE tills (store_id BIGINT, till BIGINT)").await;
+        execute(&url, "INSERT INTO tills VALUES (7, 1), (7, 2)").await;
+        // More than a page before and after: neither engine's place for NULL hides them.
+        for (from, to) in [(1001, 1600), (2001, 2600)] {
+            let rows: Vec<_> = (from..=to).map(|number| format!("('2017', {number}, 'Store')")).collect();
+            execute(&url, &format!("INSERT INTO stores VALUES {}", rows.join(", "))).await;
+            execute(&url, "INSERT INTO stores VALUES ('2017', NULL, 'a'), (NULL, 7, 'b'), ('', 8, 'c')")
+                .await;
+        }
+        let definition = format!(
+            r#"
+            system = "erp"
+            sql = {{ url = "{url}" }}
+            [[entity]]
+            name = "stores"
+            table = "stores"
+            key = ["at", "store_id"]
+            children = [{{ name = "tills", table = "tills", key = "store_id", order = "till" }}]
+            expect = [["at", "text"], ["store_id", "integer"], ["name", "text"], ["tills[].till", "integer"]]
+            "#
+        );
+        let definition = || vec![Definition::parse(&definition, "erp.toml").expect("a definition")];
+        let sandbox = Sandbox::new(definition()).await;
+        for _ in 0..2 {
+            sandbox.run("erp").await.expect("a run");
+            assert_eq!(sandbox.counts("erp", "stores").await, [1203, 1200, 3, 1]);
+        }
+        let mut found = sandbox.quarantined().await;
+        assert!(found.iter().all(|(position, ..)| position.starts_with("stores#")), "{found:?}");
+        found.sort_by(|a, b| a.2.cmp(&b.2));
+        let found: Vec<_> = found.iter().map(|(_, reason, row)| (reason.as_str(), row.as_str())).collect();
+        let expect = [
+            ("at: is missing", r#"{"at":"","store_id":8,"name":"c","tills":[]}"#),
+            ("store_id: is missing", r#"{"at":"2017","store_id":null,"name":"a","tills":[]}"#),
+            ("at: is missing", r#"{"at":null,"store_id":7,"name":"b","tills":[{"till":1},{"till":2}]}"#),
+        ];
+        assert_eq!(found, expect);
+
+        // A new one beside those that are known, one of which was taken in meanwhile.
+        let name = sandbox.records("").await.remove(0).name;
+        sandbox.replay(&name, r#"{"at":"2017","store_id":9,"name":"z"}"#, "").await.expect("taken");
+        execute(&url, "INSERT INTO stores VALUES ('2018', NULL, 'd'), ('2018', 1, 'e')").await;
+        sandbox.run("erp").await.expect("a run");
+        assert_eq!(sandbox.counts("erp", "stores").await, [1205, 1202, 3, 1]);
+
+        let rows: Vec<_> = (0..1000).map(|number| format!("('', {number}, '')")).collect();
+        execute(&url, &format!("INSERT INTO stores VALUES {}, ('2019', 1, 'f')", rows.join(", "))).await;
+        let status = sandbox.run("erp").await.expect_err("a bad key");
+        assert!(status.message().contains("in more than 1000 rows: choose another"), "{}", status.message());
+        assert_eq!(sandbox.counts("erp", "stores").await, [1206, 1203, 3, 1]);
+    }
+}

@@ -21,22 +21,39 @@ async fn get_source_tells_what_was_never_run() {
 }
 
 #[tokio::test]
-async fn list_sources_pages_by_name() {
+async fn list_sources_pages_filters_and_orders() {
     let sandbox = Sandbox::new(Silo::new().sources()).await;
-    let mut systems = Vec::new();
-    let mut request = pb::ListSourcesRequest { page_size: 4, page_token: String::new() };
-    loop {
-        let page = sandbox.client.clone().list_sources(request.clone()).await.expect("a page").into_inner();
-        systems.extend(page.sources.into_iter().map(|source| source.system));
-        if page.next_page_token.is_empty() {
-            break;
+    for (filter, order_by, expect) in [
+        ("", "", ["events", "loyalty", "marketplace", "pos", "shop", "stock"].as_slice()),
+        ("", "system desc", &["stock", "shop", "pos", "marketplace", "loyalty", "events"]),
+        ("connector = files", "system", &["events", "loyalty", "marketplace", "pos", "stock"]),
+        ("connector != files", "", &["shop"]),
+    ] {
+        let mut systems = Vec::new();
+        let (filter, order_by) = (filter.to_owned(), order_by.to_owned());
+        let mut request =
+            pb::ListSourcesRequest { page_size: 2, page_token: String::new(), filter, order_by };
+        loop {
+            let page =
+                sandbox.client.clone().list_sources(request.clone()).await.expect("a page").into_inner();
+            systems.extend(page.sources.into_iter().map(|source| source.system));
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            request.page_token = page.next_page_token;
         }
-        request.page_token = page.next_page_token;
+        assert_eq!(systems, expect, "{} {}", request.filter, request.order_by);
     }
-    assert_eq!(systems, ["events", "loyalty", "marketplace", "pos", "shop", "stock"]);
-    let request = pb::ListSourcesRequest { page_size: -1, page_token: "x".to_owned() };
-    let status = sandbox.client.clone().list_sources(request).await.expect_err("refused");
-    assert_eq!(status.code(), Code::InvalidArgument);
+    let default = pb::ListSourcesRequest::default;
+    for request in [
+        pb::ListSourcesRequest { page_size: -1, ..default() },
+        pb::ListSourcesRequest { page_token: "x".to_owned(), ..default() },
+        pb::ListSourcesRequest { filter: "name = x".to_owned(), ..default() },
+        pb::ListSourcesRequest { order_by: "connector".to_owned(), ..default() },
+    ] {
+        let status = sandbox.client.clone().list_sources(request).await.expect_err("refused");
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
 }
 
 async fn next_change(stream: &mut tonic::Streaming<pb::WatchSourcesResponse>) -> pb::WatchSourcesResponse {

@@ -189,7 +189,15 @@ impl Sandbox {
             filter: filter.to_owned(),
             ..pb::ListQuarantinedRecordsRequest::default()
         };
-        self.client.clone().list_quarantined_records(request).await.expect("records").into_inner().records
+        self.list_records(request).await.expect("records").records
+    }
+
+    pub(crate) async fn list_records(
+        &self,
+        request: pb::ListQuarantinedRecordsRequest,
+    ) -> Result<pb::ListQuarantinedRecordsResponse, Status> {
+        let mut client = self.client.clone().max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(client.list_quarantined_records(request).await?.into_inner())
     }
 
     pub(crate) async fn replay(&self, name: &str, payload: &str, request_id: &str) -> Result<i64, Status> {

@@ -5,3 +5,4 @@ mod rpc_import;
 mod rpc_read;
 mod rpc_watch;
 mod sandbox;
+mod store_tracking;

@@ -41,8 +41,13 @@ async fn adjust_stock_refuses_what_it_cannot_do() {
         sandbox.import(&[movement(Count, 10, 1, "opening")]).await;
         let status = client.adjust_stock(adjust(1, "stale")).await.expect_err("changed meanwhile");
         assert_eq!((reason(&status).as_str(), status.code()), ("ETAG_MISMATCH", tonic::Code::Aborted));
-        let status = client.adjust_stock(adjust(0, "")).await.expect_err("nothing");
-        assert_eq!(status.message(), "quantity: is 0, which changes nothing");
+        for (quantity, message) in [
+            (0, "quantity: is 0, which changes nothing"),
+            (i64::MIN, "quantity: is more than 10^12 either way"),
+        ] {
+            let status = client.adjust_stock(adjust(quantity, "")).await.expect_err("no quantity");
+            assert_eq!(status.message(), message);
+        }
     }
 }
 
@@ -58,5 +63,29 @@ async fn record_physical_count_begins_tracking_and_overrules_the_book() {
         let status = client.record_physical_count(request).await.expect_err("negative");
         assert_eq!(reason(&status), "INVALID_REQUEST");
         assert_eq!(sandbox.on_hand(STOCK).await, Some(7));
+    }
+}
+
+#[tokio::test]
+async fn record_physical_count_keeps_to_the_etag() {
+    for sandbox in Sandbox::on_both_engines().await {
+        let mut client = sandbox.client.clone();
+        let mut count = async |quantity: i64, etag: &str| {
+            let etag = etag.to_owned();
+            let name = STOCK.to_owned();
+            let request = pb::RecordPhysicalCountRequest { name, quantity, etag, ..Default::default() };
+            let answer = client.record_physical_count(request).await;
+            answer.map(|answer| answer.into_inner().stock.expect("a stock"))
+        };
+        let status = count(7, "seen").await.expect_err("nobody can have seen it");
+        assert_eq!((reason(&status).as_str(), status.code()), ("ETAG_MISMATCH", tonic::Code::Aborted));
+        let seen = count(7, "").await.expect("counted").etag;
+        let stock = count(8, &seen).await.expect("not changed since");
+        assert_eq!(stock.on_hand, 8);
+        let status = count(9, &seen).await.expect_err("changed since");
+        assert_eq!(reason(&status), "ETAG_MISMATCH");
+        assert_eq!(sandbox.on_hand(STOCK).await, Some(8));
+        let status = count(i64::MAX, "").await.expect_err("too much");
+        assert_eq!(status.message(), "quantity: is more than 10^12 either way");
     }
 }

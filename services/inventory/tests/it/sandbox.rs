@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use events::{Directory, Log, NewEvent};
+use futures::StreamExt;
 use inventory::Config;
 use mesh::{Channel, Policy, ServerBuilder};
 use omnimesh_proto::{
+    event::v1::{StreamEventsRequest, event_service_client::EventServiceClient},
     inventory::v1::{self as pb, inventory_service_client::InventoryServiceClient},
     order::v1::{Order, OrderChanged, OrderLine},
     r#type::v1::SourceRef,
@@ -18,11 +20,13 @@ use tonic_types::StatusExt;
 use types::Timestamp;
 
 static NONE: Migrator = Migrator::DEFAULT;
+const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const STOCK: &str = "locations/1/stocks/2";
 
 /// A running service on a fresh database.
 pub(crate) struct Sandbox {
     pub(crate) client: InventoryServiceClient<Channel>,
+    events: EventServiceClient<Channel>,
     orders: Log,
     database: Database,
     consumers: events::Consumers,
@@ -48,8 +52,10 @@ impl Sandbox {
     }
 
     async fn start(storage: storage::Config, directory: TempDir) -> Self {
-        let policy =
-            Policy::new([("test", ["inventory.*"].as_slice()), ("inventory", ["event.read"].as_slice())]);
+        let policy = Policy::new([
+            ("test", ["inventory.*", "event.read"].as_slice()),
+            ("inventory", ["event.read"].as_slice()),
+        ]);
         let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
         let database = Database::open(&storage, "orders", &NONE).await.expect("a database for orders");
         let orders = Log::open("order", &database).await.expect("a log of orders");
@@ -57,13 +63,14 @@ impl Sandbox {
         server.host("order");
         let peers = server.host("inventory");
         inventory::register(Config::default(), &storage, &peers, &mut server).await.expect("registered");
-        let channel = peers.for_workload("test").channel("omnimesh.inventory.v1.InventoryService");
+        let test = peers.for_workload("test");
         let (consumers, _) = server.shared::<events::Consumers>();
         assert_eq!(server.shared::<Directory>().0.logs().len(), 2);
         let server = server.build().await.expect("built");
         let server = tokio::spawn(async move { server.serve(std::future::pending()).await.expect("served") });
-        let client = InventoryServiceClient::new(channel);
-        Self { client, orders, database, consumers, server, _directory: directory }
+        let client = InventoryServiceClient::new(test.channel("omnimesh.inventory.v1.InventoryService"));
+        let events = EventServiceClient::new(test.channel_to("inventory", events::SERVICE));
+        Self { client, events, orders, database, consumers, server, _directory: directory }
     }
 
     /// Imports movements; returns how many were accepted and unchanged.
@@ -78,6 +85,28 @@ impl Sandbox {
         let request = pb::GetStockRequest { name: name.to_owned() };
         let answer = self.client.clone().get_stock(request).await.ok()?;
         answer.into_inner().stock.map(|stock| stock.on_hand)
+    }
+
+    /// The events of stock from the first on, as soon as they tell of so many movements.
+    pub(crate) async fn told(&self, movements: usize) -> Vec<pb::StockChanged> {
+        let request = StreamEventsRequest {
+            domain: "inventory".to_owned(),
+            follow: true,
+            ..StreamEventsRequest::default()
+        };
+        let mut client = self.events.clone().max_decoding_message_size(mesh::MAX_MESSAGE_BYTES);
+        let mut batches = client.stream_events(request).await.expect("a stream").into_inner();
+        let mut told: Vec<pb::StockChanged> = Vec::new();
+        let all = async {
+            while told.iter().map(|event| event.movements.len()).sum::<usize>() < movements {
+                let batch = batches.next().await.expect("goes on").expect("no error");
+                told.extend(batch.events.iter().map(|event| {
+                    events::decode("omnimesh.inventory.v1.StockChanged", event).expect("a stock")
+                }));
+            }
+        };
+        tokio::time::timeout(PATIENCE, all).await.expect("told in time");
+        told
     }
 
     /// Publishes orders and waits until they are booked.
@@ -95,8 +124,7 @@ impl Sandbox {
         tx.commit().await.expect("committed");
         let committed = self.orders.committed().await.expect("committed");
         let mut position = self.consumers.positions().remove(0).cursor;
-        let booked =
-            tokio::time::timeout(Duration::from_secs(30), position.wait_for(|cursor| *cursor >= committed));
+        let booked = tokio::time::timeout(PATIENCE, position.wait_for(|cursor| *cursor >= committed));
         booked.await.expect("booked in time").expect("the consumer runs");
     }
 }

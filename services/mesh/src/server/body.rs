@@ -1,6 +1,5 @@
 //! Response bodies that can end before their service ends them.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -13,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use tonic::Status;
 
-use crate::status::Refusal;
+use crate::{panic_text, status::Refusal};
 
 /// Ends a streamed response with a refusal's status as soon as `refusal` completes, or when its service panics.
 pub(crate) fn end_when(
@@ -21,15 +20,6 @@ pub(crate) fn end_when(
     refusal: impl Future<Output = Refusal> + Send + 'static,
 ) -> Response {
     response.map(|inner| Body::new(Ending { inner: Some(inner), refusal: Box::pin(refusal) }))
-}
-
-/// What a panic's payload tells.
-pub(super) fn panicked(payload: &(dyn Any + Send)) -> Refusal {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    Refusal::Panicked(text.unwrap_or("no message").to_owned())
 }
 
 struct Ending {
@@ -63,7 +53,7 @@ impl HttpBody for Ending {
             }
             Err(panic) => {
                 this.inner = None;
-                Poll::Ready(Some(Ok(trailers(panicked(panic.as_ref())))))
+                Poll::Ready(Some(Ok(trailers(Refusal::Panicked(panic_text(panic.as_ref()).to_owned())))))
             }
         }
     }

@@ -18,6 +18,7 @@ use super::observe::{self, Observer};
 use crate::config::Limits;
 use crate::deadline;
 use crate::method::{Access, Method, Methods};
+use crate::panic_text;
 use crate::policy::{self, Policy};
 use crate::status::Refusal;
 
@@ -50,7 +51,7 @@ pub(super) fn around(
 async fn catch_panic(request: Request, next: Next) -> Response {
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
-        Err(panic) => Status::from(body::panicked(panic.as_ref())).into_http(),
+        Err(panic) => Status::from(Refusal::Panicked(panic_text(panic.as_ref()).to_owned())).into_http(),
     }
 }
 

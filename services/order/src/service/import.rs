@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use storage::Tx;
-use types::SourceRef;
+use types::{Imported, SourceRef};
 
 use super::{Service, reunify::Touched};
 use crate::{
@@ -13,21 +13,6 @@ use crate::{
 
 /// Customers whose orders are decided anew at one time, so that memory stays bounded.
 const CUSTOMERS: usize = 100;
-
-/// What became of a portion of source orders.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Imported {
-    pub(crate) accepted: i64,
-    pub(crate) unchanged: i64,
-}
-
-impl std::ops::Add for Imported {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { accepted: self.accepted + other.accepted, unchanged: self.unchanged + other.unchanged }
-    }
-}
 
 impl Service {
     /// Takes in one portion; it is durable when this returns.
@@ -54,7 +39,7 @@ impl Service {
         self.reunify(&mut tx, touched.collect(), None).await?;
         // Even if nothing was new: what made it known may not be durable yet.
         tx.commit().await?;
-        Ok(Imported { accepted: accepted as i64, unchanged: (received - accepted) as i64 })
+        Ok(Imported::new(received, accepted))
     }
 
     /// Takes over who customers are, and decides their orders anew.

@@ -25,6 +25,8 @@ pub(crate) struct Link {
 pub(crate) struct Unlink {
     pub(crate) order_uid: OrderUid,
     pub(crate) source: SourceRef,
+    /// The order's etag as the caller saw it.
+    pub(crate) etag: Option<String>,
     pub(crate) request: Request,
 }
 
@@ -61,6 +63,9 @@ impl Service {
             return Ok(answer);
         }
         let order = self.standing_order(&mut tx, unlink.order_uid).await?;
+        if unlink.etag.is_some_and(|etag| etag != order.etag()) {
+            return Err(Error::EtagMismatch(order.uid));
+        }
         let (out, rest): (Vec<_>, Vec<_>) =
             order.sources().iter().map(|source| &source.source).partition(|source| **source == unlink.source);
         if out.is_empty() {

@@ -5,6 +5,13 @@ use types::{InvalidRequest, LocationId, Sku, SourceRef, Violations, wire};
 
 use crate::domain::{Channel, Line, Payment, SourceOrder, Status};
 
+/// Lines of an order; no till takes more.
+const LINES: usize = 10_000;
+/// Payments, and references, of an order.
+const NAMED: usize = 1_000;
+/// What no quantity, amount or sum of amounts of an order exceeds, so that sums over orders hold as well.
+const LARGEST: i64 = 1_000_000_000_000;
+
 /// A field of an element; spelled out only when something is wrong with it, since imports check millions.
 struct Element {
     list: &'static str,
@@ -30,7 +37,7 @@ impl TryFrom<pb::SourceOrder> for SourceOrder {
         let status = violations.check("status", status(message.status));
         let currency = violations.check("currency_code", message.currency_code.parse());
         let lines = lines(message.lines, &mut violations);
-        let payments = message.payments.into_iter().map(payment).collect();
+        let payments = payments(message.payments, &mut violations);
         let customer = message.customer.map(SourceRef::try_from).transpose();
         let customer = violations.check("customer", customer);
         let references = references(message.references, &mut violations);
@@ -82,16 +89,20 @@ fn lines(messages: Vec<pb::OrderLine>, violations: &mut Violations) -> Vec<Line>
     if messages.is_empty() {
         violations.add("lines", "at least one is required");
     }
-    let sum = |amount: fn(&pb::OrderLine) -> i64| {
-        messages.iter().try_fold(0_i64, |sum, line| sum.checked_add(amount(line)))
-    };
-    if sum(|line| line.amount_minor).and(sum(|line| line.discount_minor)).is_none() {
-        violations.add("lines", "the amounts add up to more than 64 bits hold");
+    if !is_short("lines", &messages, LINES, violations) {
+        return Vec::new();
+    }
+    let sum = |amount: fn(&pb::OrderLine) -> i64| messages.iter().map(amount).map(i128::from).sum::<i128>();
+    if [sum(|line| line.amount_minor), sum(|line| line.discount_minor)].iter().any(|sum| !is_possible(*sum)) {
+        violations.add("lines", format!("the amounts add up to more than {LARGEST}"));
     }
     let mut lines = Vec::with_capacity(messages.len());
     for (index, line) in messages.into_iter().enumerate() {
         let at = |field| Element { list: "lines", index, field };
         let sku = violations.check(at(".sku"), line.sku.parse::<Sku>());
+        violations.check(at(".quantity"), possible(line.quantity));
+        violations.check(at(".amount_minor"), possible(line.amount_minor));
+        violations.check(at(".discount_minor"), possible(line.discount_minor));
         if line.discount_minor < 0 {
             violations.add(at(".discount_minor"), "is negative");
         }
@@ -105,15 +116,42 @@ fn lines(messages: Vec<pb::OrderLine>, violations: &mut Violations) -> Vec<Line>
     lines
 }
 
-fn payment(message: pb::Payment) -> Payment {
-    let psp_ref = Some(message.psp_ref).filter(|psp_ref| !psp_ref.is_empty());
-    Payment { psp_ref, method: message.method, amount_minor: message.amount_minor }
+fn is_short<T>(field: &str, list: &[T], most: usize, violations: &mut Violations) -> bool {
+    if list.len() > most {
+        violations.add(field, format!("holds more than {most}"));
+    }
+    list.len() <= most
+}
+
+fn is_possible(number: i128) -> bool {
+    number.unsigned_abs() <= LARGEST.unsigned_abs().into()
+}
+
+fn possible(number: i64) -> Result<(), String> {
+    if is_possible(number.into()) { Ok(()) } else { Err(format!("is beyond ±{LARGEST}")) }
+}
+
+fn payments(messages: Vec<pb::Payment>, violations: &mut Violations) -> Vec<Payment> {
+    if !is_short("payments", &messages, NAMED, violations) {
+        return Vec::new();
+    }
+    let mut payments = Vec::with_capacity(messages.len());
+    for (index, message) in messages.into_iter().enumerate() {
+        let at = Element { list: "payments", index, field: ".amount_minor" };
+        violations.check(at, possible(message.amount_minor));
+        let psp_ref = Some(message.psp_ref).filter(|psp_ref| !psp_ref.is_empty());
+        payments.push(Payment { psp_ref, method: message.method, amount_minor: message.amount_minor });
+    }
+    payments
 }
 
 fn references(
     messages: Vec<omnimesh_proto::r#type::v1::SourceRef>,
     violations: &mut Violations,
 ) -> Vec<SourceRef> {
+    if !is_short("references", &messages, NAMED, violations) {
+        return Vec::new();
+    }
     let mut references = Vec::with_capacity(messages.len());
     for (index, message) in messages.into_iter().enumerate() {
         let at = Element { list: "references", index, field: "" };

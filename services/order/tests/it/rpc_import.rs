@@ -26,6 +26,7 @@ async fn import_orders_names_what_is_wrong() {
     let sandbox = Sandbox::on_sqlite().await;
     let mut wrong = order("shop:1", 0);
     wrong.lines[1].sku = String::new();
+    wrong.lines[0].quantity = i64::MIN;
     wrong.lines[0].discount_minor = -1;
     wrong.currency_code = "dollars".to_owned();
     wrong.channel = 0;
@@ -35,6 +36,7 @@ async fn import_orders_names_what_is_wrong() {
     let expect = [
         "orders[1].channel",
         "orders[1].currency_code",
+        "orders[1].lines[0].quantity",
         "orders[1].lines[0].discount_minor",
         "orders[1].lines[1].sku",
         "orders[2].source",
@@ -45,11 +47,48 @@ async fn import_orders_names_what_is_wrong() {
     ];
     assert_eq!(fields(&error), expect);
     assert!(sandbox.orders().await.is_empty(), "a portion is taken whole or not at all");
+}
 
-    let mut endless = order("shop:1", 0).naming("pos:");
-    endless.lines[0].amount_minor = i64::MAX;
+#[tokio::test]
+async fn import_orders_refuses_what_no_order_is_like() {
+    const LARGEST: i64 = 1_000_000_000_000;
+    let sandbox = Sandbox::on_sqlite().await;
+    let usual = || order("shop:1", 0);
+    let many = |count: usize| (0..count).map(|_| line("milk", 1, 1)).collect::<Vec<_>>();
+    let discounted = |discount_minor| {
+        let line = pb::OrderLine { discount_minor, ..line("milk", 1, 0) };
+        usual().lines(vec![line.clone(), line])
+    };
+    let mut references = usual();
+    references.references = vec![order("pos:1", 0).source.expect("a source"); 1_001];
+    let mut payments = usual();
+    payments.payments = vec![pb::Payment::default(); 1_001];
+    for (order, expect) in [
+        (usual().naming("pos:"), "references[0]"),
+        (usual().lines(many(10_001)), "lines"),
+        (references, "references"),
+        (payments, "payments"),
+        (usual().lines(vec![line("milk", LARGEST + 1, 1)]), "lines[0].quantity"),
+        (usual().lines(vec![line("milk", i64::MIN, 1)]), "lines[0].quantity"),
+        (usual().lines(vec![line("milk", 1, LARGEST), line("milk", 1, 1)]), "lines"),
+        (usual().lines(vec![line("milk", 1, -LARGEST), line("milk", 1, -1)]), "lines"),
+        (discounted(LARGEST), "lines"),
+        (usual().paid("psp_1", LARGEST + 1), "payments[0].amount_minor"),
+        (usual().paid("psp_1", i64::MIN), "payments[0].amount_minor"),
+    ] {
+        let error = sandbox.try_import(&[&[order]]).await.expect_err(expect);
+        assert_eq!(
+            (reason(&error).as_str(), fields(&error)),
+            ("INVALID_REQUEST", vec![format!("orders[0].{expect}")])
+        );
+    }
+    let endless = usual().lines(vec![line("milk", 1, i64::MAX), line("milk", 1, i64::MAX)]);
     let error = sandbox.try_import(&[&[endless]]).await.expect_err("refused");
-    assert_eq!(fields(&error), ["orders[0].lines", "orders[0].references[0]"]);
+    let expect = ["lines", "lines[0].amount_minor", "lines[1].amount_minor"];
+    assert_eq!(fields(&error), expect.map(|field| format!("orders[0].{field}")));
+
+    let largest = usual().lines(vec![line("milk", LARGEST, LARGEST), line("milk", -LARGEST, -LARGEST)]);
+    assert_eq!(sandbox.import(&[&[largest, order("shop:2", 60).lines(many(10_000))]]).await, (2, 0));
 }
 
 /// Records, and the orders that they are: each as its records, the origin first, and what ties them.

@@ -26,7 +26,7 @@ fn without(order: &pb::Order, source: &str) -> pb::UnlinkOrderRequest {
     pb::UnlinkOrderRequest {
         name: order.name.clone(),
         source: Some(source_ref(source)),
-        request_id: String::new(),
+        ..Default::default()
     }
 }
 
@@ -97,8 +97,12 @@ async fn unlink_order_parts_them_for_good() {
         let unified = sandbox.lookup("shop:1").await.expect("found");
         let request = pb::UnlinkOrderRequest {
             request_id: Uuid::from_u128(1).to_string(),
+            etag: unified.etag.clone(),
             ..without(&unified, "shop:1")
         };
+        let stale = pb::UnlinkOrderRequest { etag: "0".to_owned(), ..without(&unified, "shop:1") };
+        let error = unlink(&sandbox, stale).await.expect_err("refused");
+        assert_eq!((error.code(), &*reason(&error)), (Code::Aborted, "ETAG_MISMATCH"));
         let (rest, unlinked) = unlink(&sandbox, request.clone()).await.expect("unlinked");
         assert_eq!(
             (&rest.name, sources(&rest)),

@@ -4,7 +4,7 @@ use std::{pin::pin, task::Poll};
 
 use sqlx::{Executor, Row, migrate::Migrator};
 use storage::{Config, Database, Error, Statement, insert_many, sqlx, testing};
-use types::Request;
+use types::{Request, Timestamp};
 use uuid::Uuid;
 
 static NONE: Migrator = Migrator::DEFAULT;
@@ -146,6 +146,25 @@ async fn a_request_id_returns_the_first_answer_again() {
         assert_eq!(tx.remembered::<String>(&request).await.expect("read"), Some("first".to_owned()));
         request.digest = [2; 32];
         assert!(matches!(tx.remembered::<String>(&request).await, Err(Error::RequestIdReused(_))));
+    }
+}
+
+#[tokio::test]
+async fn old_answers_are_forgotten() {
+    for test in fresh().await {
+        let began = Timestamp::now();
+        let requests: Vec<_> =
+            (0..3).map(|_| Request { method: "m", id: Some(Uuid::new_v4()), digest: [1; 32] }).collect();
+        let mut tx = test.database.begin().await.expect("begin");
+        for request in &requests {
+            tx.remember(request, &"answer").await.expect("write");
+        }
+        tx.commit().await.expect("commit");
+        assert_eq!(test.database.forget_answers_before(began).await.expect("forget"), 0);
+        let later = Timestamp::from_micros(Timestamp::now().micros() + 1);
+        assert_eq!(test.database.forget_answers_before(later).await.expect("forget"), 3);
+        let mut tx = test.database.begin().await.expect("begin");
+        assert_eq!(tx.remembered::<String>(&requests[0]).await.expect("read"), None);
     }
 }
 

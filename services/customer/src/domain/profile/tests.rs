@@ -21,7 +21,7 @@ fn correction(time: i64, field: Field, given_name: &str) -> Correction {
 }
 
 fn evidence(records: &[Record], corrections: &[Correction]) -> Evidence {
-    Evidence { records: records.to_vec(), corrections: corrections.to_vec() }
+    Evidence { records: records.to_vec(), corrections: corrections.to_vec(), ..Evidence::default() }
 }
 
 /// A field's value with its provenance: `value < rule system@time`.
@@ -90,12 +90,13 @@ fn the_history_has_a_version_where_something_changed() {
     ];
     let evidence =
         evidence(&records, &[correction(6, Field::GivenName, "Trish"), correction(6, Field::Email, "")]);
-    let times: Vec<i64> = evidence.history().iter().map(|(time, _)| time.micros()).collect();
-    assert_eq!(times, [1, 4, 6]);
-    assert_eq!(evidence.history()[1].1, evidence.profile(Timestamp::from_micros(5)));
-    // An older record of lower rank changes nothing but the references.
-    let unseen = Evidence { records: vec![records[1].clone(), records[1].clone()], corrections: vec![] };
-    assert_eq!(unseen.history().len(), 1);
+    let history = evidence.history();
+    let times: Vec<_> =
+        history.iter().map(|period| (period.from.micros(), period.to.map(Timestamp::micros))).collect();
+    assert_eq!(times, [(1, Some(4)), (4, Some(6)), (6, None)]);
+    assert_eq!(history[1].profile, evidence.profile(Timestamp::from_micros(5)));
+    let repeated = self::evidence(&[records[1].clone(), records[1].clone()], &[]);
+    assert_eq!(repeated.history().len(), 1);
 }
 
 #[test]

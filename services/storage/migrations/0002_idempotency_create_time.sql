@@ -1,0 +1,1 @@
+CREATE INDEX idempotency_create_time ON idempotency (create_time);
