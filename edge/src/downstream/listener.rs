@@ -106,7 +106,7 @@ impl Listener {
             return Err(chains_at.problem("a listener needs a filter chain"));
         }
         let prefix = if config.stat_prefix.is_empty() {
-            address.to_string().replace(['.', ':'], "_")
+            address.to_string().replace(':', "_")
         } else {
             config.stat_prefix.clone()
         };
