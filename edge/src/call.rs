@@ -12,7 +12,7 @@ use crate::clock::Meter;
 use crate::flag::{Flag, Flags};
 use crate::head::Head;
 use crate::route::Matched;
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, Clusters};
 
 /// What the client speaks. gRPC-Web is made gRPC on the way up by its filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

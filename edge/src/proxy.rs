@@ -178,6 +178,7 @@ impl Flight {
         let stats = &self.hcm.stats;
         stats.requests_active.add(-1);
         stats.completed.inc();
+        stats.request_time.record_since(call.started);
         if let Some(status) = call.ended.status {
             let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
             stats.classes[class].inc();

@@ -115,14 +115,7 @@ struct Admin {
 /// Serves the interface on `handle` until the gateway's background work ends.
 pub(crate) fn start(port: Port, core: &Arc<Core>, handle: &Handle) {
     let end = core.background.clone();
-    let stats = core.stats.clone();
-    handle.spawn(end.clone().run_until_cancelled_owned(async move {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        loop {
-            ticks.tick().await;
-            stats.next_interval();
-        }
-    }));
+    handle.spawn(end.clone().run_until_cancelled_owned(server::watch(Arc::clone(core), INTERVAL)));
     let levels = Levels::new(core.options.set_log_filter.clone());
     let admin = Arc::new(Admin { core: Arc::clone(core), levels, access_logs: port.access_logs });
     let (socket, serving) = (port.socket, end.clone());

@@ -1,6 +1,7 @@
 //! The process itself: whether it serves, how it ends, and what it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::json;
@@ -8,6 +9,22 @@ use tokio::runtime::Handle;
 
 use super::command::Query;
 use super::{Admin, Reply};
+use crate::gateway::Core;
+
+/// Begins the intervals of histograms, and tells of the process in `server.…`.
+pub(super) async fn watch(core: Arc<Core>, interval: Duration) {
+    let scope = core.stats.scope("server");
+    scope.gauge("live").set(1);
+    scope.gauge("concurrency").set(i64::try_from(core.options.concurrency).unwrap_or(i64::MAX));
+    let (uptime, state) = (scope.gauge("uptime"), scope.gauge("state"));
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        uptime.set(i64::try_from(core.started.elapsed().as_secs()).unwrap_or(i64::MAX));
+        state.set(core.drainer.drain().leaving().into());
+        core.stats.next_interval();
+    }
+}
 
 fn state(admin: &Admin) -> &'static str {
     if admin.core.drainer.drain().leaving() { "DRAINING" } else { "LIVE" }

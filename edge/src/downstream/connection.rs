@@ -190,6 +190,7 @@ where
         }
     }
     hcm.stats.connections_active.add(-1);
+    hcm.stats.connection_length.record_since(pulse.began);
     hcm.stats.received.add(pulse.received.load(Ordering::Relaxed));
     hcm.stats.sent.add(pulse.sent.load(Ordering::Relaxed));
 }

@@ -16,7 +16,7 @@ use crate::downstream::normalize::PathRules;
 use crate::filter::{self, Context, Filter};
 use crate::problem::{Path, Problem};
 use crate::route::{Link, Table};
-use crate::stats::{Counter, Gauge, Scope};
+use crate::stats::{Counter, Gauge, Histogram, Scope};
 use crate::upstream::Clusters;
 use crate::value;
 
@@ -120,8 +120,10 @@ pub(crate) struct HcmStats {
     pub(crate) scope: Scope,
     pub(crate) connections: Counter,
     pub(crate) connections_active: Gauge,
+    pub(crate) connection_length: Histogram,
     pub(crate) requests: Counter,
     pub(crate) requests_active: Gauge,
+    pub(crate) request_time: Histogram,
     pub(crate) completed: Counter,
     /// 1xx to 5xx.
     pub(crate) classes: [Counter; 5],
@@ -138,8 +140,10 @@ impl HcmStats {
         Self {
             connections: scope.counter("downstream_cx_total"),
             connections_active: scope.gauge("downstream_cx_active"),
+            connection_length: scope.histogram("downstream_cx_length_ms"),
             requests: scope.counter("downstream_rq_total"),
             requests_active: scope.gauge("downstream_rq_active"),
+            request_time: scope.histogram("downstream_rq_time"),
             completed: scope.counter("downstream_rq_completed"),
             classes: std::array::from_fn(class),
             received: scope.counter("downstream_cx_rx_bytes_total"),

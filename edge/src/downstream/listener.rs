@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::listener::v3::{self as pb, filter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use pingora::apps::ServerApp;
-use pingora::protocols::{GetSocketDigest, Stream};
+use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use rustls::server::Acceptor;
 use tokio::time::timeout;
@@ -105,7 +105,7 @@ impl Listener {
             return Err(chains_at.problem("a listener needs a filter chain"));
         }
         let prefix = if config.stat_prefix.is_empty() {
-            address.to_string().replace(['.', ':'], "_")
+            address.to_string().replace(':', "_")
         } else {
             config.stat_prefix.clone()
         };

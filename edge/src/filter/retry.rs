@@ -86,6 +86,7 @@ impl<'a> Attempts<'a> {
             tried: Vec::new(),
             high_priority: forward.high_priority,
             random: call.random,
+            chosen: Arc::default(),
         };
         Self {
             forward,

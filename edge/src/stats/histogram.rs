@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 /// In percent.
 pub(crate) const QUANTILES: [f64; 10] = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0];
@@ -41,6 +42,11 @@ impl Histogram {
         };
         let counts = self.0.counts[part].get_or_init(|| (0..len).map(|_| AtomicU64::new(0)).collect());
         counts[at].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records how many milliseconds have passed.
+    pub(crate) fn record_since(&self, began: Instant) {
+        self.record(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
     }
 
     /// All that was ever recorded.

@@ -36,7 +36,7 @@ const LIMITS: [f64; 19] = [
 static TAGS: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
     let tags = [
         ("envoy_response_code", r"_rq(_(\d{3}))$"),
-        ("envoy_response_code_class", r"_rq(_(\d))xx$"),
+        ("envoy_response_code_class", r"_rq_((\d))xx$"),
         ("envoy_http_conn_manager_prefix", r"^http\.((.*?)\.)"),
         ("envoy_http_conn_manager_prefix", r"^listener\..*?\.http\.((.*?)\.)"),
         ("envoy_listener_address", r"^listener\.(([\d._]+|\[?[\da-fA-F:_\[\]]+)\.)"),

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -24,6 +25,7 @@ pub(super) struct Underway {
     host: Arc<Host>,
     /// Whether it is known how the call ended. Dropped before that, it is given up.
     settled: bool,
+    began: Instant,
     _permit: Permit,
 }
 
@@ -33,7 +35,8 @@ impl Underway {
         core.stats.upstream_rq_active.add(1);
         host.stats.rq_total.inc();
         host.stats.rq_active.fetch_add(1, Ordering::Relaxed);
-        Self { core: Arc::clone(core), host: Arc::clone(host), settled: false, _permit: permit }
+        let (core, host, began) = (Arc::clone(core), Arc::clone(host), Instant::now());
+        Self { core, host, began, settled: false, _permit: permit }
     }
 
     /// Notes why the call failed, and says of which host that was.
@@ -107,6 +110,7 @@ impl UpstreamBody {
         }
         self.stream = Stream::Ended;
         if let Some(underway) = self.underway.take() {
+            underway.core.stats.upstream_rq_time.record_since(underway.began);
             underway.complete();
         }
     }

@@ -19,7 +19,6 @@ mod pool;
 mod read;
 mod settings;
 mod stats;
-mod status;
 mod tend;
 mod tls;
 mod work;
@@ -57,7 +56,6 @@ use crate::stats::Stats;
 pub(crate) use body::UpstreamBody;
 pub(crate) use breaker::Permit as RetryPermit;
 pub(crate) use host::Host;
-pub(crate) use status::{ClusterStatus, HostStatus, Limits};
 
 /// Why an upstream did not answer, or not to the end.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::stats::{Counter, Gauge, Scope};
+use crate::stats::{Counter, Gauge, Histogram, Scope};
 
 macro_rules! figures {
     (counters { $($counter:ident)* } gauges { $($gauge:ident)* }) => {
@@ -10,6 +10,7 @@ macro_rules! figures {
         pub(crate) struct ClusterStats {
             $(pub(crate) $counter: Counter,)*
             $(pub(crate) $gauge: Gauge,)*
+            pub(super) upstream_rq_time: Histogram,
             classes: [Counter; 5],
             codes: Box<[OnceLock<Counter>]>,
             scope: Scope,
@@ -20,6 +21,7 @@ macro_rules! figures {
                 Self {
                     $($counter: scope.counter(stringify!($counter)),)*
                     $($gauge: scope.gauge(stringify!($gauge)),)*
+                    upstream_rq_time: scope.histogram("upstream_rq_time"),
                     classes: [1, 2, 3, 4, 5].map(|class| scope.counter(&format!("upstream_rq_{class}xx"))),
                     codes: (100..600).map(|_| OnceLock::new()).collect(),
                     scope,

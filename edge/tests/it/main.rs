@@ -10,4 +10,5 @@ mod grpc;
 mod grpc_web;
 mod harness;
 mod lifecycle;
+mod operators;
 mod tls;
