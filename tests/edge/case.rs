@@ -52,12 +52,28 @@ pub(crate) enum Mask {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Difference {
-    /// The path of what differs; `*` stands for any text.
-    pub(crate) at: String,
+    /// The path of what differs, or several; `*` stands for any text.
+    pub(crate) at: Paths,
     /// Our value, where `*` stands for any text, too; null when we have none.
     pub(crate) ours: Value,
     #[expect(dead_code, reason = "for the reader of the file")]
     because: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Paths {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Paths {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &String> {
+        match self {
+            Self::One(path) => std::slice::from_ref(path).iter(),
+            Self::Several(paths) => paths.iter(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -143,6 +143,7 @@ fn round_up(value: &str) -> String {
 /// What is wrong, one line each; empty when all is as the case says.
 pub(crate) fn compare(envoy: &Observation, ours: &Observation, meant: &[Difference]) -> Vec<String> {
     let mut wrong = Vec::new();
+    let meant: Vec<_> = meant.iter().flat_map(|it| it.at.iter().map(|at| (at, text(&it.ours)))).collect();
     let mut met = vec![false; meant.len()];
     let paths: BTreeSet<&String> = envoy.lines.keys().chain(ours.lines.keys()).collect();
     for path in paths {
@@ -150,18 +151,17 @@ pub(crate) fn compare(envoy: &Observation, ours: &Observation, meant: &[Differen
         if left == right {
             continue;
         }
-        let known = meant.iter().position(|difference| covers(difference, path, right));
-        match known {
+        match meant.iter().position(|(at, value)| is_like(at, path) && covers(value.as_deref(), right)) {
             Some(index) => met[index] = true,
             None => wrong.push(format!("{path}\n    Envoy: {}\n    ours:  {}", shown(left), shown(right))),
         }
     }
+    for ((at, value), _) in meant.iter().zip(&met).filter(|(_, met)| !**met) {
+        wrong.push(format!("{at}: is to differ as {value:?}, and does not"));
+    }
     if !wrong.is_empty() {
         wrong.extend(ours.remarks.iter().map(|remark| format!("ours says: {remark}")));
         wrong.extend(envoy.remarks.iter().map(|remark| format!("Envoy says: {remark}")));
-    }
-    for (difference, _) in meant.iter().zip(&met).filter(|(_, met)| !**met) {
-        wrong.push(format!("{}: listed under `differs`, but not so: take it off the list", difference.at));
     }
     wrong
 }
@@ -170,13 +170,12 @@ fn shown(value: Option<&String>) -> String {
     value.map_or("(absent)".to_owned(), |value| format!("{value:?}"))
 }
 
-fn covers(difference: &Difference, path: &str, ours: Option<&String>) -> bool {
-    let is_value = match (text(&difference.ours), ours) {
-        (Some(pattern), Some(ours)) => is_like(&pattern, ours),
+fn covers(meant: Option<&str>, ours: Option<&String>) -> bool {
+    match (meant, ours) {
+        (Some(pattern), Some(ours)) => is_like(pattern, ours),
         (None, None) => true,
         _ => false,
-    };
-    is_value && is_like(&difference.at, path)
+    }
 }
 
 /// Whether a pattern is a text's, in which `*` stands for anything.
