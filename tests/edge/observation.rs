@@ -157,7 +157,7 @@ pub(crate) fn compare(envoy: &Observation, ours: &Observation, meant: &[Differen
         }
     }
     for ((at, value), _) in meant.iter().zip(&met).filter(|(_, met)| !**met) {
-        wrong.push(format!("{at}: is to differ as {value:?}, and does not"));
+        wrong.push(format!("{at}: is to be {} here, and does not differ", shown(value.as_ref())));
     }
     if !wrong.is_empty() {
         wrong.extend(ours.remarks.iter().map(|remark| format!("ours says: {remark}")));
