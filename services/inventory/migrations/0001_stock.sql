@@ -1,7 +1,7 @@
 CREATE TABLE stocks (
     location_id TEXT NOT NULL,
     sku TEXT NOT NULL,
-    tracked BOOLEAN NOT NULL,
+    tracked BIGINT NOT NULL,
     on_hand BIGINT NOT NULL,
     last_count_time BIGINT,
     ledger_sequence BIGINT NOT NULL,
@@ -10,7 +10,7 @@ CREATE TABLE stocks (
 );
 
 -- Lists hold tracked stocks only, which can be few among all that was ever sold.
-CREATE INDEX stocks_tracked ON stocks (location_id, sku) WHERE tracked;
+CREATE INDEX stocks_tracked ON stocks (location_id, sku) WHERE tracked = 1;
 
 CREATE TABLE ledger (
     location_id TEXT NOT NULL,

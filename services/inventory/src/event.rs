@@ -80,7 +80,7 @@ fn sale(order: Order) -> Result<Sale, Error> {
         for line in &order.lines {
             let location_id = order.location_id.parse().map_err(|error| corrupt(&error))?;
             let sku = line.sku.parse().map_err(|error| corrupt(&error))?;
-            let quantity = wire::quantity(line.quantity).map_err(|error| corrupt(&error))?;
+            let quantity = wire::bounded(line.quantity).map_err(|error| corrupt(&error))?;
             *sold.entry(StockId { location_id, sku }).or_default() += quantity;
         }
     }

@@ -147,7 +147,7 @@ pub(crate) async fn record(
         |row, stock| {
             row.bind(stock.id.location_id.as_str())
                 .bind(stock.id.sku.as_str())
-                .bind(stock.tracked)
+                .bind(i64::from(stock.tracked))
                 .bind(stock.on_hand)
                 .bind(stock.last_count_time.map(Timestamp::micros))
                 .bind(stock.ledger_sequence)
@@ -166,7 +166,7 @@ pub(crate) async fn list_stocks(
     limit: i64,
 ) -> Result<Vec<Stock>, Error> {
     let mut statement = Statement::new(STOCK);
-    statement.push(" WHERE tracked");
+    statement.push(" WHERE tracked = 1");
     for condition in filter {
         statement.push(" AND ").push(condition.field).push(" ").push(condition.operator.sql()).push(" ");
         match &condition.value {
@@ -207,7 +207,7 @@ fn stock_id(row: &AnyRow) -> Result<StockId, Error> {
 fn stock(row: &AnyRow) -> Result<Stock, Error> {
     Ok(Stock {
         id: stock_id(row)?,
-        tracked: row.try_get(2)?,
+        tracked: row.try_get::<i64, _>(2)? == 1,
         on_hand: row.try_get(3)?,
         last_count_time: row.try_get::<Option<i64>, _>(4)?.map(Timestamp::from_micros),
         ledger_sequence: row.try_get(5)?,

@@ -103,7 +103,7 @@ fn change(
     mut violations: Violations,
 ) -> Result<Change, InvalidRequest> {
     let stock = violations.check("name", StockId::from_name(name));
-    violations.check("quantity", wire::quantity(quantity));
+    violations.check("quantity", wire::bounded(quantity));
     let event_time = match event_time {
         None => Some(Timestamp::now()),
         time => violations.check("event_time", wire::time(time)),
@@ -145,7 +145,7 @@ fn import(violations: &mut Violations, path: &str, movement: pb::StockMovement) 
     let kind = violations.check(format!("{path}.kind"), kind);
     let sku = violations.check(format!("{path}.sku"), movement.sku.parse());
     let location_id = violations.check(format!("{path}.location_id"), movement.location_id.parse());
-    let quantity = violations.check(format!("{path}.quantity"), wire::quantity(movement.quantity));
+    let quantity = violations.check(format!("{path}.quantity"), wire::bounded(movement.quantity));
     let event_time = violations.check(format!("{path}.event_time"), wire::time(movement.event_time));
     let source = violations.check(format!("{path}.source"), wire::source(movement.source));
     Some(Movement {

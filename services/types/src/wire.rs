@@ -54,13 +54,13 @@ pub fn time(message: Option<prost_types::Timestamp>) -> Result<Timestamp, String
     Timestamp::try_from(message.ok_or("is required")?).map_err(|error| error.to_string())
 }
 
-/// The largest quantity, either way: sums of millions of them still fit 64 bits.
-const QUANTITY_MAX: i64 = 1_000_000_000_000;
+/// The largest quantity, amount or sum of amounts, either way: sums over millions of them still fit 64 bits.
+const LARGEST: i128 = 1_000_000_000_000;
 
-/// A quantity that sums can take.
-pub fn quantity(quantity: i64) -> Result<i64, &'static str> {
-    let in_range = (-QUANTITY_MAX..=QUANTITY_MAX).contains(&quantity);
-    in_range.then_some(quantity).ok_or("is more than 10^12 either way")
+/// A number that sums can take.
+pub fn bounded<N: Copy + Into<i128>>(number: N) -> Result<N, &'static str> {
+    let in_range = (-LARGEST..=LARGEST).contains(&number.into());
+    in_range.then_some(number).ok_or("is more than 10^12 either way")
 }
 
 /// A required source record.
@@ -73,16 +73,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_have_bounds() {
+    fn numbers_have_bounds() {
         for (number, taken) in [
-            (0, true),
-            (QUANTITY_MAX, true),
-            (-QUANTITY_MAX, true),
-            (QUANTITY_MAX + 1, false),
-            (-QUANTITY_MAX - 1, false),
+            (0_i64, true),
+            (1_000_000_000_000, true),
+            (-1_000_000_000_000, true),
+            (1_000_000_000_000 + 1, false),
+            (-1_000_000_000_000 - 1, false),
             (i64::MIN, false),
         ] {
-            assert_eq!(quantity(number).is_ok(), taken, "{number}");
+            assert_eq!(bounded(number).is_ok(), taken, "{number}");
         }
     }
 }

@@ -9,8 +9,6 @@ use crate::domain::{Channel, Line, Payment, SourceOrder, Status};
 const LINES: usize = 10_000;
 /// Payments, and references, of an order.
 const NAMED: usize = 1_000;
-/// What no quantity, amount or sum of amounts of an order exceeds, so that sums over orders hold as well.
-const LARGEST: i64 = 1_000_000_000_000;
 
 /// A field of an element; spelled out only when something is wrong with it, since imports check millions.
 struct Element {
@@ -93,16 +91,16 @@ fn lines(messages: Vec<pb::OrderLine>, violations: &mut Violations) -> Vec<Line>
         return Vec::new();
     }
     let sum = |amount: fn(&pb::OrderLine) -> i64| messages.iter().map(amount).map(i128::from).sum::<i128>();
-    if [sum(|line| line.amount_minor), sum(|line| line.discount_minor)].iter().any(|sum| !is_possible(*sum)) {
-        violations.add("lines", format!("the amounts add up to more than {LARGEST}"));
+    for sum in [sum(|line| line.amount_minor), sum(|line| line.discount_minor)] {
+        violations.check("lines", wire::bounded(sum).map_err(|error| format!("the sum {error}")));
     }
     let mut lines = Vec::with_capacity(messages.len());
     for (index, line) in messages.into_iter().enumerate() {
         let at = |field| Element { list: "lines", index, field };
         let sku = violations.check(at(".sku"), line.sku.parse::<Sku>());
-        violations.check(at(".quantity"), possible(line.quantity));
-        violations.check(at(".amount_minor"), possible(line.amount_minor));
-        violations.check(at(".discount_minor"), possible(line.discount_minor));
+        violations.check(at(".quantity"), wire::bounded(line.quantity));
+        violations.check(at(".amount_minor"), wire::bounded(line.amount_minor));
+        violations.check(at(".discount_minor"), wire::bounded(line.discount_minor));
         if line.discount_minor < 0 {
             violations.add(at(".discount_minor"), "is negative");
         }
@@ -123,14 +121,6 @@ fn is_short<T>(field: &str, list: &[T], most: usize, violations: &mut Violations
     list.len() <= most
 }
 
-fn is_possible(number: i128) -> bool {
-    number.unsigned_abs() <= LARGEST.unsigned_abs().into()
-}
-
-fn possible(number: i64) -> Result<(), String> {
-    if is_possible(number.into()) { Ok(()) } else { Err(format!("is beyond ±{LARGEST}")) }
-}
-
 fn payments(messages: Vec<pb::Payment>, violations: &mut Violations) -> Vec<Payment> {
     if !is_short("payments", &messages, NAMED, violations) {
         return Vec::new();
@@ -138,7 +128,7 @@ fn payments(messages: Vec<pb::Payment>, violations: &mut Violations) -> Vec<Paym
     let mut payments = Vec::with_capacity(messages.len());
     for (index, message) in messages.into_iter().enumerate() {
         let at = Element { list: "payments", index, field: ".amount_minor" };
-        violations.check(at, possible(message.amount_minor));
+        violations.check(at, wire::bounded(message.amount_minor));
         let psp_ref = Some(message.psp_ref).filter(|psp_ref| !psp_ref.is_empty());
         payments.push(Payment { psp_ref, method: message.method, amount_minor: message.amount_minor });
     }
