@@ -84,7 +84,14 @@ pub(crate) struct Alarm {
 impl Alarm {
     /// An alarm without clocks.
     pub(crate) fn new(meter: &Arc<Meter>) -> Self {
-        Self { meter: Arc::clone(meter), response: None, duration: None, request: None, idle: None, sleep: None }
+        Self {
+            meter: Arc::clone(meter),
+            response: None,
+            duration: None,
+            request: None,
+            idle: None,
+            sleep: None,
+        }
     }
 
     fn next(&self) -> Option<(Instant, Expired)> {

@@ -29,6 +29,9 @@ use crate::problem::{Path, Problem};
 use crate::stats::Stats;
 use crate::upstream::Clusters;
 
+/// How long a reload waits for new clusters to look names up and check hosts.
+const WARM: Duration = Duration::from_secs(10);
+
 /// Why a gateway did not start; nothing is left running.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -88,7 +91,8 @@ impl Table {
         let root = Path::root();
         let at = root.field("static_resources");
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
-        let clusters = Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
+        let clusters =
+            Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners
@@ -116,7 +120,8 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let stats = Stats::default();
     let lines = loaded.lines;
     let logs = Files::new(&stats);
-    let table = Table::compile(loaded.bootstrap, None, &stats, &logs).map_err(|problem| lines.locate(problem))?;
+    let table =
+        Table::compile(loaded.bootstrap, None, &stats, &logs).map_err(|problem| lines.locate(problem))?;
     let core = Arc::new(Core {
         stats,
         logs,
@@ -129,7 +134,11 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         ids: Arc::new(AtomicU64::new(1)),
         started: Instant::now(),
         start_time: SystemTime::now(),
-        serving: Mutex::new(Serving { bootstrap: table.bootstrap, clusters: table.clusters, ports: Vec::new() }),
+        serving: Mutex::new(Serving {
+            bootstrap: table.bootstrap,
+            clusters: table.clusters,
+            ports: Vec::new(),
+        }),
     });
     let admin = table.admin.map(admin::Port::bind).transpose()?;
     let mut ports = Vec::with_capacity(table.listeners.len());
@@ -206,7 +215,8 @@ pub(crate) struct Port {
 
 impl Port {
     fn bind(listener: Listener) -> Result<Arc<Self>, StartError> {
-        let failed = |reason| StartError::Bind { name: listener.name.clone(), address: listener.address, reason };
+        let failed =
+            |reason| StartError::Bind { name: listener.name.clone(), address: listener.address, reason };
         let socket = TcpListener::bind(listener.address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
@@ -226,7 +236,8 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
         let ended = end.clone();
-        let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(ended.cancelled()))?;
+        let thread =
+            std::thread::Builder::new().name(name).spawn(move || runtime.block_on(ended.cancelled()))?;
         Ok(Self { handle, end, thread: Some(thread) })
     }
 }
@@ -275,6 +286,65 @@ impl Running {
         Ok(())
     }
 
+    /// Takes another configuration while calls go on; one that cannot work changes nothing. Its listeners must be
+    /// where the others were: sockets are opened at the start alone.
+    pub async fn reload(&self, loaded: Loaded) -> Result<(), StartError> {
+        let core = &self.core;
+        let before = Arc::clone(&core.serving().clusters);
+        let table = Table::compile(loaded.bootstrap, Some(&before), &core.stats, &core.logs)
+            .map_err(|problem| loaded.lines.locate(problem))?;
+        let ports = core.serving().ports.clone();
+        let places =
+            |problem: &str| Path::root().field("static_resources").field("listeners").problem(problem);
+        if table.listeners.len() != ports.len() {
+            return Err(places("a listener was added or taken away: restart the gateway for that").into());
+        }
+        for (port, listener) in ports.iter().zip(&table.listeners) {
+            if port.listener.load().address != listener.address {
+                let problem =
+                    format!("{} has another address now: restart the gateway for that", listener.name);
+                return Err(places(&problem).into());
+            }
+        }
+        if let Some(main) = self.workers.last() {
+            table.clusters.start(&main.handle, &core.background);
+        }
+        // A name that cannot be looked up must not keep the rest from its new routes.
+        if tokio::time::timeout(WARM, table.clusters.warm()).await.is_err() {
+            tracing::warn!("some clusters have not met their hosts yet");
+        }
+        for (port, listener) in ports.iter().zip(table.listeners) {
+            let before = port.listener.load_full();
+            port.listener.store(Arc::new(listener.take_over(&before)));
+        }
+        let mut serving = core.serving();
+        (serving.bootstrap, serving.clusters) = (table.bootstrap, table.clusters);
+        Ok(())
+    }
+
+    /// Reads certificates and keys again; one that cannot be used stays as it was.
+    pub fn reload_certificates(&self) -> Vec<Problem> {
+        let serving = self.core.serving();
+        let mut problems = serving.clusters.reload();
+        for port in &serving.ports {
+            let root = Path::root();
+            let listener = port.listener.load();
+            problems.extend(listener.tls().filter_map(|tls| tls.reload(&root).err()));
+        }
+        problems
+    }
+
+    /// The files besides the configuration that are read again when they change.
+    pub fn files(&self) -> Vec<String> {
+        let serving = self.core.serving();
+        let mut files: Vec<_> = serving.clusters.files().into_iter().map(str::to_owned).collect();
+        for port in &serving.ports {
+            let listener = port.listener.load();
+            files.extend(listener.tls().flat_map(|tls| tls.files()).map(str::to_owned));
+        }
+        files
+    }
+
     /// Where clients connect, by listener name: with the port that the system chose where the file left it open.
     pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
         self.core.listeners()
@@ -303,7 +373,10 @@ impl Running {
         self.core.connections.close();
         let drained = tokio::time::timeout(grace, self.core.connections.wait()).await.is_ok();
         if !drained {
-            tracing::warn!(connections = self.core.connections.len(), "the gateway cuts what outlived its grace");
+            tracing::warn!(
+                connections = self.core.connections.len(),
+                "the gateway cuts what outlived its grace"
+            );
         }
         self.core.background.cancel();
         let workers = std::mem::take(&mut self.workers);

@@ -5,12 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use crate::body::{BodyError, ReplyBody, Source, Transformed};
 use crate::call::{Call, Connection, Ended, Protocol, UpstreamFacts};
 use crate::clock::{Alarm, Meter};
@@ -23,6 +17,12 @@ use crate::filter::{Filter, Flow};
 use crate::flag::Flag;
 use crate::head::Head;
 use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply, is_grpc};
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
 
 /// Serves one request of a connection.
 pub(crate) async fn serve(
@@ -58,7 +58,12 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    fn new(hcm: Arc<Hcm>, connection: Arc<Connection>, pulse: Arc<Pulse>, request: Request<Incoming>) -> Self {
+    fn new(
+        hcm: Arc<Hcm>,
+        connection: Arc<Connection>,
+        pulse: Arc<Pulse>,
+        request: Request<Incoming>,
+    ) -> Self {
         hcm.stats.requests.inc();
         hcm.stats.requests_active.add(1);
         let (mut parts, body) = request.into_parts();

@@ -17,7 +17,9 @@ pub(super) fn clusters(admin: &Admin, query: &Query) -> Reply {
     let wanted = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
     let clusters = clusters.all().into_iter().filter(|cluster| wanted(&cluster.name));
     if query.get("format") == Some("json") {
-        return Reply::json(&json!({ "cluster_statuses": clusters.map(|cluster| cluster.facts()).collect::<Vec<_>>() }));
+        return Reply::json(
+            &json!({ "cluster_statuses": clusters.map(|cluster| cluster.facts()).collect::<Vec<_>>() }),
+        );
     }
     Reply::text(clusters.map(|cluster| cluster.describe()).collect::<String>())
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -78,7 +79,8 @@ impl Pulse {
         if self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed) == 0 {
             self.http2.store(bytes.starts_with(b"PRI"), Ordering::Relaxed);
         }
-        let waiting = self.active.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0;
+        let waiting =
+            self.active.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0;
         if waiting && !self.http2.load(Ordering::Relaxed) {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
@@ -123,18 +125,25 @@ enum Expired {
 }
 
 /// Serves HTTP on a stream until either side is done with it.
-pub(crate) async fn serve<S>(stream: S, hcm: Arc<Hcm>, connection: Arc<Connection>, drain: Drain)
+pub(crate) async fn serve<S>(stream: S, chain: Arc<ArcSwap<Hcm>>, connection: Arc<Connection>, drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let hcm = chain.load_full();
     hcm.stats.connections.inc();
     hcm.stats.connections_active.add(1);
     let pulse = Arc::new(Pulse::new());
     let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
     let service = {
-        let (hcm, pulse, drain) = (Arc::clone(&hcm), Arc::clone(&pulse), drain.clone());
+        let (pulse, drain) = (Arc::clone(&pulse), drain.clone());
         service_fn(move |request| {
-            proxy::serve(Arc::clone(&hcm), Arc::clone(&connection), Arc::clone(&pulse), drain.clone(), request)
+            proxy::serve(
+                chain.load_full(),
+                Arc::clone(&connection),
+                Arc::clone(&pulse),
+                drain.clone(),
+                request,
+            )
         })
     };
     let builder = builder(&hcm);
@@ -230,7 +239,11 @@ struct Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {

@@ -171,12 +171,17 @@ impl Hcm {
             Some(RouteSpecifier::RouteConfig(routes)) => {
                 Table::compile(routes, &chain, &at.field("route_config"), &context)?
             }
-            _ => return Err(at.problem("give the routes in route_config; rds and scoped_routes are not supported")),
+            _ => {
+                return Err(
+                    at.problem("give the routes in route_config; rds and scoped_routes are not supported")
+                );
+            }
         };
         let logs = at.field("access_log");
         let access_logs = config.access_log.iter().enumerate();
-        let access_logs =
-            access_logs.map(|(i, log)| AccessLog::compile(log, &logs.index(i), files)).collect::<Result<_, _>>()?;
+        let access_logs = access_logs
+            .map(|(i, log)| AccessLog::compile(log, &logs.index(i), files))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             codec: config.codec_type(),
             routes,
@@ -199,11 +204,7 @@ impl Hcm {
 }
 
 /// The filters in order; the router comes last and only there.
-fn chain(
-    config: &HttpConnectionManager,
-    at: &Path<'_>,
-    context: &Context<'_>,
-) -> Result<Vec<Link>, Problem> {
+fn chain(config: &HttpConnectionManager, at: &Path<'_>, context: &Context<'_>) -> Result<Vec<Link>, Problem> {
     let at = at.field("http_filters");
     let mut chain = Vec::with_capacity(config.http_filters.len());
     let mut router = false;

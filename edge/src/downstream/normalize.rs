@@ -107,7 +107,8 @@ impl PathRules {
         if let Some(colon) = text.rfind(':').filter(|&colon| !text[colon..].contains(']')) {
             (host, rest) = text.split_at(colon);
         }
-        if self.strip_any_port || (self.strip_matching_port && rest[1.min(rest.len())..].parse() == Ok(port)) {
+        if self.strip_any_port || (self.strip_matching_port && rest[1.min(rest.len())..].parse() == Ok(port))
+        {
             rest = "";
         }
         if self.strip_trailing_dot {
@@ -228,7 +229,12 @@ fn forwarded_for(headers: &HeaderMap) -> Vec<IpAddr> {
 }
 
 /// Puts on the request who sent it and how, and takes off what its sender may not say.
-pub(crate) fn annotate(identity: &Identity, headers: &mut HeaderMap, connection: &Connection, client: SocketAddr) {
+pub(crate) fn annotate(
+    identity: &Identity,
+    headers: &mut HeaderMap,
+    connection: &Connection,
+    client: SocketAddr,
+) {
     let hops = headers.get_all(&X_FORWARDED_FOR).iter().count();
     let edge = identity.use_remote_address;
     let internal = hops == 0 && edge && is_private(connection.remote.ip())

@@ -75,12 +75,19 @@ impl Bodies {
 }
 
 impl<'a> Attempts<'a> {
-    pub(crate) fn new(call: &mut Call, route: &Matched, forward: &'a Forward, cluster: &'a Arc<Cluster>) -> Self {
+    pub(crate) fn new(
+        call: &mut Call,
+        route: &Matched,
+        forward: &'a Forward,
+        cluster: &'a Arc<Cluster>,
+    ) -> Self {
         let body = std::mem::replace(&mut call.body, Transformed::new(Source::Empty));
         let retry = forward.retry_of(call);
-        let (on, left) = retry.as_ref().map_or((RetryOn::default(), 0), |retry| (retry.on, retry.num_retries));
+        let (on, left) =
+            retry.as_ref().map_or((RetryOn::default(), 0), |retry| (retry.on, retry.num_retries));
         let retriable = !on.is_empty() && left > 0;
-        let bodies = if retriable { Bodies::Replay(Replay::new(body, KEPT)) } else { Bodies::Once(Some(body)) };
+        let bodies =
+            if retriable { Bodies::Replay(Replay::new(body, KEPT)) } else { Bodies::Once(Some(body)) };
         let want = Want {
             hash: forward.hash(call),
             tried: Vec::new(),
@@ -217,9 +224,9 @@ impl<'a> Attempts<'a> {
 
     fn applies(&self, retry: &Retry, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Late => self.on.intersects(
-                RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR).with(RetryOn::RESET),
-            ),
+            Outcome::Late => {
+                self.on.intersects(RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR).with(RetryOn::RESET))
+            }
             Outcome::Failed(failure) => self.applies_to_failure(failure),
             Outcome::Answered(answer) => applies_to_answer(self.on, retry, answer),
         }
@@ -232,7 +239,9 @@ impl<'a> Attempts<'a> {
             FailureKind::ConnectFailure | FailureKind::ConnectTimeout => {
                 self.on.intersects(broken.with(RetryOn::CONNECT_FAILURE).with(unsent))
             }
-            FailureKind::RefusedStream => self.on.intersects(broken.with(RetryOn::REFUSED_STREAM).with(unsent)),
+            FailureKind::RefusedStream => {
+                self.on.intersects(broken.with(RetryOn::REFUSED_STREAM).with(unsent))
+            }
             FailureKind::ConnectionTermination | FailureKind::Reset(_) | FailureKind::Protocol => {
                 self.on.intersects(broken.with(unsent))
             }
@@ -254,7 +263,10 @@ impl<'a> Attempts<'a> {
 
     /// The last outcome is the call's.
     fn settle(&self, call: &mut Call, outcome: Outcome) -> Result<Answer, LocalReply> {
-        if call.upstream.attempts > 1 && matches!(outcome, Outcome::Answered(_)) && !call.flags.contains(Flag::UpstreamRetryLimitExceeded) {
+        if call.upstream.attempts > 1
+            && matches!(outcome, Outcome::Answered(_))
+            && !call.flags.contains(Flag::UpstreamRetryLimitExceeded)
+        {
             self.cluster.stats.upstream_rq_retry_success.inc();
         }
         match outcome {
@@ -283,7 +295,8 @@ async fn attempt(
 ) -> Outcome {
     let call = async {
         let mut answered = cluster.call(request, want).await?;
-        let peeks = peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
+        let peeks =
+            peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
         let first = if peeks {
             poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
         } else {
@@ -348,7 +361,8 @@ fn applies_to_answer(on: RetryOn, retry: &Retry, answer: &Answer) -> bool {
         || (on.intersects(http) && !limited)
         || (limited && on.intersects(RetryOn::RATE_LIMITED))
         || (on.intersects(RetryOn::STATUS_CODES) && retry.status_codes.contains(&status))
-        || (on.intersects(RetryOn::HEADERS) && retry.response_headers.iter().any(|header| header.matches(headers)))
+        || (on.intersects(RetryOn::HEADERS)
+            && retry.response_headers.iter().any(|header| header.matches(headers)))
 }
 
 /// The pause that an answer asks for.

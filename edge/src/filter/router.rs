@@ -144,7 +144,11 @@ fn note_attempts(headers: &mut HeaderMap, attempts: u32) {
 }
 
 /// The request as one attempt sends it.
-pub(crate) fn request(call: &Call, body: RequestBody, attempt: Option<u32>) -> Result<Request<RequestBody>, LocalReply> {
+pub(crate) fn request(
+    call: &Call,
+    body: RequestBody,
+    attempt: Option<u32>,
+) -> Result<Request<RequestBody>, LocalReply> {
     let malformed = || LocalReply::new(StatusCode::BAD_REQUEST, "", "invalid_upstream_request");
     let authority = Authority::try_from(call.request.authority.as_bytes()).map_err(|_| malformed())?;
     let uri = Uri::builder()
@@ -183,22 +187,33 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
     if let Some(refused) = &failure.refused {
         return (**refused).clone();
     }
-    let unavailable = |message: String, details: String| {
-        LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, message, details)
-    };
+    let unavailable =
+        |message: String, details: String| LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, message, details);
     let before = |reason: &str, transport: &str| {
-        let more = if transport.is_empty() { String::new() } else { format!(", transport failure reason: {transport}") };
+        let more = if transport.is_empty() {
+            String::new()
+        } else {
+            format!(", transport failure reason: {transport}")
+        };
         let underscored = transport.replace(' ', "_");
-        let details = if underscored.is_empty() { reason.replace(' ', "_") } else { format!("{}|{underscored}", reason.replace(' ', "_")) };
+        let details = if underscored.is_empty() {
+            reason.replace(' ', "_")
+        } else {
+            format!("{}|{underscored}", reason.replace(' ', "_"))
+        };
         unavailable(
-            format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}{more}"),
+            format!(
+                "upstream connect error or disconnect/reset before headers. reset reason: {reason}{more}"
+            ),
             format!("upstream_reset_before_response_started{{{details}}}"),
         )
     };
     call.upstream.host = failure.host.as_ref().map(|host| Arc::clone(&host.address));
     match failure.kind {
-        FailureKind::NoHealthyHost => unavailable("no healthy upstream".to_owned(), "no_healthy_upstream".to_owned())
-            .with_flag(Flag::NoHealthyUpstream),
+        FailureKind::NoHealthyHost => {
+            unavailable("no healthy upstream".to_owned(), "no_healthy_upstream".to_owned())
+                .with_flag(Flag::NoHealthyUpstream)
+        }
         FailureKind::Overflow => before("overflow", "")
             .with_flag(Flag::UpstreamOverflow)
             .with_header(OVERLOADED, HeaderValue::from_static("true")),
@@ -212,11 +227,15 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
         FailureKind::ConnectionTermination => {
             before("connection termination", "").with_flag(Flag::UpstreamConnectionTermination)
         }
-        FailureKind::RefusedStream => before("remote refused stream reset", "").with_flag(Flag::UpstreamRemoteReset),
+        FailureKind::RefusedStream => {
+            before("remote refused stream reset", "").with_flag(Flag::UpstreamRemoteReset)
+        }
         FailureKind::Reset(_) => before("remote reset", "").with_flag(Flag::UpstreamRemoteReset),
         FailureKind::Protocol => before("protocol error", "").with_flag(Flag::UpstreamProtocolError),
-        FailureKind::ClientGone => LocalReply::new(StatusCode::BAD_REQUEST, "", "downstream_remote_disconnect")
-            .with_flag(Flag::DownstreamConnectionTermination),
+        FailureKind::ClientGone => {
+            LocalReply::new(StatusCode::BAD_REQUEST, "", "downstream_remote_disconnect")
+                .with_flag(Flag::DownstreamConnectionTermination)
+        }
     }
 }
 
@@ -232,14 +251,18 @@ pub(crate) fn too_late(expired: Expired) -> LocalReply {
                 .with_grpc(4)
                 .with_flag(Flag::UpstreamRequestTimeout)
         }
-        Expired::Duration => {
-            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "downstream duration timeout", "max_duration_timeout")
+        Expired::Duration => LocalReply::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "downstream duration timeout",
+            "max_duration_timeout",
+        )
+        .with_grpc(4)
+        .with_flag(Flag::DurationTimeout),
+        Expired::Idle => {
+            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream timeout", "stream_idle_timeout")
                 .with_grpc(4)
-                .with_flag(Flag::DurationTimeout)
+                .with_flag(Flag::StreamIdleTimeout)
         }
-        Expired::Idle => LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream timeout", "stream_idle_timeout")
-            .with_grpc(4)
-            .with_flag(Flag::StreamIdleTimeout),
         Expired::Request => {
             LocalReply::new(StatusCode::REQUEST_TIMEOUT, "request timeout", "request_overall_timeout")
         }
@@ -287,4 +310,3 @@ fn code_of(kind: FailureKind) -> i32 {
         _ => 14,
     }
 }
-

@@ -17,12 +17,12 @@ use crate::first::call::{Call, Outcome, Protocol};
 use crate::first::config::{Cors, Limits};
 use crate::first::exchange::Exchange;
 use crate::first::filter::{access_log, api_key, cors, deadline, grpc_web};
-use crate::keys::Keys;
 use crate::first::reply;
 use crate::first::server::stopping;
 use crate::first::status::{Code, Failure, Rejection};
 use crate::first::table::Tables;
 use crate::first::upstream::Upstream;
+use crate::keys::Keys;
 
 /// An idle HTTP/1 connection is closed after this many seconds.
 const KEEPALIVE_SECONDS: u64 = 60;

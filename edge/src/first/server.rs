@@ -22,10 +22,10 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::first::admin::{Admin, RenderMetrics};
 use crate::first::config::{Config, ServerTls};
 use crate::first::error::StartError;
-use crate::keys::Keys;
 use crate::first::proxy::Gateway;
 use crate::first::table::Tables;
 use crate::first::tls;
+use crate::keys::Keys;
 
 /// What is left of a shutdown after the calls have ended.
 const THREADS_END: Duration = Duration::from_secs(1);

@@ -176,8 +176,10 @@ async fn every_call_is_logged_as_the_configuration_says() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(lines[0].contains("\"GET /ok HTTP/1.1\" 200 - 0 2 "), "{}", lines[0]);
     assert!(lines[1].contains("\"GET /dead HTTP/1.1\" 503 UF 0 "), "{}", lines[1]);
-    let errors: Vec<Value> =
-        read(&directory, "errors.log").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let errors: Vec<Value> = read(&directory, "errors.log")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     let none = json!({ "path": "/none", "code": 404, "flags": "NR", "host": null });
     assert_eq!((errors.len(), &errors[1]), (2, &none));
     assert!(read(&directory, "admin.log").contains("\"GET /ready HTTP/1.1\" 200 - 0 5 "));
@@ -223,14 +225,18 @@ async fn clusters_and_listeners_are_listed() {
     let (name, port) = gateway.running.listeners()[0].clone();
     assert!(gateway.text("/listeners").await.starts_with(&format!("{name}::{port}\n")));
     let listeners = gateway.json("/listeners?format=json").await;
-    assert_eq!(listeners["listener_statuses"][0]["local_address"]["socket_address"]["port_value"], port.port());
+    assert_eq!(
+        listeners["listener_statuses"][0]["local_address"]["socket_address"]["port_value"],
+        port.port()
+    );
 }
 
 #[tokio::test]
 async fn the_configuration_is_shown_without_its_secrets() {
     let gateway = Gateway::start();
     let dump = gateway.json("/config_dump").await;
-    let types: Vec<_> = dump["configs"].as_array().expect("a list").iter().map(|part| part["@type"].clone()).collect();
+    let types: Vec<_> =
+        dump["configs"].as_array().expect("a list").iter().map(|part| part["@type"].clone()).collect();
     let expected = ["Bootstrap", "Clusters", "Listeners", "ScopedRoutes", "Routes", "Secrets"];
     assert_eq!(types, expected.map(|part| format!("type.googleapis.com/envoy.admin.v3.{part}ConfigDump")));
     assert_eq!(dump["configs"][1]["static_clusters"][0]["cluster"]["name"], "dead");
@@ -238,7 +244,8 @@ async fn the_configuration_is_shown_without_its_secrets() {
     let shown = dump["configs"][4]["static_route_configs"].as_array().expect("routes");
     assert_eq!(shown.iter().map(|route| &route["route_config"]["name"]).collect::<Vec<_>>(), routes);
     let listener = &dump["configs"][2]["static_listeners"][1]["listener"];
-    let certificate = &listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]["tls_certificates"][0];
+    let certificate = &listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+        ["tls_certificates"][0];
     assert_eq!(certificate["private_key"], json!({ "filename": "[redacted]" }));
     assert!(certificate["certificate_chain"]["filename"].as_str().expect("a path").ends_with("edge.crt"));
     let cluster = gateway.json("/config_dump?resource=static_clusters").await;
@@ -246,7 +253,10 @@ async fn the_configuration_is_shown_without_its_secrets() {
     assert_eq!(cluster["configs"][0]["@type"], kind);
     assert_eq!(gateway.admin("GET", "/config_dump?resource=x").await.status, StatusCode::NOT_FOUND);
     let certs = gateway.json("/certs").await;
-    assert_eq!(certs["certificates"][0]["cert_chain"][0]["subject_alt_names"], json!([{ "dns": "edge.test" }]));
+    assert_eq!(
+        certs["certificates"][0]["cert_chain"][0]["subject_alt_names"],
+        json!([{ "dns": "edge.test" }])
+    );
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::first::call::{Call, Consumer};
-use crate::keys::Keys;
 use crate::first::status::{Code, Rejection};
+use crate::keys::Keys;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const CONSUMER: HeaderName = HeaderName::from_static("x-omnimesh-consumer");
