@@ -19,8 +19,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::MissedTickBehavior;
 
-use crate::call::Consumer;
-use crate::error::KeysError;
+use crate::first::call::Consumer;
+use crate::first::error::KeysError;
 use crate::store;
 
 /// By which a leaked key is recognised.

@@ -1,27 +1,36 @@
 //! The gateway: gRPC and gRPC-Web clients on one port, in front of every service.
-//!
-//! A call's life, file by file: `proxy` lists the phases; each `filter` decides one thing about the request;
-//! `upstream` opens a stream to the backend; `exchange` moves the bytes; `reply` is what the edge says itself.
 
-mod admin;
+mod access_log;
+pub mod admin;
+mod body;
+pub mod bootstrap;
 mod call;
-mod config;
-mod error;
-mod exchange;
+mod clock;
+mod downstream;
+mod drain;
 mod filter;
+mod first;
+mod flag;
+mod format;
+pub mod gateway;
+mod grpc;
+mod head;
 mod keys;
-mod message;
+mod matcher;
+pub mod problem;
 mod proxy;
+mod replay;
 mod reply;
-mod server;
-mod status;
+mod route;
+mod stats;
 mod store;
-mod table;
 mod tls;
 mod upstream;
+mod value;
 
-pub use admin::RenderMetrics;
-pub use config::{Address, ClientTls, Config, Cors, Limits, ServerTls, Upstream};
-pub use error::{KeysError, StartError};
+pub use first::admin::RenderMetrics;
+pub use first::config::{Address, ClientTls, Config, Cors, Limits, ServerTls, Upstream};
+pub use first::error::{KeysError, StartError};
+pub use first::server::{Running, check, start};
 pub use keys::{ApiKey, Grant, Keys};
-pub use server::{Running, check, start};
+pub use problem::Problem;

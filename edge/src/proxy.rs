@@ -1,199 +1,320 @@
-//! The list of phases that a call passes, one line each.
+//! The phases of a call, one line each, and the flight that takes it through them.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Instant, SystemTime};
 
-use async_trait::async_trait;
-use http::header::{CONNECTION, EXPECT};
-use http::{Method, StatusCode, Version};
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::client::Http2Session;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora::server::ShutdownWatch;
-use tokio::time::timeout;
+use crate::body::{BodyError, ReplyBody, Source, Transformed};
+use crate::call::{Call, Connection, Ended, Protocol, UpstreamFacts};
+use crate::clock::{Alarm, Meter};
+use crate::downstream::connection::Pulse;
+use crate::downstream::hcm::Hcm;
+use crate::downstream::normalize::{self, X_REQUEST_ID};
+use crate::drain::Drain;
+use crate::filter::router;
+use crate::filter::{Filter, Flow};
+use crate::flag::Flag;
+use crate::head::Head;
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply, is_grpc};
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
 
-use crate::call::{Call, Outcome, Protocol};
-use crate::config::{Cors, Limits};
-use crate::exchange::Exchange;
-use crate::filter::{access_log, api_key, cors, deadline, grpc_web};
-use crate::keys::Keys;
-use crate::reply;
-use crate::server::stopping;
-use crate::status::{Code, Failure, Rejection};
-use crate::table::Tables;
-use crate::upstream::Upstream;
-
-/// An idle HTTP/1 connection is closed after this many seconds.
-const KEEPALIVE_SECONDS: u64 = 60;
-/// What a client still sends after its reply is read away this long, so that it sees the reply.
-const DRAIN: Duration = Duration::from_secs(5);
-/// What one connection, and one call on it, may have on the way to the edge.
-const CONNECTION_WINDOW: u32 = 4 << 20;
-const STREAM_WINDOW: u32 = 1 << 20;
-
-pub(crate) struct Gateway {
-    cors: Cors,
-    limits: Limits,
-    keys: Arc<Keys>,
-    tables: Arc<Tables>,
-    options: HttpServerOptions,
+/// Serves one request of a connection.
+pub(crate) async fn serve(
+    hcm: Arc<Hcm>,
+    connection: Arc<Connection>,
+    pulse: Arc<Pulse>,
+    drain: Drain,
+    request: Request<Incoming>,
+) -> Result<Response<Outgoing>, h2::Error> {
+    pulse.request_begun(&hcm);
+    let mut flight = Flight::new(hcm, connection, pulse, request);
+    flight.call.failing = drain.failing();
+    let decided = match flight.arrive() {
+        Ok(()) => flight.decide().await,
+        Err(refused) => Err(refused),
+    };
+    let (mut reply, alarm) = match decided {
+        Ok(()) => router::forward(&mut flight.call, &flight.hcm).await,
+        Err(refused) => (refused.render(&mut flight.call), Alarm::new(&flight.call.meter)),
+    };
+    flight.filter_reply(&mut reply);
+    Ok(flight.depart(reply, alarm, &drain))
 }
 
-impl Gateway {
-    pub(crate) fn new(cors: Cors, limits: Limits, keys: Arc<Keys>, tables: Arc<Tables>) -> Self {
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        options.h2_idle_timeout = Some(Duration::from_secs(limits.idle_timeout_seconds));
-        Self { cors, limits, keys, tables, options }
+/// A call under way. However it ends, its end is counted and logged: also when its client is gone.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    call: Box<Call>,
+    hcm: Arc<Hcm>,
+    pulse: Arc<Pulse>,
+    chain: Arc<[Arc<dyn Filter>]>,
+    complete: bool,
+}
+
+impl Flight {
+    fn new(
+        hcm: Arc<Hcm>,
+        connection: Arc<Connection>,
+        pulse: Arc<Pulse>,
+        request: Request<Incoming>,
+    ) -> Self {
+        hcm.stats.requests.inc();
+        hcm.stats.requests_active.add(1);
+        let (mut parts, body) = request.into_parts();
+        let authority = match parts.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => parts.headers.get(HOST).cloned(),
+        };
+        parts.headers.remove(HOST);
+        let authority = authority.unwrap_or_else(|| HeaderValue::from_static(""));
+        let head = Head {
+            scheme: if connection.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
+            authority,
+            path: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+            method: parts.method,
+            headers: parts.headers,
+        };
+        let empty = body.is_end_stream();
+        let meter = Arc::new(Meter::new(empty));
+        let source = if empty { Source::Empty } else { Source::Client { body, meter: Arc::clone(&meter) } };
+        let mut call = Call::new(head, source, meter, parts.version, connection);
+        call.clusters = Some(Arc::clone(&hcm.clusters));
+        let chain = Arc::clone(&hcm.filters);
+        Self { call: Box::new(call), hcm, pulse, chain, complete: false }
     }
 
-    async fn serve(&self, session: &mut ServerSession, call: &mut Call) -> Result<Outcome, Failure> {
-        let request = session.req_header();
-        call.allowed_origin = cors::allowed_origin(&self.cors, request);
-        if cors::is_preflight(request) {
-            return preflight(session, call).await;
-        }
-        call.protocol = grpc_web::protocol(&request.headers);
-        let protocol = admit(session, call)?;
-        call.deadline = deadline::read(&request.headers, call.started)?;
-        call.consumer = api_key::authenticate(&self.keys, &request.headers, call)?;
-        let upstream = self.tables.current().router.route(call)?;
-        let mut backend = within_deadline(call, upstream.open()).await??;
-        let outcome = self.forward(session, call, protocol, &upstream, &mut backend).await;
-        upstream.release(backend);
-        outcome
-    }
-
-    async fn forward(
-        &self,
-        session: &mut ServerSession,
-        call: &Call,
-        protocol: Protocol,
-        upstream: &Upstream,
-        backend: &mut Http2Session,
-    ) -> Result<Outcome, Failure> {
-        let request = Box::new(upstream.request(session.req_header(), call)?);
-        if session.req_header().headers.contains_key(EXPECT) {
-            session.write_continue_response().await.map_err(|_| Failure::ClientGone)?;
-        }
-        backend
-            .write_request_header(request, session.is_body_empty())
-            .map_err(|error| Rejection::from_reset(&error))?;
-        Exchange::new(session, call, protocol, backend, self.limits.max_message_bytes).run().await
-    }
-
-    /// Serves the call and sees to it that its client is told how it ended, and the log too.
-    async fn answer(&self, session: &mut ServerSession) -> Result<(), Failure> {
-        let mut call = Call::new(session);
-        let ended = match self.serve(session, &mut call).await {
-            Err(Failure::Rejected(rejection)) => {
-                reply::reject(session, &call, &rejection).await.map_err(|_| Failure::ClientGone)
+    /// Brings the head into the form that everything behind it expects, and finds its route.
+    fn arrive(&mut self) -> Result<(), LocalReply> {
+        let (call, hcm) = (&mut *self.call, &*self.hcm);
+        if call.request.authority.is_empty() {
+            if call.version == Version::HTTP_10 && hcm.accept_http_10 && !hcm.default_host.is_empty() {
+                call.request.authority = HeaderValue::from_str(&hcm.default_host)
+                    .map_err(|_| LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"))?;
+            } else {
+                return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
             }
-            ended => ended,
-        };
-        let outcome = ended.as_ref().copied().unwrap_or_else(|_| Outcome {
-            http_status: reply::begun(session).map_or(0, |header| header.status.as_u16()),
-            grpc_status: Some(Code::Cancelled as i32),
-        });
-        access_log::write(&call, outcome, session.body_bytes_read(), session.body_bytes_sent());
-        ended.map(drop)
-    }
-}
-
-/// Every call is a POST of a gRPC type, and gRPC itself needs HTTP/2.
-fn admit(session: &ServerSession, call: &Call) -> Result<Protocol, Rejection> {
-    if call.method != Method::POST {
-        return Err(Rejection::new(Code::Unimplemented, "calls are made with POST")
-            .with_http(StatusCode::METHOD_NOT_ALLOWED));
-    }
-    match call.protocol {
-        None => Err(Rejection::new(Code::Unimplemented, "the content type is neither gRPC nor gRPC-Web")
-            .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)),
-        Some(Protocol::Grpc) if !session.is_http2() => {
-            Err(Rejection::new(Code::Unimplemented, "gRPC needs HTTP/2; over HTTP/1.1 use gRPC-Web")
-                .with_http(StatusCode::HTTP_VERSION_NOT_SUPPORTED))
         }
-        Some(protocol) => Ok(protocol),
-    }
-}
-
-async fn preflight(session: &mut ServerSession, call: &Call) -> Result<Outcome, Failure> {
-    let gone = |_| Failure::ClientGone;
-    let header = cors::preflight(session.req_header(), call.allowed_origin.as_ref()).map_err(gone)?;
-    let http_status = header.status.as_u16();
-    reply::header_only(session, header).await.map_err(gone)?;
-    Ok(Outcome { http_status, grpc_status: None })
-}
-
-async fn within_deadline<T>(call: &Call, work: impl Future<Output = T>) -> Result<T, Rejection> {
-    match call.time_left() {
-        Some(left) => timeout(left, work).await.map_err(|_| Rejection::deadline_exceeded()),
-        None => Ok(work.await),
-    }
-}
-
-#[async_trait]
-impl HttpServerApp for Gateway {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let read = tokio::select! {
-            biased;
-            read = session.read_request() => read,
-            () = stopping(shutdown.clone()) => return None,
-        };
-        match read {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(error) => return refuse_unreadable(session, &error).await,
+        if call.version == Version::HTTP_10 && !hcm.accept_http_10 {
+            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, "", "low_version"));
         }
-        session.set_write_timeout(Some(Duration::from_secs(self.limits.stalled_client_seconds)));
-        // The rest of a request whose reply came early is read away below, so its connection can stay.
-        session.set_close_on_response_before_downstream_finish(false);
-        session.set_total_drain_timeout(Some(DRAIN));
-        let keep = !*shutdown.borrow() && wants_keepalive(&session);
-        session.set_keepalive(keep.then_some(KEEPALIVE_SECONDS));
-        self.answer(&mut session).await.ok()?;
-        // Closing now would overtake the reply at clients that still send.
-        session.drain_request_body().await.ok()?;
-        let settings = HttpPersistentSettings::for_session(&session);
-        let stream = session.finish().await.ok()??;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+        let authority = call.request.authority.clone();
+        call.request.authority = hcm.path.authority(authority, call.connection.local.port());
+        if let Some(path) = hcm.path.path(&call.request.path)? {
+            call.request.path = path;
+        }
+        call.remote = normalize::client(&hcm.identity, &call.request.headers, &call.connection);
+        normalize::annotate(&hcm.identity, &mut call.request.headers, &call.connection, call.remote);
+        call.route = hcm.routes.find(&call.request, &call.connection, call.random);
+        if let Some(route) = &call.route {
+            self.chain = Arc::clone(&route.filters);
+        }
+        Ok(())
     }
 
-    fn h2_options(&self) -> Option<H2Options> {
-        let mut options = default_h2_options();
-        options
-            .max_concurrent_streams(self.limits.max_concurrent_streams)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_window_size(STREAM_WINDOW);
-        Some(options)
+    /// Lets every filter see the request.
+    async fn decide(&mut self) -> Result<(), LocalReply> {
+        for filter in self.chain.iter() {
+            match filter.request(&mut self.call) {
+                Flow::Continue => {}
+                Flow::Reply(reply) => return Err(reply),
+                Flow::Wait(answer) => answer.await?,
+            }
+            let call = &mut *self.call;
+            if std::mem::take(&mut call.reroute) {
+                call.route = self.hcm.routes.find(&call.request, &call.connection, call.random);
+            }
+        }
+        Ok(())
     }
 
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
+    /// Lets every filter see the reply, and adds what every reply carries.
+    fn filter_reply(&mut self, reply: &mut Reply) {
+        let call = &mut *self.call;
+        if let Some(route) = call.route.clone() {
+            route.finish_reply(call, reply);
+        }
+        for filter in self.chain.iter().rev() {
+            filter.response(call, reply);
+        }
+        self.hcm.identity.sign(&mut reply.headers);
+        if self.hcm.identity.request_id_in_response
+            && let Some(id) = call.request.headers.get(&X_REQUEST_ID)
+        {
+            reply.headers.insert(X_REQUEST_ID, id.clone());
+        }
+    }
+
+    /// Sends the reply off; its body takes the flight along.
+    fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
+        let mut headers = reply.headers;
+        if drain.leaving() && self.call.version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let call = &mut *self.call;
+        call.ended.status = Some(reply.status);
+        call.ended.response_begun = Some(call.started.elapsed());
+        note_status(&mut call.ended, &headers);
+        if !self.hcm.access_logs.is_empty() {
+            call.ended.headers = headers.clone();
+        }
+        let mut response = Response::new(Outgoing::new(reply.body, alarm, self));
+        *response.status_mut() = reply.status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The call is over, and everybody who counts or writes is told.
+    fn finish(&mut self) {
+        let call = &mut *self.call;
+        if !self.complete {
+            call.flag(Flag::DownstreamConnectionTermination);
+            if call.details.is_empty() || call.details == "via_upstream" {
+                call.details = "downstream_remote_disconnect".into();
+            }
+        }
+        call.ended.duration = call.started.elapsed();
+        call.ended.bytes_received = call.meter.received();
+        let stats = &self.hcm.stats;
+        stats.requests_active.add(-1);
+        stats.completed.inc();
+        stats.request_time.record_since(call.started);
+        if let Some(status) = call.ended.status {
+            let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+            stats.classes[class].inc();
+        }
+        for filter in self.chain.iter() {
+            filter.ended(call);
+        }
+        for log in &self.hcm.access_logs {
+            log.write(call);
+        }
+        self.pulse.request_ended();
     }
 }
 
-fn wants_keepalive(session: &ServerSession) -> bool {
-    let request = session.req_header();
-    let closes = request
-        .headers
-        .get_all(CONNECTION)
-        .iter()
-        .any(|value| value.as_bytes().to_ascii_lowercase().windows(5).any(|word| word == b"close"));
-    request.version == Version::HTTP_11 && !closes
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.finish();
+    }
 }
 
-/// An HTTP/1 request that cannot be parsed ends its connection.
-async fn refuse_unreadable(mut session: ServerSession, error: &pingora::Error) -> Option<ReusedHttpStream> {
-    tracing::debug!(%error, "a request could not be read");
-    if matches!(error.etype(), pingora::InvalidHTTPHeader) {
-        let _ = session.respond_error(StatusCode::BAD_REQUEST.as_u16()).await;
+/// Remembers the gRPC status, wherever it travels.
+fn note_status(ended: &mut Ended, headers: &HeaderMap) {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if let Some(status) = text(GRPC_STATUS).and_then(|status| status.parse().ok()) {
+        ended.grpc_status = Some(status);
+        ended.grpc_message = text(GRPC_MESSAGE).map(str::to_owned);
     }
-    session.shutdown().await;
-    None
+}
+
+/// A reply's body on its way to the client, under the clocks of its route.
+pub(crate) struct Outgoing {
+    body: ReplyBody,
+    alarm: Alarm,
+    flight: Option<Flight>,
+}
+
+impl Outgoing {
+    fn new(body: ReplyBody, alarm: Alarm, flight: Flight) -> Self {
+        let mut outgoing = Self { body, alarm, flight: Some(flight) };
+        if outgoing.body.is_end_stream() {
+            outgoing.complete();
+        }
+        outgoing
+    }
+
+    /// The body was passed on to its end.
+    fn complete(&mut self) {
+        if let Some(mut flight) = self.flight.take() {
+            flight.complete = true;
+        }
+    }
+
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        self.alarm.meter.touch();
+        let Some(flight) = &mut self.flight else { return };
+        if let Some(data) = frame.data_ref() {
+            flight.call.ended.bytes_sent += data.len() as u64;
+        } else if let Some(trailers) = frame.trailers_ref() {
+            note_status(&mut flight.call.ended, trailers);
+            if !flight.hcm.access_logs.is_empty() {
+                flight.call.ended.trailers = trailers.clone();
+            }
+        }
+    }
+
+    /// Ends a reply that was begun and cannot go on: with a status where the protocol has a place for one.
+    fn cut(&mut self, error: BodyError) -> Option<Result<Frame<Bytes>, h2::Error>> {
+        let Some(mut flight) = self.flight.take() else { return None };
+        flight.complete = !matches!(error, BodyError::ClientGone);
+        let call = &mut *flight.call;
+        let ending = router::cut(call, &error);
+        self.body = Transformed::new(crate::body::Answer::Full(None));
+        let (code, message) = match ending {
+            Ok(ending) => ending,
+            Err(reason) => return Some(Err(h2::Error::from(reason))),
+        };
+        let mut trailers = HeaderMap::with_capacity(2);
+        trailers.insert(GRPC_STATUS, HeaderValue::from(code));
+        if let Ok(message) = HeaderValue::try_from(crate::reply::encode_message(&message)) {
+            trailers.insert(GRPC_MESSAGE, message);
+        }
+        note_status(&mut call.ended, &trailers);
+        let frame = match call.protocol {
+            Protocol::GrpcWeb { text_reply } => {
+                let frame = crate::filter::grpc_web::trailer_frame(&trailers);
+                let frame = if text_reply { crate::filter::grpc_web::encode_text(&frame) } else { frame };
+                Frame::data(frame)
+            }
+            _ => Frame::trailers(trailers),
+        };
+        Some(Ok(frame))
+    }
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let this = &mut *self;
+        if this.flight.is_none() {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.passed(&frame);
+                if this.body.is_end_stream() {
+                    this.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(this.cut(error)),
+            Poll::Ready(None) => {
+                this.complete();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let expired = ready!(this.alarm.poll(cx));
+                Poll::Ready(this.cut(BodyError::Expired(expired)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.flight.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
 }

@@ -1,122 +1,149 @@
-//! What the edge says to a client: the shapes of a reply in each protocol.
+//! What a client is answered, and the answers that the edge makes itself.
+
+use std::borrow::Cow;
+use std::fmt::Write;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
-use pingora::Result;
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::{HttpTask, ServerSession};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::call::{Call, Outcome, Protocol};
-use crate::filter::{cors, grpc_web};
-use crate::status::Rejection;
+use crate::body::{Answer, ReplyBody, Transformed};
+use crate::call::{Call, Protocol};
+use crate::flag::Flag;
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// The header of the reply that was begun, if one was.
-pub(crate) fn begun(session: &ServerSession) -> Option<&ResponseHeader> {
-    session.response_written().filter(|header| !header.status.is_informational())
+/// A reply on its way down; filters may change it.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: ReplyBody,
+    /// Whether the edge made it.
+    pub(crate) local: bool,
 }
 
-/// Sends a reply that is a header and nothing else.
-pub(crate) async fn header_only(session: &mut ServerSession, header: Box<ResponseHeader>) -> Result<()> {
-    session.response_duplex_vec(vec![HttpTask::Header(header, true)]).await.map(drop)
-}
-
-/// Begins a reply that goes on.
-pub(crate) async fn begin(
-    session: &mut ServerSession,
-    call: &Call,
-    mut header: Box<ResponseHeader>,
-) -> Result<()> {
-    finish_header(&mut header, call)?;
-    // HTTP/1 needs to know where the body ends.
-    if session.req_header().version == Version::HTTP_11 {
-        header.insert_header(TRANSFER_ENCODING, "chunked")?;
+impl Reply {
+    pub(crate) fn new(status: StatusCode, headers: HeaderMap, body: Answer) -> Self {
+        Self { status, headers, body: Transformed::new(body), local: false }
     }
-    session.write_response_header(header).await
 }
 
-/// Adds what every reply to a call carries.
-fn finish_header(header: &mut ResponseHeader, call: &Call) -> Result<()> {
-    header.insert_header(REQUEST_ID, &call.id)?;
-    cors::mark_readable(header, call.allowed_origin.as_ref())
+/// An answer that the edge makes: told in the words of the protocol that the client speaks.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalReply {
+    pub(crate) status: StatusCode,
+    /// The gRPC status, where it is not the usual one of the HTTP status.
+    pub(crate) grpc_status: Option<i32>,
+    pub(crate) message: Cow<'static, str>,
+    /// More headers, replacing what is there.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) details: Cow<'static, str>,
+    pub(crate) flag: Option<Flag>,
 }
 
-/// Ends a call that has no message: the trailers become the header.
-pub(crate) async fn trailers_only(
-    session: &mut ServerSession,
-    call: &Call,
-    mut header: Box<ResponseHeader>,
-) -> Result<()> {
-    finish_header(&mut header, call)?;
-    if call.protocol != Some(Protocol::Grpc) {
-        header.insert_header(CONTENT_LENGTH, "0")?;
-    }
-    header_only(session, header).await
-}
-
-/// Ends a reply that was begun.
-pub(crate) async fn end(
-    session: &mut ServerSession,
-    protocol: Option<Protocol>,
-    trailers: HeaderMap,
-) -> Result<()> {
-    match protocol {
-        Some(Protocol::GrpcWeb { text_reply, .. }) => {
-            let frame = grpc_web::trailer_frame(&trailers);
-            let frame = if text_reply { grpc_web::encode_text(&frame) } else { frame };
-            session.write_response_body(frame, true).await
+impl LocalReply {
+    pub(crate) fn new(
+        status: StatusCode,
+        message: impl Into<Cow<'static, str>>,
+        details: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            grpc_status: None,
+            message: message.into(),
+            headers: Vec::new(),
+            details: details.into(),
+            flag: None,
         }
-        _ => session.write_response_trailers(trailers).await,
     }
-}
 
-/// Passes on one piece of the reply's body.
-pub(crate) async fn data(session: &mut ServerSession, protocol: Protocol, bytes: Bytes) -> Result<()> {
-    let bytes = match protocol {
-        Protocol::GrpcWeb { text_reply: true, .. } if !bytes.is_empty() => grpc_web::encode_text(&bytes),
-        _ => bytes,
-    };
-    session.write_response_body(bytes, false).await
-}
+    pub(crate) fn with_grpc(self, status: i32) -> Self {
+        Self { grpc_status: Some(status), ..self }
+    }
 
-/// Tells the client why its call ends here, wherever its reply stands.
-pub(crate) async fn reject(
-    session: &mut ServerSession,
-    call: &Call,
-    rejection: &Rejection,
-) -> Result<Outcome> {
-    let status = HeaderValue::from(rejection.code as i32);
-    let message = rejection.encoded_message();
-    let outcome =
-        |http: StatusCode| Outcome { http_status: http.as_u16(), grpc_status: Some(rejection.code as i32) };
-    if let Some(begun) = begun(session) {
-        let outcome = outcome(begun.status);
-        let mut trailers = HeaderMap::with_capacity(2);
-        trailers.insert(GRPC_STATUS, status);
-        if let Ok(message) = HeaderValue::try_from(message) {
-            trailers.insert(GRPC_MESSAGE, message);
+    pub(crate) fn with_flag(self, flag: Flag) -> Self {
+        Self { flag: Some(flag), ..self }
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The gRPC status that a gRPC client is told.
+    pub(crate) fn code(&self) -> i32 {
+        self.grpc_status.unwrap_or_else(|| grpc_status_of(self.status))
+    }
+
+    /// Makes the reply, and notes on the call why it was made.
+    pub(crate) fn render(self, call: &mut Call) -> Reply {
+        if let Some(flag) = self.flag {
+            call.flag(flag);
         }
-        end(session, call.protocol, trailers).await?;
-        return Ok(outcome);
+        call.details = self.details.clone();
+        let (code, grpc) = (self.code(), call.protocol != Protocol::Http || call.is_grpc());
+        let mut headers = HeaderMap::with_capacity(4 + self.headers.len());
+        let mut body = None;
+        let mut status = self.status;
+        if grpc {
+            if call.protocol == Protocol::Grpc {
+                status = StatusCode::OK;
+            }
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(GRPC_STATUS, HeaderValue::from(code));
+            if let Ok(message) = HeaderValue::try_from(encode_message(&self.message))
+                && !message.is_empty()
+            {
+                headers.insert(GRPC_MESSAGE, message);
+            }
+        } else if !self.message.is_empty() {
+            let text = Bytes::from(self.message.into_owned());
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            body = Some(text);
+        }
+        for (name, _) in &self.headers {
+            headers.remove(name);
+        }
+        headers.extend(self.headers);
+        Reply { local: true, ..Reply::new(status, headers, Answer::Full(body)) }
     }
-    // gRPC clients look for the status only under HTTP 200.
-    let http = match call.protocol {
-        Some(Protocol::Grpc) => StatusCode::OK,
-        _ => rejection.http,
-    };
-    let mut header = Box::new(ResponseHeader::build(http, Some(8))?);
-    if let Some(protocol) = call.protocol {
-        header.insert_header(CONTENT_TYPE, grpc_web::reply_type(protocol, None))?;
+}
+
+/// The gRPC status that an HTTP status without one means.
+pub(crate) fn grpc_status_of(status: StatusCode) -> i32 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
     }
-    if http == StatusCode::METHOD_NOT_ALLOWED {
-        header.insert_header(ALLOW, "POST, OPTIONS")?;
+}
+
+/// Whether headers are those of a gRPC message.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'+' || rest[0] == b';')
+    })
+}
+
+/// A message as `grpc-message` carries it: printable ASCII, the rest percent-encoded.
+pub(crate) fn encode_message(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        if matches!(byte, b' '..=b'~') && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
     }
-    header.insert_header(GRPC_STATUS, status)?;
-    header.insert_header(GRPC_MESSAGE, message)?;
-    trailers_only(session, call, header).await?;
-    Ok(outcome(http))
+    encoded
 }

@@ -3,7 +3,7 @@
 use sqlx::{Any, Row, any::AnyRow};
 use storage::Tx;
 
-use crate::error::KeysError;
+use crate::first::error::KeysError;
 use crate::keys::{ApiKey, Grant};
 
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();

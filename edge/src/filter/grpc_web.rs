@@ -1,33 +1,111 @@
 //! The gRPC-Web bridge: what a browser can send and read, in terms of gRPC.
 //!
-//! A browser reads no trailers, so they travel as the last frame of the body, flagged 0x80. In text mode the body
-//! is base64, whose padding may stand wherever the sender flushed, not only at the end.
+//! A browser reads no trailers, so they travel as the last frame of the body, flagged 0x80. In text mode the body is
+//! base64, whose padding may stand wherever the sender flushed, not only at the end.
+
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use envoy_types::pb::google::protobuf::Any;
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, TE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::call::Protocol;
+use crate::body::Transform;
+use crate::call::{Call, Protocol};
+use crate::filter::{Context, Filter, Flow};
+use crate::problem::{Path, Problem};
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply, encode_message, grpc_status_of, is_grpc};
 
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const TRAILER_FLAG: u8 = 0x80;
 /// Base64 comes in groups of this many characters.
 const GROUP: usize = 4;
 
-/// What the request's content type says that its client speaks.
-pub(crate) fn protocol(headers: &HeaderMap) -> Option<Protocol> {
-    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(match base_type(content_type).as_str() {
-        "application/grpc" => Protocol::Grpc,
-        "application/grpc-web" => {
-            Protocol::GrpcWeb { text_request: false, text_reply: accepts_text(headers) }
+/// Makes a call gRPC on the way up and gRPC-Web on the way down.
+#[derive(Debug)]
+pub(crate) struct GrpcWeb;
+
+pub(crate) fn make(_: &Any, _: &Path<'_>, _: &Context<'_>) -> Result<Arc<dyn Filter>, Problem> {
+    Ok(Arc::new(GrpcWeb))
+}
+
+impl Filter for GrpcWeb {
+    fn request<'a>(&'a self, call: &'a mut Call) -> Flow<'a> {
+        let headers = &mut call.request.headers;
+        let Some((text_request, format)) = asked(headers) else { return Flow::Continue };
+        let content_type = HeaderValue::try_from(format!("application/grpc{format}"));
+        call.protocol = Protocol::GrpcWeb { text_reply: accepts_text(headers) };
+        if call.request.method != Method::POST {
+            let refused = LocalReply::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "calls are made with POST",
+                "grpc_web_method",
+            );
+            let allow = HeaderValue::from_static("POST, OPTIONS");
+            return Flow::Reply(refused.with_grpc(12).with_header(http::header::ALLOW, allow));
         }
-        "application/grpc-web-text" => {
-            Protocol::GrpcWeb { text_request: true, text_reply: accepts_text(headers) }
+        if let Ok(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, content_type);
         }
+        // The length is of the body as the browser wrote it.
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if text_request {
+            call.body.push(Box::new(TextDecoder::default()));
+        }
+        Flow::Continue
+    }
+
+    fn response(&self, call: &mut Call, reply: &mut Reply) {
+        let Protocol::GrpcWeb { text_reply } = call.protocol else { return };
+        if is_grpc(&reply.headers) {
+            let format = format_of(reply.headers.get(CONTENT_TYPE));
+            set_type(&mut reply.headers, text_reply, &format);
+            if reply.headers.contains_key(GRPC_STATUS) && http_body::Body::is_end_stream(&reply.body) {
+                reply.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                return;
+            }
+            reply.headers.remove(CONTENT_LENGTH);
+            reply.body.push(Box::new(Encoder { text: text_reply }));
+            return;
+        }
+        // Somebody who does not speak gRPC has answered: the browser is told in its own words all the same.
+        let code = grpc_status_of(reply.status);
+        set_type(&mut reply.headers, text_reply, "+proto");
+        reply.headers.remove(CONTENT_LENGTH);
+        reply.headers.insert(GRPC_STATUS, HeaderValue::from(code));
+        let message = format!("the upstream answered HTTP {} without a gRPC status", reply.status.as_u16());
+        if let Ok(message) = HeaderValue::try_from(encode_message(&message)) {
+            reply.headers.insert(GRPC_MESSAGE, message);
+        }
+        reply.body.push(Box::new(Silence));
+    }
+}
+
+fn set_type(headers: &mut HeaderMap, text: bool, format: &str) {
+    let base = if text { "application/grpc-web-text" } else { "application/grpc-web" };
+    if let Ok(value) = HeaderValue::try_from(format!("{base}{format}")) {
+        headers.insert(CONTENT_TYPE, value);
+    }
+}
+
+/// Whether a request is gRPC-Web: in text or not, and the `+proto` part of its type.
+fn asked(headers: &HeaderMap) -> Option<(bool, String)> {
+    let content_type = headers.get(CONTENT_TYPE)?.as_bytes();
+    // Most requests are decided by this comparison.
+    if !content_type.get(..16)?.eq_ignore_ascii_case(b"application/grpc") {
+        return None;
+    }
+    let content_type = std::str::from_utf8(content_type).ok()?;
+    let text = match base_type(content_type).as_str() {
+        "application/grpc-web" => false,
+        "application/grpc-web-text" => true,
         _ => return None,
-    })
+    };
+    Some((text, format_of(headers.get(CONTENT_TYPE))))
 }
 
 /// The media type in lower case, without parameters and without the `+proto` part.
@@ -37,11 +115,11 @@ fn base_type(content_type: &str) -> String {
 }
 
 /// The `+proto` part of a media type; a bare one means protobuf.
-fn message_format(content_type: Option<&HeaderValue>) -> &str {
-    content_type
+fn format_of(content_type: Option<&HeaderValue>) -> String {
+    let format = content_type
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next()?.trim().split_once('+'))
-        .map_or("proto", |(_, format)| format)
+        .and_then(|value| value.split(';').next()?.trim().split_once('+'));
+    format!("+{}", format.map_or("proto", |(_, format)| format))
 }
 
 fn accepts_text(headers: &HeaderMap) -> bool {
@@ -51,29 +129,6 @@ fn accepts_text(headers: &HeaderMap) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|range| base_type(range) == "application/grpc-web-text")
-}
-
-/// The content type towards the backend.
-pub(crate) fn request_type(headers: &HeaderMap) -> String {
-    format!("application/grpc+{}", message_format(headers.get(CONTENT_TYPE)))
-}
-
-/// The content type towards the client. `backend` is the backend's own.
-pub(crate) fn reply_type(protocol: Protocol, backend: Option<&HeaderValue>) -> String {
-    let format = message_format(backend);
-    match protocol {
-        Protocol::Grpc => match backend.and_then(|value| value.to_str().ok()) {
-            Some(unchanged) => unchanged.to_owned(),
-            None => "application/grpc".to_owned(),
-        },
-        Protocol::GrpcWeb { text_reply: false, .. } => format!("application/grpc-web+{format}"),
-        Protocol::GrpcWeb { text_reply: true, .. } => format!("application/grpc-web-text+{format}"),
-    }
-}
-
-/// Whether a backend's reply is gRPC at all.
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    matches!(protocol(headers), Some(Protocol::Grpc))
 }
 
 /// The trailers as the last frame of the body.
@@ -98,6 +153,36 @@ pub(crate) fn encode_text(bytes: &[u8]) -> Bytes {
     STANDARD.encode(bytes).into()
 }
 
+/// A gRPC reply as gRPC-Web writes it.
+struct Encoder {
+    text: bool,
+}
+
+impl Transform for Encoder {
+    fn data(&mut self, data: Bytes) -> Result<Bytes, LocalReply> {
+        Ok(if self.text { encode_text(&data) } else { data })
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), LocalReply> {
+        let Some(trailers) = trailers else { return Ok((Bytes::new(), None)) };
+        let frame = trailer_frame(&trailers);
+        Ok((if self.text { encode_text(&frame) } else { frame }, None))
+    }
+}
+
+/// Drops a body that no gRPC-Web client could read.
+struct Silence;
+
+impl Transform for Silence {
+    fn data(&mut self, _: Bytes) -> Result<Bytes, LocalReply> {
+        Ok(Bytes::new())
+    }
+
+    fn end(&mut self, _: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), LocalReply> {
+        Ok((Bytes::new(), None))
+    }
+}
+
 /// The body of a text request, as its chunks arrive.
 #[derive(Debug, Default)]
 pub(crate) struct TextDecoder {
@@ -107,7 +192,7 @@ pub(crate) struct TextDecoder {
 
 impl TextDecoder {
     /// Decodes every group that is complete. `None`: not base64.
-    pub(crate) fn decode(&mut self, chunk: &[u8]) -> Option<Bytes> {
+    fn decode(&mut self, chunk: &[u8]) -> Option<Bytes> {
         self.cut.extend_from_slice(chunk);
         let whole = self.cut.len() - self.cut.len() % GROUP;
         let groups = self.cut.split_to(whole);
@@ -122,10 +207,23 @@ impl TextDecoder {
         }
         Some(decoded.into())
     }
+}
 
-    /// Whether the body may end here.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.cut.is_empty()
+fn not_base64() -> LocalReply {
+    LocalReply::new(
+        StatusCode::BAD_REQUEST,
+        "Bad gRPC-web request, invalid base64 data.",
+        "grpc_base_64_decode_failed",
+    )
+}
+
+impl Transform for TextDecoder {
+    fn data(&mut self, data: Bytes) -> Result<Bytes, LocalReply> {
+        self.decode(&data).ok_or_else(not_base64)
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), LocalReply> {
+        if self.cut.is_empty() { Ok((Bytes::new(), trailers)) } else { Err(not_base64()) }
     }
 }
 
@@ -143,7 +241,7 @@ mod tests {
                 decoded.extend_from_slice(&decoder.decode(chunk).expect("base64"));
             }
             assert_eq!(decoded, b"\0\0\0\0\x01a\0\0\0", "chunks of {size}");
-            assert!(decoder.is_complete());
+            assert!(decoder.end(None).is_ok());
         }
     }
 
@@ -153,7 +251,7 @@ mod tests {
         assert!(TextDecoder::default().decode(b"=aaa").is_none());
         let mut cut = TextDecoder::default();
         assert_eq!(cut.decode(b"AAA"), Some(Bytes::new()));
-        assert!(!cut.is_complete());
+        assert!(cut.end(None).is_err());
     }
 
     #[test]
@@ -162,14 +260,21 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, content_type.parse().expect("value"));
             headers.insert(ACCEPT, accept.parse().expect("value"));
-            protocol(&headers)
+            asked(&headers).map(|(text, format)| (text, format, accepts_text(&headers)))
         };
-        let binary = Some(Protocol::GrpcWeb { text_request: false, text_reply: false });
-        let text = Some(Protocol::GrpcWeb { text_request: true, text_reply: true });
-        assert_eq!(web("application/grpc-web+proto; charset=utf-8", "*/*"), binary);
-        assert_eq!(web("application/gRPC-Web+json", "application/grpc-web"), binary);
-        assert_eq!(web("application/grpc-web-text", "application/grpc-web-text, */*"), text);
-        assert_eq!(web("application/grpc+proto", "*/*"), Some(Protocol::Grpc));
+        assert_eq!(
+            web("application/grpc-web+proto; charset=utf-8", "*/*"),
+            Some((false, "+proto".into(), false))
+        );
+        assert_eq!(
+            web("application/gRPC-Web+json", "application/grpc-web"),
+            Some((false, "+json".into(), false))
+        );
+        assert_eq!(
+            web("application/grpc-web-text", "application/grpc-web-text, */*"),
+            Some((true, "+proto".into(), true))
+        );
+        assert_eq!(web("application/grpc+proto", "*/*"), None);
         assert_eq!(web("application/grpcish", "*/*"), None);
         assert_eq!(web("text/html", "*/*"), None);
     }

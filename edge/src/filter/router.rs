@@ -1,33 +1,312 @@
-//! Which backend serves a call: decided by the service part of its path.
+//! The last filter: sends a call to its cluster, once or more often, and turns what comes of it into a reply.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+
+use crate::body::{Answer, BodyError, RequestBody};
 use crate::call::Call;
-use crate::error::StartError;
-use crate::status::{Code, Rejection};
-use crate::upstream::Upstream;
+use crate::clock::{Alarm, Expired};
+use crate::downstream::hcm::Hcm;
+use crate::filter::retry::Attempts;
+use crate::flag::Flag;
+use crate::reply::{GRPC_STATUS, LocalReply, Reply, is_grpc};
+use crate::route::{Action, Forward, Matched};
+use crate::upstream::{Answered, Cluster, Failure, FailureKind};
 
-#[derive(Debug, Default)]
-pub(crate) struct Router {
-    services: HashMap<String, Arc<Upstream>>,
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+/// What concerns one connection only.
+const HOP_BY_HOP: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Does what the call's route says, and hands over the clocks that go on running under the reply's body.
+pub(crate) async fn forward(call: &mut Call, hcm: &Hcm) -> (Reply, Alarm) {
+    let mut alarm = Alarm::new(&call.meter);
+    let reply = match route(call, hcm, &mut alarm).await {
+        Ok(reply) => reply,
+        Err(refused) => refused.render(call),
+    };
+    (reply, alarm)
 }
 
-impl Router {
-    /// Sends calls of `services` to `upstream`.
-    pub(crate) fn add(&mut self, services: &[String], upstream: &Arc<Upstream>) -> Result<(), StartError> {
-        for service in services {
-            if self.services.insert(service.clone(), Arc::clone(upstream)).is_some() {
-                return Err(StartError::ServiceTwice(service.clone()));
-            }
-        }
-        Ok(())
+async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, LocalReply> {
+    let Some(route) = call.route.clone() else {
+        hcm.stats.no_route.inc();
+        let refused = LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found");
+        return Err(refused.with_flag(Flag::NoRouteFound));
+    };
+    let Action::Forward(forward) = &route.action else { return Ok(route.answer(call)) };
+    let Some(cluster) = call.cluster() else {
+        let refused = LocalReply::new(forward.cluster_not_found, "", "cluster_not_found");
+        return Err(refused.with_flag(Flag::NoClusterFound));
+    };
+    call.upstream.cluster = Some(Arc::clone(&cluster.name));
+    set_clocks(call, hcm, forward, &cluster, alarm);
+    prepare(call, &route, forward, alarm);
+    let mut attempts = Attempts::new(call, &route, forward, &cluster);
+    let answered = attempts.run(call, alarm).await;
+    let mut reply = match answered {
+        Ok((answered, first)) => reply_of(call, answered, first),
+        Err(failed) => failed.render(call),
+    };
+    if route.attempts_in_response {
+        note_attempts(&mut reply.headers, call.upstream.attempts);
     }
+    Ok(reply)
+}
 
-    pub(crate) fn route(&self, call: &Call) -> Result<Arc<Upstream>, Rejection> {
-        call.service()
-            .and_then(|service| self.services.get(service))
-            .cloned()
-            .ok_or_else(|| Rejection::new(Code::Unimplemented, format!("nothing serves {}", call.path)))
+/// Starts the clocks of the call: its route's, its connection manager's, and its own deadline.
+fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alarm: &mut Alarm) {
+    let asked = call.request.headers.get(&GRPC_TIMEOUT).and_then(|value| grpc_timeout(value.as_bytes()));
+    alarm.response = forward.timeout(call, asked);
+    alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
+    alarm.request = hcm.limits.request.map(|limit| call.started + limit);
+    let longest = forward.max_duration(asked).unwrap_or(hcm.limits.stream);
+    let longest = [longest, cluster.max_stream_duration()].into_iter().flatten().min();
+    alarm.duration = longest.map(|longest| call.started + longest);
+}
+
+/// What `grpc-timeout` says.
+pub(crate) fn grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(amount * 3600),
+        b'M' => Duration::from_secs(amount * 60),
+        b'S' => Duration::from_secs(amount),
+        b'm' => Duration::from_millis(amount),
+        b'u' => Duration::from_micros(amount),
+        b'n' => Duration::from_nanos(amount),
+        _ => return None,
+    })
+}
+
+/// A duration as `grpc-timeout` carries it: at most eight digits.
+fn write_grpc_timeout(left: Duration) -> String {
+    let units = [(left.as_micros(), 'u'), (left.as_millis(), 'm'), (u128::from(left.as_secs()), 'S')];
+    let fitting = units.into_iter().find(|(amount, _)| *amount < 100_000_000);
+    fitting.map_or_else(|| "99999999S".to_owned(), |(amount, unit)| format!("{amount}{unit}"))
+}
+
+/// Makes the request's head what the upstream shall see.
+fn prepare(call: &mut Call, route: &Matched, forward: &Forward, alarm: &Alarm) {
+    let left = alarm.duration.map(|at| at.saturating_duration_since(Instant::now()));
+    let expected = left.into_iter().chain(alarm.response).min();
+    let headers = &mut call.request.headers;
+    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    strip_hop_by_hop(headers);
+    if !trailers {
+        headers.remove(TE);
+    }
+    if let Some(expected) = expected {
+        let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
+    }
+    if let Some(left) = left
+        && is_grpc(headers)
+        && let Ok(value) = HeaderValue::try_from(write_grpc_timeout(left))
+    {
+        headers.insert(GRPC_TIMEOUT, value);
+    }
+    route.prepare_request(call, forward);
+}
+
+/// Takes off what concerns one connection only, and what `Connection` nominates.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(nominated) = headers.get(CONNECTION).cloned() {
+        let names = nominated.to_str().unwrap_or_default().split(',').map(str::trim);
+        for name in names.filter(|name| !name.eq_ignore_ascii_case("te")) {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn note_attempts(headers: &mut HeaderMap, attempts: u32) {
+    headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
+}
+
+/// The request as one attempt sends it.
+pub(crate) fn request(
+    call: &Call,
+    body: RequestBody,
+    attempt: Option<u32>,
+) -> Result<Request<RequestBody>, LocalReply> {
+    let malformed = || LocalReply::new(StatusCode::BAD_REQUEST, "", "invalid_upstream_request");
+    let authority = Authority::try_from(call.request.authority.as_bytes()).map_err(|_| malformed())?;
+    let uri = Uri::builder()
+        .scheme(call.request.scheme.clone())
+        .authority(authority)
+        .path_and_query(call.request.path.clone())
+        .build()
+        .map_err(|_| malformed())?;
+    let mut request = Request::new(body);
+    *request.method_mut() = call.request.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = call.request.headers.clone();
+    if let Some(attempt) = attempt {
+        note_attempts(request.headers_mut(), attempt);
+    }
+    Ok(request)
+}
+
+/// The upstream's answer on its way down.
+fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<bytes::Bytes>>) -> Reply {
+    call.details = "via_upstream".into();
+    call.upstream.host = Some(Arc::clone(&answered.host.address));
+    let mut headers = answered.head.headers;
+    strip_hop_by_hop(&mut headers);
+    if let Some(time) = call.upstream.service_time {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(SERVICE_TIME, HeaderValue::from(millis));
+    }
+    let owes_status = is_grpc(&headers) && !headers.contains_key(GRPC_STATUS);
+    let body = Answer::Upstream { first, body: answered.body, owes_status };
+    Reply::new(answered.head.status, headers, body)
+}
+
+/// What a client is told when no answer came.
+pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
+    if let Some(refused) = &failure.refused {
+        return (**refused).clone();
+    }
+    let unavailable =
+        |message: String, details: String| LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, message, details);
+    let before = |reason: &str, transport: &str| {
+        let more = if transport.is_empty() {
+            String::new()
+        } else {
+            format!(", transport failure reason: {transport}")
+        };
+        let underscored = transport.replace(' ', "_");
+        let details = if underscored.is_empty() {
+            reason.replace(' ', "_")
+        } else {
+            format!("{}|{underscored}", reason.replace(' ', "_"))
+        };
+        unavailable(
+            format!(
+                "upstream connect error or disconnect/reset before headers. reset reason: {reason}{more}"
+            ),
+            format!("upstream_reset_before_response_started{{{details}}}"),
+        )
+    };
+    call.upstream.host = failure.host.as_ref().map(|host| Arc::clone(&host.address));
+    match failure.kind {
+        FailureKind::NoHealthyHost => {
+            unavailable("no healthy upstream".to_owned(), "no_healthy_upstream".to_owned())
+                .with_flag(Flag::NoHealthyUpstream)
+        }
+        FailureKind::Overflow => before("overflow", "")
+            .with_flag(Flag::UpstreamOverflow)
+            .with_header(OVERLOADED, HeaderValue::from_static("true")),
+        FailureKind::ConnectFailure => {
+            call.upstream.failure = Some(failure.reason.to_string());
+            before("remote connection failure", &failure.reason).with_flag(Flag::UpstreamConnectionFailure)
+        }
+        FailureKind::ConnectTimeout => {
+            before("connection timeout", "").with_flag(Flag::UpstreamConnectionFailure)
+        }
+        FailureKind::ConnectionTermination => {
+            before("connection termination", "").with_flag(Flag::UpstreamConnectionTermination)
+        }
+        FailureKind::RefusedStream => {
+            before("remote refused stream reset", "").with_flag(Flag::UpstreamRemoteReset)
+        }
+        FailureKind::Reset(_) => before("remote reset", "").with_flag(Flag::UpstreamRemoteReset),
+        FailureKind::Protocol => before("protocol error", "").with_flag(Flag::UpstreamProtocolError),
+        FailureKind::ClientGone => {
+            LocalReply::new(StatusCode::BAD_REQUEST, "", "downstream_remote_disconnect")
+                .with_flag(Flag::DownstreamConnectionTermination)
+        }
+    }
+}
+
+/// What a client is told when a clock ran out before the answer.
+pub(crate) fn too_late(expired: Expired) -> LocalReply {
+    match expired {
+        Expired::Response | Expired::Attempt => {
+            let (message, details) = match expired {
+                Expired::Attempt => ("upstream request timeout", "upstream_per_try_timeout"),
+                _ => ("upstream request timeout", "response_timeout"),
+            };
+            LocalReply::new(StatusCode::GATEWAY_TIMEOUT, message, details)
+                .with_grpc(4)
+                .with_flag(Flag::UpstreamRequestTimeout)
+        }
+        Expired::Duration => LocalReply::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "downstream duration timeout",
+            "max_duration_timeout",
+        )
+        .with_grpc(4)
+        .with_flag(Flag::DurationTimeout),
+        Expired::Idle => {
+            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream timeout", "stream_idle_timeout")
+                .with_grpc(4)
+                .with_flag(Flag::StreamIdleTimeout)
+        }
+        Expired::Request => {
+            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "request timeout", "request_overall_timeout")
+        }
+    }
+}
+
+/// Ends a reply that was begun: with a gRPC status and message, or by resetting the stream.
+pub(crate) fn cut(call: &mut Call, error: &BodyError) -> Result<(i32, String), h2::Reason> {
+    let (code, message) = match error {
+        BodyError::ClientGone => return Err(h2::Reason::CANCEL),
+        BodyError::Refused(refused) => (refused.code(), refused.message.to_string()),
+        BodyError::Expired(expired) => {
+            let refused = too_late(*expired);
+            call.details = refused.details.clone();
+            refused.flag.into_iter().for_each(|flag| call.flag(flag));
+            (refused.code(), refused.message.into_owned())
+        }
+        BodyError::Upstream(failure) => {
+            let (flag, details) = match failure.kind {
+                FailureKind::ConnectionTermination => (
+                    Flag::UpstreamConnectionTermination,
+                    "upstream_reset_after_response_started{connection_termination}",
+                ),
+                FailureKind::Protocol => {
+                    (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
+                }
+                _ => (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}"),
+            };
+            call.flag(flag);
+            call.details = details.into();
+            (code_of(failure.kind), "the upstream broke off the call".to_owned())
+        }
+    };
+    if call.is_grpc() { Ok((code, message)) } else { Err(h2::Reason::INTERNAL_ERROR) }
+}
+
+/// The gRPC status of an upstream that broke off; the codes are those of the gRPC specification.
+fn code_of(kind: FailureKind) -> i32 {
+    match kind {
+        FailureKind::Reset(h2::Reason::CANCEL) => 1,
+        FailureKind::Reset(h2::Reason::ENHANCE_YOUR_CALM) => 8,
+        FailureKind::Reset(h2::Reason::INADEQUATE_SECURITY) => 7,
+        FailureKind::Reset(h2::Reason::NO_ERROR | h2::Reason::REFUSED_STREAM) => 14,
+        FailureKind::Reset(_) | FailureKind::Protocol => 13,
+        _ => 14,
     }
 }

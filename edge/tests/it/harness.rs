@@ -154,9 +154,9 @@ pub(crate) async fn http1(address: SocketAddr, request: Request<Full<Bytes>>) ->
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("handshake");
     tokio::spawn(connection);
-    // HTTP/1 requests name a path only.
+    // HTTP/1 requests name neither scheme nor host.
     let (mut head, body) = request.into_parts();
-    head.uri = head.uri.path().parse().expect("path");
+    head.uri = head.uri.path_and_query().map_or("/", |path| path.as_str()).parse().expect("path");
     read(sender.send_request(Request::from_parts(head, body)).await.expect("a reply")).await
 }
 

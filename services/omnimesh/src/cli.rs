@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::Config, consumer, error::Failure, serve, status, up, verify};
+use crate::{config::Config, consumer, error::Failure, gateway, serve, status, up, verify};
 
 /// The omnichannel retail data mesh.
 #[derive(Debug, Parser)]
@@ -41,6 +41,15 @@ enum Command {
         omnimesh consumer list\n  omnimesh consumer revoke till-7"
     )]
     Consumer(ConsumerCommand),
+    /// Run a gateway of an Envoy v3 bootstrap in place of Envoy; or check, explain and migrate such a file.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  omnimesh edge -c envoy.yaml\n  omnimesh edge -c envoy.yaml --mode validate\n  \
+        omnimesh edge support envoy.yaml\n  omnimesh edge migrate old.yaml > envoy.yaml\n\n\
+        SIGHUP, and any change of the file, makes it take the file's new content; a file that cannot work changes \
+        nothing. SIGTERM and Ctrl-C drain: calls under way end."
+    )]
+    Edge(EdgeArgs),
     /// Print the configuration that a command would run with, passwords left out.
     #[command(after_help = "Example:\n  omnimesh config > omnimesh.toml")]
     Config(Common),
@@ -106,6 +115,66 @@ pub(crate) struct ServeArgs {
     /// Roles to run, separated by commas: identity, customer, catalog, inventory, order, ingest, lake, edge.
     #[arg(long = "role", value_delimiter = ',', required = true, value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
+}
+
+/// Flags as Envoy's.
+#[derive(Debug, Args)]
+pub(crate) struct EdgeArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<EdgeCommand>,
+    /// The bootstrap: YAML or JSON.
+    #[arg(short = 'c', long = "config-path", value_name = "FILE", required_unless_present = "config_yaml")]
+    pub(crate) config_path: Option<PathBuf>,
+    /// The bootstrap itself.
+    #[arg(long, value_name = "TEXT", conflicts_with = "config_path")]
+    pub(crate) config_yaml: Option<String>,
+    /// Serve, or only say whether the bootstrap would start.
+    #[arg(long, value_enum, default_value_t = EdgeMode::Serve)]
+    pub(crate) mode: EdgeMode,
+    /// Threads that serve traffic [default: one per core].
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) concurrency: Option<usize>,
+    /// How long calls under way may take once the gateway shall end.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(crate) drain_time_s: u64,
+    /// What is logged to standard error.
+    #[arg(short = 'l', long = "log-level", value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: EdgeLogLevel,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EdgeCommand {
+    /// Show what a bootstrap uses, and what of it is implemented, without effect or missing.
+    #[command(after_help = "Example:\n  omnimesh edge support envoy.yaml")]
+    Support {
+        /// The bootstrap.
+        file: PathBuf,
+    },
+    /// Rewrite a bootstrap of older Envoys (v2 types, untyped filters) as v3, on standard output.
+    #[command(after_help = "Example:\n  omnimesh edge migrate old.yaml > envoy.yaml")]
+    Migrate {
+        /// The bootstrap.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EdgeMode {
+    Serve,
+    Validate,
+}
+
+/// Levels as Envoy names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EdgeLogLevel {
+    Trace,
+    Debug,
+    Info,
+    #[value(alias = "warn")]
+    Warning,
+    Error,
+    Critical,
+    Off,
 }
 
 #[derive(Debug, Args)]
@@ -177,6 +246,7 @@ impl Cli {
             Command::Status(args) => status::run(args).await,
             Command::Verify(args) => verify::run(args).await,
             Command::Consumer(command) => consumer::run(command).await,
+            Command::Edge(args) => gateway::run(args).await,
             Command::Config(common) => Config::load(&common, None)?.print(),
         }
     }

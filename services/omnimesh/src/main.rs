@@ -8,6 +8,7 @@ mod config;
 mod consumer;
 mod demo;
 mod error;
+mod gateway;
 mod load;
 mod node;
 mod progress;

@@ -1,0 +1,112 @@
+//! The process itself: whether it serves, how it ends, and what it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use super::command::Query;
+use super::{Admin, Reply};
+use crate::gateway::Core;
+
+/// Begins the intervals of histograms, and tells of the process in `server.…`.
+pub(super) async fn watch(core: Arc<Core>, interval: Duration) {
+    let scope = core.stats.scope("server");
+    scope.gauge("live").set(1);
+    scope.gauge("concurrency").set(i64::try_from(core.options.concurrency).unwrap_or(i64::MAX));
+    let (uptime, state) = (scope.gauge("uptime"), scope.gauge("state"));
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        uptime.set(i64::try_from(core.started.elapsed().as_secs()).unwrap_or(i64::MAX));
+        state.set(core.drainer.drain().leaving().into());
+        core.stats.next_interval();
+    }
+}
+
+fn state(admin: &Admin) -> &'static str {
+    if admin.core.drainer.drain().leaving() { "DRAINING" } else { "LIVE" }
+}
+
+pub(super) fn ready(admin: &Admin, _: &Query) -> Reply {
+    let state = state(admin);
+    let status = if state == "LIVE" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Reply { status, ..Reply::text(format!("{state}\n")) }
+}
+
+pub(super) fn fail_health_checks(admin: &Admin, fail: bool) -> Reply {
+    admin.core.drainer.fail_health_checks(fail);
+    Reply::text("OK\n")
+}
+
+pub(super) fn drain_listeners(admin: &Admin, query: &Query) -> Reply {
+    let skip_exit = query.has("skip_exit");
+    if skip_exit && !query.has("graceful") {
+        return Reply::bad_request("skip_exit requires graceful\n");
+    }
+    if !query.has("graceful") {
+        admin.core.close_listeners();
+        return Reply::text("OK\n");
+    }
+    admin.core.drainer.begin();
+    if !skip_exit {
+        let core = Arc::clone(&admin.core);
+        Handle::current().spawn(async move {
+            tokio::time::sleep(core.options.drain_time).await;
+            core.close_listeners();
+        });
+    }
+    Reply::text("OK\n")
+}
+
+pub(super) fn quit(admin: &Admin, _: &Query) -> Reply {
+    admin.core.quit.cancel();
+    Reply::text("OK\n")
+}
+
+pub(super) fn reopen_logs(admin: &Admin, _: &Query) -> Reply {
+    admin.core.logs.reopen();
+    Reply::text("OK\n")
+}
+
+pub(super) fn server_info(admin: &Admin, _: &Query) -> Reply {
+    let uptime = format!("{}s", admin.core.started.elapsed().as_secs());
+    let node = admin.core.serving().bootstrap.node.clone().unwrap_or_default();
+    Reply::json(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": state(admin),
+        "uptime_current_epoch": uptime,
+        "uptime_all_epochs": uptime,
+        "hot_restart_version": "disabled",
+        "command_line_options": {
+            "concurrency": admin.core.options.concurrency,
+            "drain_time": format!("{}s", admin.core.options.drain_time.as_secs()),
+            "mode": "Serve",
+        },
+        "node": { "id": node.id, "cluster": node.cluster, "user_agent_name": "omnimesh" },
+    }))
+}
+
+/// The memory of the process as the system counts it, for the allocator is not ours to ask.
+pub(super) fn memory(_: &Admin, _: &Query) -> Reply {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bytes = |name: &str| {
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+        (kilobytes.and_then(|number| number.trim().parse().ok()).unwrap_or(0_u64) * 1024).to_string()
+    };
+    Reply::json(&json!({
+        "allocated": bytes("RssAnon:"),
+        "heap_size": bytes("VmData:"),
+        "pageheap_unmapped": "0",
+        "pageheap_free": "0",
+        "total_thread_cache": "0",
+        "total_physical_bytes": bytes("VmRSS:"),
+    }))
+}
+
+/// There is no runtime here: what could be changed by it has the value of the configuration.
+pub(super) fn runtime(_: &Admin, _: &Query) -> Reply {
+    Reply::json(&json!({ "layers": [], "entries": {} }))
+}

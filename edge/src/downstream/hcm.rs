@@ -1,0 +1,297 @@
+//! An HTTP connection manager: what one filter chain of a listener does with HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use http::header::{SERVER, VIA};
+use http::{HeaderMap, HeaderValue};
+use pb::HttpConnectionManager;
+use pb::http_connection_manager::{
+    CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
+};
+
+use crate::access_log::{AccessLog, Files};
+use crate::downstream::normalize::PathRules;
+use crate::filter::{self, Context, Filter};
+use crate::problem::{Path, Problem};
+use crate::route::{Link, Table};
+use crate::stats::{Counter, Gauge, Histogram, Scope};
+use crate::upstream::Clusters;
+use crate::value;
+
+/// An idle connection is closed after this long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// A stream on which nothing moves is ended after this long.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const MAX_REQUEST_HEADERS_KB: u32 = 60;
+const MAX_HEADERS_COUNT: u32 = 100;
+
+/// Everything that a connection asks while it serves.
+#[derive(Debug)]
+pub(crate) struct Hcm {
+    pub(crate) codec: CodecType,
+    pub(crate) routes: Table,
+    /// The chain where no route overrides it.
+    pub(crate) filters: Arc<[Arc<dyn Filter>]>,
+    pub(crate) access_logs: Vec<AccessLog>,
+    pub(crate) clusters: Arc<Clusters>,
+    pub(crate) limits: Limits,
+    pub(crate) http2: Http2,
+    pub(crate) accept_http_10: bool,
+    pub(crate) default_host: String,
+    pub(crate) identity: Identity,
+    pub(crate) path: PathRules,
+    pub(crate) stats: HcmStats,
+}
+
+/// Bounds on a connection and on each of its requests.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    pub(crate) idle: Option<Duration>,
+    pub(crate) connection: Option<Duration>,
+    pub(crate) requests_per_connection: Option<u32>,
+    pub(crate) headers_kb: u32,
+    pub(crate) headers_count: u32,
+    /// For a request's head to come whole.
+    pub(crate) headers: Option<Duration>,
+    /// For a request to come whole.
+    pub(crate) request: Option<Duration>,
+    pub(crate) stream_idle: Option<Duration>,
+    pub(crate) stream: Option<Duration>,
+    pub(crate) drain: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Http2 {
+    pub(crate) max_concurrent_streams: u32,
+    pub(crate) stream_window: u32,
+    pub(crate) connection_window: u32,
+    pub(crate) keepalive: Option<(Duration, Duration)>,
+}
+
+/// Who the client is, who we are, and what each is told of the other.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) use_remote_address: bool,
+    pub(crate) trusted_hops: u32,
+    pub(crate) skip_xff_append: bool,
+    pub(crate) append_forwarded_port: bool,
+    pub(crate) client_cert: ForwardClientCertDetails,
+    pub(crate) client_cert_parts: CertParts,
+    pub(crate) generate_request_id: bool,
+    pub(crate) preserve_request_id: bool,
+    pub(crate) request_id_in_response: bool,
+    pub(crate) server_name: HeaderValue,
+    pub(crate) server_header: ServerHeaderTransformation,
+    pub(crate) via: Option<HeaderValue>,
+}
+
+impl Identity {
+    /// Says who answered.
+    pub(crate) fn sign(&self, headers: &mut HeaderMap) {
+        let passed_on = match self.server_header {
+            ServerHeaderTransformation::Overwrite => false,
+            ServerHeaderTransformation::AppendIfAbsent => headers.contains_key(SERVER),
+            ServerHeaderTransformation::PassThrough => true,
+        };
+        if !passed_on {
+            headers.insert(SERVER, self.server_name.clone());
+        }
+        if let Some(via) = &self.via {
+            headers.append(VIA, via.clone());
+        }
+    }
+}
+
+/// What of a client's certificate goes into `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CertParts {
+    pub(crate) subject: bool,
+    pub(crate) cert: bool,
+    pub(crate) chain: bool,
+    pub(crate) dns: bool,
+    pub(crate) uri: bool,
+}
+
+/// `http.<stat_prefix>.…`
+#[derive(Debug)]
+pub(crate) struct HcmStats {
+    pub(crate) scope: Scope,
+    pub(crate) connections: Counter,
+    pub(crate) connections_active: Gauge,
+    pub(crate) connection_length: Histogram,
+    pub(crate) requests: Counter,
+    pub(crate) requests_active: Gauge,
+    pub(crate) request_time: Histogram,
+    pub(crate) completed: Counter,
+    /// 1xx to 5xx.
+    pub(crate) classes: [Counter; 5],
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    pub(crate) idle_timeouts: Counter,
+    pub(crate) header_timeouts: Counter,
+    pub(crate) no_route: Counter,
+}
+
+impl HcmStats {
+    fn new(scope: Scope) -> Self {
+        let class = |class: usize| scope.counter(&format!("downstream_rq_{}xx", class + 1));
+        Self {
+            connections: scope.counter("downstream_cx_total"),
+            connections_active: scope.gauge("downstream_cx_active"),
+            connection_length: scope.histogram("downstream_cx_length_ms"),
+            requests: scope.counter("downstream_rq_total"),
+            requests_active: scope.gauge("downstream_rq_active"),
+            request_time: scope.histogram("downstream_rq_time"),
+            completed: scope.counter("downstream_rq_completed"),
+            classes: std::array::from_fn(class),
+            received: scope.counter("downstream_cx_rx_bytes_total"),
+            sent: scope.counter("downstream_cx_tx_bytes_total"),
+            idle_timeouts: scope.counter("downstream_cx_idle_timeout"),
+            header_timeouts: scope.counter("downstream_rq_header_timeout"),
+            no_route: scope.counter("no_route"),
+            scope,
+        }
+    }
+}
+
+impl Hcm {
+    pub(crate) fn compile(
+        config: &HttpConnectionManager,
+        clusters: &Arc<Clusters>,
+        stats: &crate::stats::Stats,
+        files: &Files,
+        at: &Path<'_>,
+    ) -> Result<Self, Problem> {
+        let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
+        let context = Context { clusters, stats: &stats.scope, node_cluster: "" };
+        let chain = chain(config, at, &context)?;
+        let routes = match &config.route_specifier {
+            Some(RouteSpecifier::RouteConfig(routes)) => {
+                Table::compile(routes, &chain, &at.field("route_config"), &context)?
+            }
+            _ => {
+                return Err(
+                    at.problem("give the routes in route_config; rds and scoped_routes are not supported")
+                );
+            }
+        };
+        let logs = at.field("access_log");
+        let access_logs = config.access_log.iter().enumerate();
+        let access_logs = access_logs
+            .map(|(i, log)| AccessLog::compile(log, &logs.index(i), files))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            codec: config.codec_type(),
+            routes,
+            filters: chain.into_iter().filter(|link| !link.disabled).map(|link| link.filter).collect(),
+            access_logs,
+            clusters: Arc::clone(clusters),
+            limits: limits(config),
+            http2: http2(config),
+            accept_http_10: config.http_protocol_options.as_ref().is_some_and(|http1| http1.accept_http_10),
+            default_host: config
+                .http_protocol_options
+                .as_ref()
+                .map(|http1| http1.default_host_for_http_10.clone())
+                .unwrap_or_default(),
+            identity: identity(config, at)?,
+            path: PathRules::compile(config),
+            stats,
+        })
+    }
+}
+
+/// The filters in order; the router comes last and only there.
+fn chain(config: &HttpConnectionManager, at: &Path<'_>, context: &Context<'_>) -> Result<Vec<Link>, Problem> {
+    let at = at.field("http_filters");
+    let mut chain = Vec::with_capacity(config.http_filters.len());
+    let mut router = false;
+    for (i, filter) in config.http_filters.iter().enumerate() {
+        let at = at.index(i);
+        if router {
+            return Err(at.problem("the router must be the last filter"));
+        }
+        let Some(any) = filter::config_of(filter) else {
+            return Err(at.problem("a filter needs typed_config with its \"@type\""));
+        };
+        if filter::is_router(any) {
+            router = true;
+            continue;
+        }
+        if let Some(made) = filter::make(any, &at.field("typed_config"), context, filter.is_optional)? {
+            chain.push(Link {
+                name: filter.name.clone(),
+                type_url: any.type_url.clone(),
+                filter: made,
+                disabled: filter.disabled,
+            });
+        }
+    }
+    if router { Ok(chain) } else { Err(at.problem("the last filter must be the router")) }
+}
+
+fn limits(config: &HttpConnectionManager) -> Limits {
+    let common = config.common_http_protocol_options.clone().unwrap_or_default();
+    let requests = value::number(common.max_requests_per_connection.as_ref(), 0);
+    Limits {
+        idle: value::limit(common.idle_timeout.as_ref(), Some(IDLE_TIMEOUT)),
+        connection: value::limit(common.max_connection_duration.as_ref(), None),
+        requests_per_connection: Some(requests).filter(|&requests| requests > 0),
+        headers_kb: value::number(config.max_request_headers_kb.as_ref(), MAX_REQUEST_HEADERS_KB),
+        headers_count: value::number(common.max_headers_count.as_ref(), MAX_HEADERS_COUNT),
+        headers: value::limit(config.request_headers_timeout.as_ref(), None),
+        request: value::limit(config.request_timeout.as_ref(), None),
+        stream_idle: value::limit(config.stream_idle_timeout.as_ref(), Some(STREAM_IDLE_TIMEOUT)),
+        stream: value::limit(common.max_stream_duration.as_ref(), None),
+        drain: config.drain_timeout.as_ref().map_or(Duration::from_secs(5), value::duration),
+    }
+}
+
+fn http2(config: &HttpConnectionManager) -> Http2 {
+    let http2 = config.http2_protocol_options.clone().unwrap_or_default();
+    let keepalive = http2.connection_keepalive.as_ref().and_then(|keepalive| {
+        let interval = value::limit(keepalive.interval.as_ref(), None)?;
+        Some((interval, value::limit(keepalive.timeout.as_ref(), None).unwrap_or(Duration::from_secs(20))))
+    });
+    Http2 {
+        max_concurrent_streams: value::number(http2.max_concurrent_streams.as_ref(), 1024),
+        stream_window: value::number(http2.initial_stream_window_size.as_ref(), 16 << 20),
+        connection_window: value::number(http2.initial_connection_window_size.as_ref(), 24 << 20),
+        keepalive,
+    }
+}
+
+fn identity(config: &HttpConnectionManager, at: &Path<'_>) -> Result<Identity, Problem> {
+    let header = |name: &'static str, value: &str| {
+        HeaderValue::from_str(value).map_err(|_| at.field(name).problem("not a header's value"))
+    };
+    let details = config.set_current_client_cert_details.clone().unwrap_or_default();
+    let server_name = if config.server_name.is_empty() { "envoy" } else { &config.server_name };
+    Ok(Identity {
+        use_remote_address: value::flag(config.use_remote_address.as_ref(), false),
+        trusted_hops: config.xff_num_trusted_hops,
+        skip_xff_append: config.skip_xff_append,
+        append_forwarded_port: config.append_x_forwarded_port,
+        client_cert: config.forward_client_cert_details(),
+        client_cert_parts: CertParts {
+            subject: value::flag(details.subject.as_ref(), false),
+            cert: details.cert,
+            chain: details.chain,
+            dns: details.dns,
+            uri: details.uri,
+        },
+        generate_request_id: value::flag(config.generate_request_id.as_ref(), true),
+        preserve_request_id: config.preserve_external_request_id,
+        request_id_in_response: config.always_set_request_id_in_response,
+        server_name: header("server_name", server_name)?,
+        server_header: config.server_header_transformation(),
+        via: if config.via.is_empty() { None } else { Some(header("via", &config.via)?) },
+    })
+}
+
+/// Which port an authority loses before routes are asked.
+pub(crate) fn strips_any_port(config: &HttpConnectionManager) -> bool {
+    matches!(config.strip_port_mode, Some(StripPortMode::StripAnyHostPort(true)))
+}

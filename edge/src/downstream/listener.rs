@@ -1,0 +1,356 @@
+//! Listeners: which filter chain takes a connection, and the sockets that connections come from.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use envoy_types::pb::envoy::config::core::v3::Address;
+use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::listener::v3::{self as pb, filter};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use rustls::server::Acceptor;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+
+use crate::access_log::Files;
+use crate::bootstrap;
+use crate::call::Connection;
+use crate::downstream::connection;
+use crate::downstream::hcm::Hcm;
+use crate::downstream::tls::{self, ServerTls};
+use crate::drain::Drain;
+use crate::matcher::Cidr;
+use crate::problem::{Path, Problem};
+use crate::stats::{Counter, Stats};
+use crate::upstream::Clusters;
+
+/// A client that does not finish its handshake is cut off after this long.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+
+/// A listener as the configuration has it now.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    chains: Vec<Chain>,
+    default: Option<Chain>,
+    stats: ListenerStats,
+}
+
+#[derive(Debug)]
+struct ListenerStats {
+    connections: Counter,
+    no_chain: Counter,
+    handshakes: Counter,
+    handshake_errors: Counter,
+    no_certificate: Counter,
+}
+
+/// What is done with the connections that match.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    matches: Match,
+    pub(crate) tls: Option<Arc<ServerTls>>,
+    /// Connections that are served already find a reloaded configuration here, too.
+    pub(crate) hcm: Arc<ArcSwap<Hcm>>,
+}
+
+/// What a connection must be like. Empty parts match everything.
+#[derive(Debug, Default)]
+struct Match {
+    port: Option<u16>,
+    destinations: Vec<Cidr>,
+    sources: Vec<Cidr>,
+    source_ports: Vec<u16>,
+    server_names: Vec<String>,
+    transport: Option<bool>,
+    protocols: Vec<Vec<u8>>,
+}
+
+/// What is known of a connection before its first request.
+struct Hello<'a> {
+    local: SocketAddr,
+    remote: SocketAddr,
+    tls: bool,
+    server_name: Option<&'a str>,
+    protocols: Vec<&'a [u8]>,
+}
+
+impl Listener {
+    pub(crate) fn compile(
+        config: &pb::Listener,
+        clusters: &Arc<Clusters>,
+        stats: &Stats,
+        files: &Files,
+        at: &Path<'_>,
+    ) -> Result<Self, Problem> {
+        let address_at = at.field("address");
+        let address =
+            config.address.as_ref().ok_or_else(|| address_at.problem("a listener needs a socket_address"));
+        let address = socket_address(address?, &address_at)?;
+        let chains_at = at.field("filter_chains");
+        let chains = config.filter_chains.iter().enumerate();
+        let chains: Vec<_> = chains
+            .map(|(i, chain)| Chain::compile(chain, clusters, stats, files, &chains_at.index(i)))
+            .collect::<Result<_, _>>()?;
+        let default_at = at.field("default_filter_chain");
+        let default = config.default_filter_chain.as_ref();
+        let default =
+            default.map(|chain| Chain::compile(chain, clusters, stats, files, &default_at)).transpose()?;
+        if chains.is_empty() && default.is_none() {
+            return Err(chains_at.problem("a listener needs a filter chain"));
+        }
+        let prefix = if config.stat_prefix.is_empty() {
+            address.to_string().replace(':', "_")
+        } else {
+            config.stat_prefix.clone()
+        };
+        let scope = stats.scope(format!("listener.{prefix}"));
+        Ok(Self {
+            name: if config.name.is_empty() { address.to_string() } else { config.name.clone() },
+            address,
+            chains,
+            default,
+            stats: ListenerStats {
+                connections: scope.counter("downstream_cx_total"),
+                no_chain: scope.counter("no_filter_chain_match"),
+                handshakes: scope.counter("ssl.handshake"),
+                handshake_errors: scope.counter("ssl.connection_error"),
+                no_certificate: scope.counter("ssl.fail_verify_no_cert"),
+            },
+        })
+    }
+
+    /// Takes the place of `before`: connections of a chain that is still there go on with what it says now.
+    pub(crate) fn take_over(mut self, before: &Self) -> Self {
+        for (chain, earlier) in self.chains.iter_mut().zip(&before.chains) {
+            chain.take_over(earlier);
+        }
+        if let (Some(chain), Some(earlier)) = (&mut self.default, &before.default) {
+            chain.take_over(earlier);
+        }
+        self
+    }
+
+    /// Every chain's TLS.
+    pub(crate) fn tls(&self) -> impl Iterator<Item = &Arc<ServerTls>> {
+        self.chains.iter().chain(&self.default).filter_map(|chain| chain.tls.as_ref())
+    }
+
+    fn wants_tls(&self) -> bool {
+        self.tls().next().is_some()
+    }
+
+    /// The chain whose match says most about the connection.
+    fn chain(&self, hello: &Hello<'_>) -> Option<&Chain> {
+        let fitting = self.chains.iter().filter_map(|chain| Some((chain.matches.rank(hello)?, chain)));
+        fitting.max_by(|a, b| a.0.cmp(&b.0)).map(|(_, chain)| chain).or(self.default.as_ref())
+    }
+}
+
+/// Where to listen.
+pub(crate) fn socket_address(config: &Address, at: &Path<'_>) -> Result<SocketAddr, Problem> {
+    let Some(AnyAddress::SocketAddress(socket)) = &config.address else {
+        return Err(at.problem("a listener needs a socket_address"));
+    };
+    let at = at.field("socket_address");
+    let ip: IpAddr = socket
+        .address
+        .parse()
+        .map_err(|_| at.field("address").problem(format!("{} is not an IP address", socket.address)))?;
+    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
+        return Err(at.problem("needs port_value"));
+    };
+    let port = u16::try_from(port).map_err(|_| at.field("port_value").problem("above 65535"))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+impl Chain {
+    fn compile(
+        config: &pb::FilterChain,
+        clusters: &Arc<Clusters>,
+        stats: &Stats,
+        files: &Files,
+        at: &Path<'_>,
+    ) -> Result<Self, Problem> {
+        let filters = at.field("filters");
+        let [only] = &config.filters[..] else {
+            return Err(filters.problem("a chain needs one network filter, the http_connection_manager"));
+        };
+        let filter_at = filters.index(0);
+        let Some(filter::ConfigType::TypedConfig(any)) = &only.config_type else {
+            return Err(filter_at.problem("a filter needs typed_config with its \"@type\""));
+        };
+        let config_at = filter_at.field("typed_config");
+        let manager: HttpConnectionManager = bootstrap::unpack(any, &config_at)?;
+        let tls_at = at.field("transport_socket");
+        let tls = match &config.transport_socket {
+            Some(socket) if !tls::is_plaintext(socket) => {
+                Some(Arc::new(ServerTls::compile(socket, &tls_at)?))
+            }
+            _ => None,
+        };
+        let matches = config.filter_chain_match.as_ref();
+        let match_at = at.field("filter_chain_match");
+        Ok(Self {
+            matches: matches
+                .map(|matches| Match::compile(matches, &match_at))
+                .transpose()?
+                .unwrap_or_default(),
+            tls,
+            hcm: Arc::new(ArcSwap::from_pointee(Hcm::compile(&manager, clusters, stats, files, &config_at)?)),
+        })
+    }
+}
+
+impl Chain {
+    fn take_over(&mut self, before: &Self) {
+        before.hcm.store(self.hcm.load_full());
+        self.hcm = Arc::clone(&before.hcm);
+    }
+}
+
+impl Match {
+    fn compile(config: &pb::FilterChainMatch, at: &Path<'_>) -> Result<Self, Problem> {
+        let port = |port: u32| u16::try_from(port).map_err(|_| at.problem(format!("{port} is not a port")));
+        Ok(Self {
+            port: config.destination_port.as_ref().map(|value| port(value.value)).transpose()?,
+            destinations: Cidr::compile_all(&config.prefix_ranges, &at.field("prefix_ranges"))?,
+            sources: Cidr::compile_all(&config.source_prefix_ranges, &at.field("source_prefix_ranges"))?,
+            source_ports: config.source_ports.iter().map(|value| port(*value)).collect::<Result<_, _>>()?,
+            server_names: config.server_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            transport: match config.transport_protocol.as_str() {
+                "" => None,
+                "tls" => Some(true),
+                "raw_buffer" => Some(false),
+                other => {
+                    let at = at.field("transport_protocol");
+                    return Err(at.problem(format!("{other} is not supported; known: tls, raw_buffer")));
+                }
+            },
+            protocols: config.application_protocols.iter().map(|name| name.clone().into_bytes()).collect(),
+        })
+    }
+
+    /// How much the match says, most decisive part first, in Envoy's order; `None` if it does not fit.
+    fn rank(&self, hello: &Hello<'_>) -> Option<[usize; 7]> {
+        let any = |empty: bool, fits: bool| if empty { Some(0) } else { fits.then_some(1) };
+        let within = |ranges: &[Cidr], address: IpAddr| match ranges {
+            [] => Some(0),
+            ranges => {
+                let fitting = ranges.iter().filter(|range| range.contains(address));
+                fitting.map(|range| 1 + usize::from(range.length())).max()
+            }
+        };
+        Some([
+            any(self.port.is_none(), self.port == Some(hello.local.port()))?,
+            within(&self.destinations, hello.local.ip())?,
+            self.server_name(hello.server_name)?,
+            any(self.transport.is_none(), self.transport == Some(hello.tls))?,
+            any(
+                self.protocols.is_empty(),
+                hello.protocols.iter().any(|name| self.protocols.iter().any(|p| p == name)),
+            )?,
+            within(&self.sources, hello.remote.ip())?,
+            any(self.source_ports.is_empty(), self.source_ports.contains(&hello.remote.port()))?,
+        ])
+    }
+
+    /// A name itself says more than a wildcard, and a longer wildcard more than a shorter one.
+    fn server_name(&self, name: Option<&str>) -> Option<usize> {
+        if self.server_names.is_empty() {
+            return Some(0);
+        }
+        let name = name?.to_ascii_lowercase();
+        let rank = |pattern: &String| match pattern.strip_prefix('*') {
+            Some(suffix) => name.ends_with(suffix).then_some(pattern.len()),
+            None => (*pattern == name).then_some(usize::MAX),
+        };
+        self.server_names.iter().filter_map(rank).max()
+    }
+}
+
+/// A listener on a worker: takes connections and serves them as the configuration has it at that moment.
+pub(crate) struct Accepting {
+    pub(crate) listener: Arc<ArcSwap<Listener>>,
+    pub(crate) drain: Drain,
+    pub(crate) ids: Arc<AtomicU64>,
+    pub(crate) connections: tokio_util::task::TaskTracker,
+}
+
+#[async_trait]
+impl ServerApp for Accepting {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _shutdown: &ShutdownWatch) -> Option<Stream> {
+        let _counted = self.connections.token();
+        let digest = stream.get_socket_digest()?;
+        let remote = *digest.peer_addr()?.as_inet()?;
+        let local = *digest.local_addr()?.as_inet()?;
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let listener = self.listener.load_full();
+        listener.stats.connections.inc();
+        if listener.wants_tls() {
+            self.serve_tls(&listener, stream, id, remote, local).await;
+        } else {
+            let hello = Hello { local, remote, tls: false, server_name: None, protocols: Vec::new() };
+            let Some(chain) = listener.chain(&hello) else {
+                listener.stats.no_chain.inc();
+                return None;
+            };
+            let hcm = Arc::clone(&chain.hcm);
+            drop(listener);
+            let facts = Arc::new(Connection { id, remote, local, tls: None });
+            connection::serve(stream, hcm, facts, self.drain.clone()).await;
+        }
+        None
+    }
+}
+
+impl Accepting {
+    async fn serve_tls(
+        &self,
+        listener: &Listener,
+        stream: Stream,
+        id: u64,
+        remote: SocketAddr,
+        local: SocketAddr,
+    ) {
+        let handshake = async {
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
+            let hello = start.client_hello();
+            let hello = Hello {
+                local,
+                remote,
+                tls: true,
+                server_name: hello.server_name(),
+                protocols: hello.alpn().into_iter().flatten().collect(),
+            };
+            let Some(chain) = listener.chain(&hello) else {
+                listener.stats.no_chain.inc();
+                return None;
+            };
+            let tls = chain.tls.as_ref()?;
+            let stream = start.into_stream(tls.config()).await;
+            let stream = stream.inspect_err(|error| {
+                tracing::debug!(%error, "a handshake failed");
+                listener.stats.handshake_errors.inc();
+                if error.to_string().contains("peer sent no certificates") {
+                    listener.stats.no_certificate.inc();
+                }
+            });
+            let stream = stream.ok()?;
+            listener.stats.handshakes.inc();
+            let facts = tls.facts(stream.get_ref().1);
+            Some((stream, Arc::clone(&chain.hcm), facts))
+        };
+        let Ok(Some((stream, hcm, tls))) = timeout(HANDSHAKE, handshake).await else { return };
+        let facts = Arc::new(Connection { id, remote, local, tls: Some(tls) });
+        connection::serve(stream, hcm, facts, self.drain.clone()).await;
+    }
+}

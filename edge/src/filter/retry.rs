@@ -1,0 +1,386 @@
+//! Attempts: one after another where a retry policy says so, or side by side where it hedges.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body as _, Frame};
+use rand::Rng;
+use tokio::time::sleep;
+
+use crate::body::{RequestBody, Source, Transformed};
+use crate::call::Call;
+use crate::clock::{Alarm, Expired};
+use crate::filter::router;
+use crate::flag::Flag;
+use crate::replay::Replay;
+use crate::reply::{GRPC_STATUS, LocalReply};
+use crate::route::{Forward, Matched, Retry, RetryOn};
+use crate::upstream::{Answered, Cluster, Failure, FailureKind, Host, RetryPermit, Want};
+
+/// What of a request is kept for another attempt.
+const KEPT: usize = 1 << 20;
+
+/// An answer, and what was read of its body to see how it begins.
+pub(crate) type Answer = (Answered, Option<Frame<Bytes>>);
+
+/// What one attempt came to.
+enum Outcome {
+    Answered(Box<Answer>),
+    Failed(Failure),
+    /// The attempt's own clock ran out.
+    Late,
+}
+
+/// The attempts of one call.
+pub(crate) struct Attempts<'a> {
+    forward: &'a Forward,
+    retry: Option<Arc<Retry>>,
+    on: RetryOn,
+    left: u32,
+    cluster: &'a Arc<Cluster>,
+    count: bool,
+    bodies: Bodies,
+    want: Want,
+    pauses: u32,
+    /// The numbers of the attempts that have ended.
+    landed: Vec<u32>,
+    permit: Option<RetryPermit>,
+    sent: Instant,
+}
+
+/// Where each attempt's body comes from.
+enum Bodies {
+    Once(Option<RequestBody>),
+    Replay(Replay),
+}
+
+impl Bodies {
+    fn next(&mut self) -> Option<RequestBody> {
+        match self {
+            Self::Once(body) => body.take(),
+            Self::Replay(replay) => replay.is_whole().then(|| replay.read()),
+        }
+    }
+
+    fn again(&self) -> bool {
+        matches!(self, Self::Replay(replay) if replay.is_whole())
+    }
+}
+
+impl<'a> Attempts<'a> {
+    pub(crate) fn new(
+        call: &mut Call,
+        route: &Matched,
+        forward: &'a Forward,
+        cluster: &'a Arc<Cluster>,
+    ) -> Self {
+        let body = std::mem::replace(&mut call.body, Transformed::new(Source::Empty));
+        let retry = forward.retry_of(call);
+        let (on, left) =
+            retry.as_ref().map_or((RetryOn::default(), 0), |retry| (retry.on, retry.num_retries));
+        let retriable = !on.is_empty() && left > 0;
+        let bodies =
+            if retriable { Bodies::Replay(Replay::new(body, KEPT)) } else { Bodies::Once(Some(body)) };
+        let want = Want {
+            hash: forward.hash(call),
+            tried: Vec::new(),
+            high_priority: forward.high_priority,
+            random: call.random,
+            chosen: Arc::default(),
+        };
+        Self {
+            forward,
+            retry,
+            on,
+            left,
+            cluster,
+            count: route.attempts_in_request,
+            bodies,
+            want,
+            pauses: 0,
+            landed: Vec::new(),
+            permit: None,
+            sent: Instant::now(),
+        }
+    }
+
+    /// Tries until there is an answer to pass on, or nothing more to try.
+    pub(crate) async fn run(&mut self, call: &mut Call, alarm: &mut Alarm) -> Result<Answer, LocalReply> {
+        let ended = alarm.over(self.attempts(call)).await;
+        match ended {
+            Ok(Ok(answer)) => {
+                call.upstream.service_time = Some(self.sent.elapsed());
+                Ok(answer)
+            }
+            Ok(Err(refused)) => Err(refused),
+            Err(expired) => {
+                if expired == Expired::Response {
+                    self.cluster.stats.upstream_rq_timeout.inc();
+                }
+                Err(router::too_late(expired))
+            }
+        }
+    }
+
+    async fn attempts(&mut self, call: &mut Call) -> Result<Answer, LocalReply> {
+        let mut flying = FuturesUnordered::new();
+        self.launch(call, &mut flying)?;
+        loop {
+            let Some((number, outcome)) = flying.next().await else {
+                return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "no_attempt_left"));
+            };
+            if self.forward.hedges && matches!(outcome, Outcome::Late) {
+                // The late attempt flies on and may still win.
+                if !self.landed.contains(&number) && self.may_retry() {
+                    self.left -= 1;
+                    self.launch(call, &mut flying)?;
+                }
+                continue;
+            }
+            self.landed.push(number);
+            if let Some(pause) = self.wants_retry(call, &outcome) {
+                self.note_tried(&outcome);
+                drop(outcome);
+                self.cluster.stats.upstream_rq_retry.inc();
+                sleep(pause).await;
+                self.launch(call, &mut flying)?;
+                continue;
+            }
+            let flying_on = call.upstream.attempts as usize > self.landed.len();
+            if flying_on && !matches!(outcome, Outcome::Answered(_)) {
+                continue;
+            }
+            return self.settle(call, outcome);
+        }
+    }
+
+    /// Sends the request once more.
+    fn launch(
+        &mut self,
+        call: &mut Call,
+        flying: &mut FuturesUnordered<BoxFuture<'static, (u32, Outcome)>>,
+    ) -> Result<(), LocalReply> {
+        call.upstream.attempts += 1;
+        let number = call.upstream.attempts;
+        let Some(body) = self.bodies.next() else {
+            return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "request_body_lost"));
+        };
+        let request = router::request(call, body, self.count.then_some(number))?;
+        let (cluster, want) = (Arc::clone(self.cluster), self.want.clone());
+        let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let peek = self.peeks(call);
+        self.sent = Instant::now();
+        let mut limit = per_try;
+        if self.forward.hedges
+            && let Some(late) = limit.take()
+        {
+            flying.push(Box::pin(async move {
+                sleep(late).await;
+                (number, Outcome::Late)
+            }));
+        }
+        flying.push(Box::pin(async move { (number, attempt(&cluster, request, &want, limit, peek).await) }));
+        Ok(())
+    }
+
+    /// Whether the status in the trailers of an empty answer decides on a retry.
+    fn peeks(&self, call: &Call) -> bool {
+        self.on.intersects(GRPC_CONDITIONS) && self.left > 0 && call.is_grpc()
+    }
+
+    fn may_retry(&self) -> bool {
+        self.left > 0 && self.bodies.again()
+    }
+
+    /// How long to wait before the next attempt; `None`: the outcome stands.
+    fn wants_retry(&mut self, call: &mut Call, outcome: &Outcome) -> Option<Duration> {
+        let retry = Arc::clone(self.retry.as_ref()?);
+        if !self.applies(&retry, outcome) {
+            return None;
+        }
+        if !self.may_retry() {
+            call.flag(Flag::UpstreamRetryLimitExceeded);
+            self.cluster.stats.upstream_rq_retry_limit_exceeded.inc();
+            return None;
+        }
+        self.permit = None;
+        let Some(permit) = self.cluster.try_retry(self.want.high_priority) else {
+            call.flag(Flag::UpstreamOverflow);
+            self.cluster.stats.upstream_rq_retry_overflow.inc();
+            return None;
+        };
+        self.permit = Some(permit);
+        self.left -= 1;
+        self.pauses += 1;
+        Some(asked_pause(&retry, outcome).unwrap_or_else(|| back_off(&retry, self.pauses)))
+    }
+
+    fn applies(&self, retry: &Retry, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Late => {
+                self.on.intersects(RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR).with(RetryOn::RESET))
+            }
+            Outcome::Failed(failure) => self.applies_to_failure(failure),
+            Outcome::Answered(answer) => applies_to_answer(self.on, retry, answer),
+        }
+    }
+
+    fn applies_to_failure(&self, failure: &Failure) -> bool {
+        let broken = RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR).with(RetryOn::RESET);
+        let unsent = if failure.sent { RetryOn::default() } else { RetryOn::RESET_BEFORE_REQUEST };
+        match failure.kind {
+            FailureKind::ConnectFailure | FailureKind::ConnectTimeout => {
+                self.on.intersects(broken.with(RetryOn::CONNECT_FAILURE).with(unsent))
+            }
+            FailureKind::RefusedStream => {
+                self.on.intersects(broken.with(RetryOn::REFUSED_STREAM).with(unsent))
+            }
+            FailureKind::ConnectionTermination | FailureKind::Reset(_) | FailureKind::Protocol => {
+                self.on.intersects(broken.with(unsent))
+            }
+            FailureKind::NoHealthyHost | FailureKind::Overflow | FailureKind::ClientGone => false,
+        }
+    }
+
+    fn note_tried(&mut self, outcome: &Outcome) {
+        if !self.retry.as_ref().is_some_and(|retry| retry.avoid_previous_hosts) {
+            return;
+        }
+        let host: Option<&Arc<Host>> = match outcome {
+            Outcome::Answered(answer) => Some(&answer.0.host),
+            Outcome::Failed(failure) => failure.host.as_ref(),
+            Outcome::Late => None,
+        };
+        self.want.tried.extend(host.cloned());
+    }
+
+    /// The last outcome is the call's.
+    fn settle(&self, call: &mut Call, outcome: Outcome) -> Result<Answer, LocalReply> {
+        if call.upstream.attempts > 1
+            && matches!(outcome, Outcome::Answered(_))
+            && !call.flags.contains(Flag::UpstreamRetryLimitExceeded)
+        {
+            self.cluster.stats.upstream_rq_retry_success.inc();
+        }
+        match outcome {
+            Outcome::Answered(answer) => Ok(*answer),
+            Outcome::Failed(failure) => Err(router::refusal(&failure, call)),
+            Outcome::Late => {
+                self.cluster.stats.upstream_rq_per_try_timeout.inc();
+                Err(router::too_late(Expired::Attempt))
+            }
+        }
+    }
+}
+
+const GRPC_CONDITIONS: RetryOn = RetryOn::CANCELLED
+    .with(RetryOn::DEADLINE_EXCEEDED)
+    .with(RetryOn::RESOURCE_EXHAUSTED)
+    .with(RetryOn::UNAVAILABLE)
+    .with(RetryOn::INTERNAL);
+
+async fn attempt(
+    cluster: &Arc<Cluster>,
+    request: http::Request<RequestBody>,
+    want: &Want,
+    per_try: Option<Duration>,
+    peek: bool,
+) -> Outcome {
+    let call = async {
+        let mut answered = cluster.call(request, want).await?;
+        let peeks =
+            peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
+        let first = if peeks {
+            poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
+        } else {
+            None
+        };
+        Ok((answered, first))
+    };
+    let ended = match per_try {
+        Some(limit) => match tokio::time::timeout(limit, call).await {
+            Ok(ended) => ended,
+            Err(_) => return Outcome::Late,
+        },
+        None => call.await,
+    };
+    match ended {
+        Ok(answer) => {
+            answer.0.host.answered(http_meaning(&answer));
+            Outcome::Answered(Box::new(answer))
+        }
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+/// The gRPC status of an answer, if it is known already.
+fn grpc_status((answered, first): &Answer) -> Option<i32> {
+    let trailers: Option<&HeaderMap> = first.as_ref().and_then(Frame::trailers_ref);
+    let status = answered.head.headers.get(GRPC_STATUS).or_else(|| trailers?.get(GRPC_STATUS))?;
+    status.to_str().ok()?.parse().ok()
+}
+
+/// What an answer means to those who count HTTP statuses.
+fn http_meaning(answer: &Answer) -> u16 {
+    match grpc_status(answer) {
+        Some(0) | None => answer.0.head.status.as_u16(),
+        Some(2 | 13 | 15) => 500,
+        Some(4) => 504,
+        Some(14) => 503,
+        Some(12) => 501,
+        Some(_) => 400,
+    }
+}
+
+fn applies_to_answer(on: RetryOn, retry: &Retry, answer: &Answer) -> bool {
+    let headers = &answer.0.head.headers;
+    let grpc = match grpc_status(answer) {
+        Some(1) => RetryOn::CANCELLED,
+        Some(4) => RetryOn::DEADLINE_EXCEEDED,
+        Some(8) => RetryOn::RESOURCE_EXHAUSTED,
+        Some(13) => RetryOn::INTERNAL,
+        Some(14) => RetryOn::UNAVAILABLE,
+        _ => RetryOn::default(),
+    };
+    let status = answer.0.head.status.as_u16();
+    let http = match status {
+        409 => RetryOn::RETRIABLE_4XX,
+        502..=504 => RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR),
+        500..=599 => RetryOn::SERVER_ERROR,
+        _ => RetryOn::default(),
+    };
+    let limited = headers.contains_key("x-envoy-ratelimited");
+    on.intersects(grpc)
+        || (on.intersects(http) && !limited)
+        || (limited && on.intersects(RetryOn::RATE_LIMITED))
+        || (on.intersects(RetryOn::STATUS_CODES) && retry.status_codes.contains(&status))
+        || (on.intersects(RetryOn::HEADERS)
+            && retry.response_headers.iter().any(|header| header.matches(headers)))
+}
+
+/// The pause that an answer asks for.
+fn asked_pause(retry: &Retry, outcome: &Outcome) -> Option<Duration> {
+    let (limits, Outcome::Answered(answer)) = (retry.rate_limited.as_ref()?, outcome) else { return None };
+    let asked = limits.headers.iter().find_map(|header| {
+        let value: u64 = answer.0.head.headers.get(&header.name)?.to_str().ok()?.parse().ok()?;
+        if !header.unix_timestamp {
+            return Some(Duration::from_secs(value));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        Duration::from_secs(value).checked_sub(now)
+    })?;
+    Some(asked).filter(|asked| *asked <= limits.max_interval)
+}
+
+/// A random pause below a bound that doubles with every attempt.
+fn back_off(retry: &Retry, pauses: u32) -> Duration {
+    let bound = retry.base_interval.saturating_mul((1_u32 << pauses.min(20)) - 1).min(retry.max_interval);
+    bound.mul_f64(rand::rng().random::<f64>())
+}

@@ -1,0 +1,186 @@
+//! `omnimesh edge`: a gateway of an Envoy v3 bootstrap, in Envoy's place.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use edge::{
+    Problem,
+    bootstrap::{self, Loaded},
+    gateway::{self, Options, Running},
+};
+use notify::{RecursiveMode, Watcher};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
+
+use crate::{
+    cli::{EdgeArgs, EdgeCommand, EdgeLogLevel, EdgeMode},
+    error::Failure,
+    up,
+};
+
+/// Editors write a file in several steps: it is read once nothing has changed for this long.
+const QUIET: Duration = Duration::from_millis(200);
+
+pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
+    match &args.command {
+        Some(EdgeCommand::Support { file }) => {
+            print!("{}", bootstrap::support_report(&read(file)?).map_err(|all| told(&all, file))?);
+            return Ok(());
+        }
+        Some(EdgeCommand::Migrate { file }) => {
+            print!("{}", bootstrap::migrate(&read(file)?).map_err(|all| told(&all, file))?);
+            return Ok(());
+        }
+        None => {}
+    }
+    let loaded = load(&args)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {}", warning.in_file(&name(&args)));
+    }
+    if args.mode == EdgeMode::Validate {
+        gateway::validate(&loaded).map_err(|problem| told(&[problem], Path::new(&name(&args))))?;
+        println!("configuration '{}' OK", name(&args));
+        return Ok(());
+    }
+    serve(&args, loaded).await
+}
+
+async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
+    let (filter, handle) = reload::Layer::new(filter(args.log_level)?);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(log).init();
+    let set_log_filter = move |text: &str| {
+        let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = Options {
+        concurrency: args.concurrency.unwrap_or(cores),
+        drain_time: Duration::from_secs(args.drain_time_s),
+        set_log_filter: Some(Arc::new(set_log_filter)),
+    };
+    let interrupt = up::interrupt()?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::usage)?;
+    let mut reopen = signal(SignalKind::user_defined1()).map_err(Failure::usage)?;
+    let running = gateway::start(loaded, &options).map_err(Failure::usage)?;
+    for (name, address) in running.listeners() {
+        eprintln!("{name} listens on {address}");
+    }
+    if let Some(address) = running.admin() {
+        eprintln!("admin listens on {address}");
+    }
+    let (told_of_change, mut changed) = mpsc::channel(1);
+    let _watcher = watch(args, &running, told_of_change)?;
+    println!("ready");
+    tokio::pin!(interrupt);
+    loop {
+        tokio::select! {
+            () = &mut interrupt => break,
+            () = running.quit_requested() => break,
+            _ = hangup.recv() => take_again(args, &running).await,
+            Some(()) = changed.recv() => {
+                while tokio::time::timeout(QUIET, changed.recv()).await.is_ok_and(|change| change.is_some()) {}
+                take_again(args, &running).await;
+            }
+            _ = reopen.recv() => running.reopen_logs(),
+        }
+    }
+    eprintln!("stopping");
+    running.shutdown(options.drain_time).await;
+    Ok(())
+}
+
+/// Hears of changes of the bootstrap and of the certificates that it names.
+fn watch(
+    args: &EdgeArgs,
+    running: &Running,
+    told: mpsc::Sender<()>,
+) -> Result<impl Watcher + use<>, Failure> {
+    let files: Vec<_> =
+        args.config_path.iter().cloned().chain(running.files().into_iter().map(PathBuf::from)).collect();
+    let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
+    // Kubernetes replaces what a mount shows by moving a link whose name begins with two dots.
+    let concerns = move |path: &PathBuf| {
+        path.file_name().is_some_and(|name| {
+            names.contains(&name.to_owned()) || name.as_encoded_bytes().starts_with(b"..")
+        })
+    };
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(&concerns)) {
+            // One message that waits already says the same.
+            drop(told.try_send(()));
+        }
+    })
+    .map_err(Failure::usage)?;
+    for file in &files {
+        // Files are replaced by renaming, which the directory alone tells.
+        let directory =
+            file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        watcher
+            .watch(directory, RecursiveMode::NonRecursive)
+            .with_context(|| format!("cannot watch {}", directory.display()))
+            .map_err(Failure::Usage)?;
+    }
+    Ok(watcher)
+}
+
+/// Takes what the files say now, if it can work.
+async fn take_again(args: &EdgeArgs, running: &Running) {
+    for problem in running.reload_certificates() {
+        tracing::error!(%problem, "a certificate stays as it was");
+    }
+    if args.config_path.is_none() {
+        return;
+    }
+    match load(args) {
+        Ok(loaded) => match running.reload(loaded).await {
+            Ok(()) => tracing::info!("the configuration is taken"),
+            Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+        },
+        Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+    }
+}
+
+fn load(args: &EdgeArgs) -> Result<Loaded, Failure> {
+    let text = match (&args.config_path, &args.config_yaml) {
+        (Some(path), _) => read(path)?,
+        (None, text) => text.clone().unwrap_or_default(),
+    };
+    bootstrap::load(&text).map_err(|all| told(&all, Path::new(&name(args))))
+}
+
+fn name(args: &EdgeArgs) -> String {
+    args.config_path.as_ref().map_or_else(|| "--config-yaml".to_owned(), |path| path.display().to_string())
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .map_err(Failure::Usage)
+}
+
+fn told(problems: &[Problem], file: &Path) -> Failure {
+    let file = file.display().to_string();
+    let lines: Vec<_> = problems.iter().map(|problem| problem.in_file(&file)).collect();
+    Failure::Usage(anyhow!("{}", lines.join("\n")))
+}
+
+fn filter(level: EdgeLogLevel) -> Result<EnvFilter, Failure> {
+    let level = match level {
+        EdgeLogLevel::Trace => "trace",
+        EdgeLogLevel::Debug => "debug",
+        EdgeLogLevel::Info => "info",
+        EdgeLogLevel::Warning => "warn",
+        EdgeLogLevel::Error | EdgeLogLevel::Critical => "error",
+        EdgeLogLevel::Off => "off",
+    };
+    EnvFilter::try_new(level).map_err(Failure::usage)
+}
