@@ -1,8 +1,8 @@
 //! Compiles the descriptors of Envoy's configuration from the .proto files that `envoy-types` carries.
 
-use std::{env, error::Error, fs, path::Path, path::PathBuf};
+use std::{env, error::Error, fs, path::Path, path::PathBuf, process::Command};
 
-use cargo_metadata::MetadataCommand;
+use serde_json::Value;
 
 /// What a static configuration can hold; the messages of xDS and of Envoy's other services are left out.
 const ROOTS: [&str; 4] = [
@@ -42,10 +42,24 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Where Cargo put the package whose types we decode into: its files are the ones those types were made from.
 fn envoy_types() -> Result<PathBuf, Box<dyn Error>> {
-    let options = ["--locked".to_owned(), "--filter-platform".to_owned(), env::var("TARGET")?];
-    let metadata = MetadataCommand::new().manifest_path("Cargo.toml").other_options(options).exec()?;
-    let package = metadata.packages.iter().find(|package| package.name == "envoy-types");
-    let manifest = package.ok_or("envoy-types is not a dependency")?.manifest_path.as_std_path();
+    let mut command = Command::new(env::var("CARGO")?);
+    command.args([
+        "metadata",
+        "--format-version",
+        "1",
+        "--locked",
+        "--filter-platform",
+        &env::var("TARGET")?,
+    ]);
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let mut packages = metadata["packages"].as_array().into_iter().flatten();
+    let package = packages.find(|package| package["name"] == "envoy-types");
+    let manifest = package.and_then(|package| package["manifest_path"].as_str());
+    let manifest = Path::new(manifest.ok_or("envoy-types is not a dependency")?);
     Ok(manifest.parent().ok_or("a manifest has a directory")?.to_path_buf())
 }
 

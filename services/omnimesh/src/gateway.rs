@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, anyhow};
@@ -13,10 +13,9 @@ use edge::{
     bootstrap::{self, Loaded},
     gateway::{self, Options, Running},
 };
-use notify::{RecursiveMode, Watcher};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    time::interval,
 };
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
@@ -26,8 +25,8 @@ use crate::{
     up,
 };
 
-/// Editors write a file in several steps: it is read once nothing has changed for this long.
-const QUIET: Duration = Duration::from_millis(200);
+/// How often files are looked at: what a mount shows may change without a word to those who watch.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
     match &args.command {
@@ -77,8 +76,8 @@ async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
     if let Some(address) = running.admin() {
         eprintln!("admin listens on {address}");
     }
-    let (told_of_change, mut changed) = mpsc::channel(1);
-    let _watcher = watch(args, &running, told_of_change)?;
+    let mut looks = interval(LOOK);
+    let mut seen = stamps(args, &running);
     println!("ready");
     tokio::pin!(interrupt);
     loop {
@@ -86,9 +85,12 @@ async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
             () = &mut interrupt => break,
             () = running.quit_requested() => break,
             _ = hangup.recv() => take_again(args, &running).await,
-            Some(()) = changed.recv() => {
-                while tokio::time::timeout(QUIET, changed.recv()).await.is_ok_and(|change| change.is_some()) {}
-                take_again(args, &running).await;
+            _ = looks.tick() => {
+                let now = stamps(args, &running);
+                if now != seen {
+                    take_again(args, &running).await;
+                    seen = stamps(args, &running);
+                }
             }
             _ = reopen.recv() => running.reopen_logs(),
         }
@@ -98,38 +100,10 @@ async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Hears of changes of the bootstrap and of the certificates that it names.
-fn watch(
-    args: &EdgeArgs,
-    running: &Running,
-    told: mpsc::Sender<()>,
-) -> Result<impl Watcher + use<>, Failure> {
-    let files: Vec<_> =
-        args.config_path.iter().cloned().chain(running.files().into_iter().map(PathBuf::from)).collect();
-    let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
-    // Kubernetes replaces what a mount shows by moving a link whose name begins with two dots.
-    let concerns = move |path: &PathBuf| {
-        path.file_name().is_some_and(|name| {
-            names.contains(&name.to_owned()) || name.as_encoded_bytes().starts_with(b"..")
-        })
-    };
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(&concerns)) {
-            // One message that waits already says the same.
-            drop(told.try_send(()));
-        }
-    })
-    .map_err(Failure::usage)?;
-    for file in &files {
-        // Files are replaced by renaming, which the directory alone tells.
-        let directory =
-            file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        watcher
-            .watch(directory, RecursiveMode::NonRecursive)
-            .with_context(|| format!("cannot watch {}", directory.display()))
-            .map_err(Failure::Usage)?;
-    }
-    Ok(watcher)
+/// When each file of the configuration changed last: the bootstrap, and the certificates that it names.
+fn stamps(args: &EdgeArgs, running: &Running) -> Vec<Option<SystemTime>> {
+    let files = args.config_path.iter().cloned().chain(running.files().into_iter().map(PathBuf::from));
+    files.map(|file| fs::metadata(file).and_then(|facts| facts.modified()).ok()).collect()
 }
 
 /// Takes what the files say now, if it can work.

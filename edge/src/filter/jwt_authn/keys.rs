@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use ring::hmac;
+use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde_json::Value;
 
-use super::token::{BASE64, Failure, Token};
+use super::token::{Algorithm, BASE64, Failure, Token};
 
 /// Proved tokens that are remembered, twice; a longer one is proved each time.
 const REMEMBERED: usize = 1024;
@@ -25,7 +26,80 @@ struct Key {
     id: String,
     /// The only algorithm that the key may be used with; empty: any of its kind.
     algorithm: String,
-    key: DecodingKey,
+    key: Material,
+}
+
+/// What a key is made of.
+#[derive(Debug)]
+enum Material {
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
+    /// A point as it is written: 4, x, y.
+    P256(Vec<u8>),
+    P384(Vec<u8>),
+    Ed25519(Vec<u8>),
+    Secret(Vec<u8>),
+}
+
+impl Material {
+    fn parse(key: &Value) -> Option<Self> {
+        let text = |name: &str| key.get(name).and_then(Value::as_str);
+        let bytes = |name: &str| BASE64.decode(text(name)?).ok();
+        let point = || Some([vec![4], bytes("x")?, bytes("y")?].concat());
+        Some(match (text("kty")?, text("crv").unwrap_or_default()) {
+            ("RSA", _) => Self::Rsa { n: bytes("n")?, e: bytes("e")? },
+            ("EC", "P-384") => Self::P384(point()?),
+            ("EC", "P-256" | "") => Self::P256(point()?),
+            ("OKP", "Ed25519") => Self::Ed25519(bytes("x")?),
+            ("oct", _) => Self::Secret(bytes("k")?),
+            _ => return None,
+        })
+    }
+
+    /// What the names of algorithms that use such a key begin with.
+    fn prefixes(&self) -> &'static [&'static str] {
+        match self {
+            Self::Rsa { .. } => &["RS", "PS"],
+            Self::P256(_) | Self::P384(_) => &["ES"],
+            Self::Ed25519(_) => &["EdDSA"],
+            Self::Secret(_) => &["HS"],
+        }
+    }
+
+    /// Whether the key made the signature; a public key never serves as the secret of a MAC.
+    fn verifies(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> bool {
+        use Algorithm as A;
+        let rsa: &signature::RsaParameters = match algorithm {
+            A::RS384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+            A::RS512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+            A::PS256 => &signature::RSA_PSS_2048_8192_SHA256,
+            A::PS384 => &signature::RSA_PSS_2048_8192_SHA384,
+            A::PS512 => &signature::RSA_PSS_2048_8192_SHA512,
+            _ => &signature::RSA_PKCS1_2048_8192_SHA256,
+        };
+        let mac = match algorithm {
+            A::HS384 => hmac::HMAC_SHA384,
+            A::HS512 => hmac::HMAC_SHA512,
+            _ => hmac::HMAC_SHA256,
+        };
+        let of = |kind: &'static dyn signature::VerificationAlgorithm, key: &[u8]| {
+            UnparsedPublicKey::new(kind, key).verify(signed, signature).is_ok()
+        };
+        match (self, algorithm) {
+            (Self::Rsa { n, e }, A::RS256 | A::RS384 | A::RS512 | A::PS256 | A::PS384 | A::PS512) => {
+                RsaPublicKeyComponents { n, e }.verify(rsa, signed, signature).is_ok()
+            }
+            (Self::P256(point), A::ES256) => of(&signature::ECDSA_P256_SHA256_FIXED, point),
+            (Self::P384(point), A::ES384) => of(&signature::ECDSA_P384_SHA384_FIXED, point),
+            (Self::Ed25519(point), A::EdDSA) => of(&signature::ED25519, point),
+            (Self::Secret(secret), A::HS256 | A::HS384 | A::HS512) => {
+                hmac::verify(&hmac::Key::new(mac, secret), signed, signature).is_ok()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Tokens of the present, and of the past: those that nobody shows again are forgotten with it.
@@ -88,18 +162,11 @@ impl Key {
     fn parse(key: &Value) -> Option<Self> {
         let text = |name: &str| key.get(name).and_then(Value::as_str);
         let algorithm = text("alg").unwrap_or_default();
-        let (prefix, decoded) = match text("kty")? {
-            "RSA" => (&["RS", "PS"][..], DecodingKey::from_rsa_components(text("n")?, text("e")?).ok()?),
-            "EC" => (&["ES"][..], DecodingKey::from_ec_components(text("x")?, text("y")?).ok()?),
-            "oct" => (&["HS"][..], DecodingKey::from_secret(&BASE64.decode(text("k")?).ok()?)),
-            "OKP" if text("crv")? == "Ed25519" => {
-                (&["EdDSA"][..], DecodingKey::from_ed_components(text("x")?).ok()?)
-            }
-            _ => return None,
-        };
-        let fits = algorithm.is_empty() || prefix.iter().any(|prefix| algorithm.starts_with(prefix));
+        let material = Material::parse(key)?;
+        let fits =
+            algorithm.is_empty() || material.prefixes().iter().any(|prefix| algorithm.starts_with(prefix));
         let id = text("kid").unwrap_or_default().to_owned();
-        fits.then(|| Self { id, algorithm: algorithm.to_owned(), key: decoded })
+        fits.then(|| Self { id, algorithm: algorithm.to_owned(), key: material })
     }
 
     /// A key or a token that has no id is tried with all.
@@ -110,19 +177,7 @@ impl Key {
     }
 
     fn proves(&self, token: &Token) -> bool {
-        let (signature, signed) = (token.signature(), token.signed());
-        // A public key must not serve as the secret of a MAC.
-        self.key.family() == family(token.algorithm)
-            && jsonwebtoken::crypto::verify(signature, signed, &self.key, token.algorithm).unwrap_or(false)
-    }
-}
-
-fn family(algorithm: Algorithm) -> AlgorithmFamily {
-    match algorithm {
-        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => AlgorithmFamily::Hmac,
-        Algorithm::ES256 | Algorithm::ES384 => AlgorithmFamily::Ec,
-        Algorithm::EdDSA => AlgorithmFamily::Ed,
-        _ => AlgorithmFamily::Rsa,
+        self.key.verifies(token.algorithm, token.signed(), token.signature())
     }
 }
 
