@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
@@ -12,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use crate::body::{BodyError, ReplyBody, Source, Transformed};
-use crate::call::{Call, Connection, Ended, Protocol, UpstreamFacts};
+use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
 use crate::downstream::hcm::Hcm;
@@ -22,7 +21,7 @@ use crate::filter::router;
 use crate::filter::{Filter, Flow};
 use crate::flag::Flag;
 use crate::head::Head;
-use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply, is_grpc};
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply};
 
 /// Serves one request of a connection.
 pub(crate) async fn serve(
@@ -148,7 +147,9 @@ impl Flight {
     /// Sends the reply off; its body takes the flight along.
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
-        if drain.leaving() && self.call.version < Version::HTTP_2 {
+        // Nobody waits for the rest of a request that is answered already.
+        let unread = self.call.meter.ended().is_none();
+        if (drain.leaving() || unread) && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let call = &mut *self.call;
@@ -175,6 +176,7 @@ impl Flight {
         }
         call.ended.duration = call.started.elapsed();
         call.ended.bytes_received = call.meter.received();
+        call.ended.request_received = call.meter.ended().map(|whole| whole.duration_since(call.started));
         let stats = &self.hcm.stats;
         stats.requests_active.add(-1);
         stats.completed.inc();

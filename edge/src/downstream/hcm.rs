@@ -11,7 +11,8 @@ use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
 };
 
-use crate::access_log::{AccessLog, Files};
+use crate::access_log::AccessLog;
+use crate::downstream::listener::Shared;
 use crate::downstream::normalize::PathRules;
 use crate::filter::{self, Context, Filter};
 use crate::problem::{Path, Problem};
@@ -159,13 +160,12 @@ impl HcmStats {
 impl Hcm {
     pub(crate) fn compile(
         config: &HttpConnectionManager,
-        clusters: &Arc<Clusters>,
-        stats: &crate::stats::Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
+        let Shared { clusters, stats, files, node_cluster } = *shared;
         let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
-        let context = Context { clusters, stats: &stats.scope, node_cluster: "" };
+        let context = Context { clusters, stats: &stats.scope, node_cluster };
         let chain = chain(config, at, &context)?;
         let routes = match &config.route_specifier {
             Some(RouteSpecifier::RouteConfig(routes)) => {

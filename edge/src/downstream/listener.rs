@@ -56,6 +56,7 @@ struct ListenerStats {
 /// What is done with the connections that match.
 #[derive(Debug)]
 pub(crate) struct Chain {
+    name: Arc<str>,
     matches: Match,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) hcm: Arc<Hcm>,
@@ -82,12 +83,20 @@ struct Hello<'a> {
     protocols: Vec<&'a [u8]>,
 }
 
+/// What the listeners of a configuration are made with.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    pub(crate) clusters: &'a Arc<Clusters>,
+    pub(crate) stats: &'a Stats,
+    pub(crate) files: &'a Files,
+    /// The cluster that this edge itself belongs to.
+    pub(crate) node_cluster: &'a str,
+}
+
 impl Listener {
     pub(crate) fn compile(
         config: &pb::Listener,
-        clusters: &Arc<Clusters>,
-        stats: &Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let address_at = at.field("address");
@@ -96,11 +105,11 @@ impl Listener {
         let chains_at = at.field("filter_chains");
         let chains = config.filter_chains.iter().enumerate();
         let chains: Vec<_> = chains
-            .map(|(i, chain)| Chain::compile(chain, clusters, stats, files, &chains_at.index(i)))
+            .map(|(i, chain)| Chain::compile(chain, shared, &chains_at.index(i)))
             .collect::<Result<_, _>>()?;
         let default_at = at.field("default_filter_chain");
         let default = config.default_filter_chain.as_ref();
-        let default = default.map(|chain| Chain::compile(chain, clusters, stats, files, &default_at)).transpose()?;
+        let default = default.map(|chain| Chain::compile(chain, shared, &default_at)).transpose()?;
         if chains.is_empty() && default.is_none() {
             return Err(chains_at.problem("a listener needs a filter chain"));
         }
@@ -109,7 +118,7 @@ impl Listener {
         } else {
             config.stat_prefix.clone()
         };
-        let scope = stats.scope(format!("listener.{prefix}"));
+        let scope = shared.stats.scope(format!("listener.{prefix}"));
         Ok(Self {
             name: if config.name.is_empty() { address.to_string() } else { config.name.clone() },
             address,
@@ -161,9 +170,7 @@ pub(crate) fn socket_address(config: &Address, at: &Path<'_>) -> Result<SocketAd
 impl Chain {
     fn compile(
         config: &pb::FilterChain,
-        clusters: &Arc<Clusters>,
-        stats: &Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let filters = at.field("filters");
@@ -184,9 +191,10 @@ impl Chain {
         let matches = config.filter_chain_match.as_ref();
         let match_at = at.field("filter_chain_match");
         Ok(Self {
+            name: config.name.as_str().into(),
             matches: matches.map(|matches| Match::compile(matches, &match_at)).transpose()?.unwrap_or_default(),
             tls,
-            hcm: Arc::new(Hcm::compile(&manager, clusters, stats, files, &config_at)?),
+            hcm: Arc::new(Hcm::compile(&manager, shared, &config_at)?),
         })
     }
 }
@@ -274,9 +282,9 @@ impl ServerApp for Accepting {
                 listener.stats.no_chain.inc();
                 return None;
             };
-            let hcm = Arc::clone(&chain.hcm);
+            let (hcm, chain) = (Arc::clone(&chain.hcm), Arc::clone(&chain.name));
             drop(listener);
-            let facts = Arc::new(Connection { id, remote, local, tls: None });
+            let facts = Arc::new(Connection { id, chain, remote, local, tls: None });
             connection::serve(stream, hcm, facts, self.drain.clone()).await;
         }
         None
@@ -311,10 +319,10 @@ impl Accepting {
             let stream = stream.ok()?;
             listener.stats.handshakes.inc();
             let facts = tls.facts(stream.get_ref().1);
-            Some((stream, Arc::clone(&chain.hcm), facts))
+            Some((stream, Arc::clone(&chain.hcm), Arc::clone(&chain.name), facts))
         };
-        let Ok(Some((stream, hcm, tls))) = timeout(HANDSHAKE, handshake).await else { return };
-        let facts = Arc::new(Connection { id, remote, local, tls: Some(tls) });
+        let Ok(Some((stream, hcm, chain, tls))) = timeout(HANDSHAKE, handshake).await else { return };
+        let facts = Arc::new(Connection { id, chain, remote, local, tls: Some(tls) });
         connection::serve(stream, hcm, facts, self.drain.clone()).await;
     }
 }

@@ -48,14 +48,20 @@ impl Pins {
     }
 
     pub(crate) fn check(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
-        let refused = || Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
-        if !self.hashes.is_empty() {
-            let digest = Sha256::digest(leaf);
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            if !self.hashes.contains(&digest) {
-                return Err(refused());
-            }
+        self.check_hash(leaf)?;
+        self.check_names(leaf)
+    }
+
+    pub(crate) fn check_hash(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
+        if self.hashes.is_empty() {
+            return Ok(());
         }
+        let digest = Sha256::digest(leaf);
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        if self.hashes.contains(&digest) { Ok(()) } else { Err(refused()) }
+    }
+
+    pub(crate) fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
         if self.names.is_empty() {
             return Ok(());
         }
@@ -74,6 +80,10 @@ impl Pins {
         });
         if matches { Ok(()) } else { Err(refused()) }
     }
+}
+
+fn refused() -> Error {
+    Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
 }
 
 /// The authorities of a validation context; `None`: nothing is verified.

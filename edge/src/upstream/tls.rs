@@ -21,6 +21,7 @@ use super::host::{Host, Target};
 use super::read::{message, refuse, type_name};
 use super::settings::Protocol;
 use crate::problem::{Path, Problem};
+use crate::stats::{Counter, Scope};
 use crate::tls::verify::{Pins, roots};
 use crate::tls::{certificate, parameters};
 use crate::value::number;
@@ -34,6 +35,15 @@ pub(super) struct Tls {
     context: UpstreamTlsContext,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<ClientConfig>,
+    refusals: Refusals,
+}
+
+/// Counts why servers are not believed.
+#[derive(Clone, Debug)]
+struct Refusals {
+    chain: Counter,
+    name: Counter,
+    hash: Counter,
 }
 
 impl Tls {
@@ -42,6 +52,7 @@ impl Tls {
         socket: Option<&TransportSocket>,
         protocol: Protocol,
         at: &Path<'_>,
+        stats: &Scope,
     ) -> Result<Option<Self>, Problem> {
         let Some(socket) = socket else { return Ok(None) };
         let at = at.field("typed_config");
@@ -67,13 +78,18 @@ impl Tls {
                 Protocol::Downstream => Vec::new(),
             };
         }
-        let current = ArcSwap::from(build(&context, &alpn, &at)?);
-        Ok(Some(Self { context, alpn, current }))
+        let refusals = Refusals {
+            chain: stats.counter("ssl.fail_verify_error"),
+            name: stats.counter("ssl.fail_verify_san"),
+            hash: stats.counter("ssl.fail_verify_cert_hash"),
+        };
+        let current = ArcSwap::from(build(&context, &alpn, &refusals, &at)?);
+        Ok(Some(Self { context, alpn, current, refusals }))
     }
 
     /// Reads the files anew; where they are no good, those that were read before stay.
     pub(super) fn reload(&self, at: &Path<'_>) -> Result<(), Problem> {
-        self.current.store(build(&self.context, &self.alpn, at)?);
+        self.current.store(build(&self.context, &self.alpn, &self.refusals, at)?);
         Ok(())
     }
 
@@ -140,6 +156,7 @@ fn check(common: &CommonTlsContext, at: &Path<'_>) -> Result<(), Problem> {
 fn build(
     context: &UpstreamTlsContext,
     alpn: &[Vec<u8>],
+    refusals: &Refusals,
     at: &Path<'_>,
 ) -> Result<Arc<ClientConfig>, Problem> {
     let at_common = at.field("common_tls_context");
@@ -158,7 +175,8 @@ fn build(
         tracing::warn!(at = %at_validation, "without trusted_ca any server's certificate is accepted");
     }
     let by_name = context.auto_sni_san_validation;
-    let servers = Servers { roots, pins: Pins::compile(&validation, &at_validation)?, by_name, algorithms };
+    let (pins, refusals) = (Pins::compile(&validation, &at_validation)?, refusals.clone());
+    let servers = Servers { roots, pins, by_name, algorithms, refusals };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&parameters::versions(common.tls_params.as_ref()))
         .map_err(|error| at_common.field("tls_params").problem(error.to_string()))?
@@ -186,6 +204,7 @@ struct Servers {
     pins: Pins,
     by_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
+    refusals: Refusals,
 }
 
 impl ServerCertVerifier for Servers {
@@ -200,12 +219,14 @@ impl ServerCertVerifier for Servers {
         let certificate = ParsedCertificate::try_from(leaf)?;
         if let Some(roots) = &self.roots {
             let algorithms = self.algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)
+                .inspect_err(|_| self.refusals.chain.inc())?;
         }
         if self.by_name {
-            verify_server_name(&certificate, name)?;
+            verify_server_name(&certificate, name).inspect_err(|_| self.refusals.name.inc())?;
         }
-        self.pins.check(leaf)?;
+        self.pins.check_hash(leaf).inspect_err(|_| self.refusals.hash.inc())?;
+        self.pins.check_names(leaf).inspect_err(|_| self.refusals.name.inc())?;
         Ok(ServerCertVerified::assertion())
     }
 
