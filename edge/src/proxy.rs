@@ -236,7 +236,8 @@ impl Outgoing {
         let Some(flight) = &mut self.flight else { return };
         if let Some(data) = frame.data_ref() {
             flight.call.ended.bytes_sent += data.len() as u64;
-        } else if let Some(trailers) = frame.trailers_ref() {
+        }
+        if let Some(trailers) = frame.trailers_ref().or(self.body.absorbed.as_ref()) {
             note_status(&mut flight.call.ended, trailers);
             if !flight.hcm.access_logs.is_empty() {
                 flight.call.ended.trailers = trailers.clone();

@@ -169,7 +169,8 @@ fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<
     call.upstream.host = Some(Arc::clone(&answered.host.address));
     let mut headers = answered.head.headers;
     strip_hop_by_hop(&mut headers);
-    if let Some(time) = call.upstream.service_time {
+    // The time runs from the end of the request, which an early answer does not wait for.
+    if let Some(time) = call.upstream.service_time.filter(|_| call.meter.ended().is_some()) {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         headers.insert(SERVICE_TIME, HeaderValue::from(millis));
     }
@@ -187,11 +188,11 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
         LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, message, details)
     };
     let before = |reason: &str, transport: &str| {
-        let more = if transport.is_empty() { String::new() } else { format!(", transport failure reason: {transport}") };
-        let underscored = transport.replace(' ', "_");
-        let details = if underscored.is_empty() { reason.replace(' ', "_") } else { format!("{}|{underscored}", reason.replace(' ', "_")) };
+        let separator = if transport.is_empty() { "" } else { "|" };
+        let details = format!("{reason}{separator}{transport}").replace(' ', "_");
         unavailable(
-            format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}{more}"),
+            // What went wrong inside is for the log, not for the client.
+            format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}"),
             format!("upstream_reset_before_response_started{{{details}}}"),
         )
     };
@@ -203,7 +204,7 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
             .with_flag(Flag::UpstreamOverflow)
             .with_header(OVERLOADED, HeaderValue::from_static("true")),
         FailureKind::ConnectFailure => {
-            call.upstream.failure = Some(failure.reason.to_string());
+            call.upstream.failure = Some(failure.reason.replace(' ', "_"));
             before("remote connection failure", &failure.reason).with_flag(Flag::UpstreamConnectionFailure)
         }
         FailureKind::ConnectTimeout => {
@@ -213,8 +214,10 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
             before("connection termination", "").with_flag(Flag::UpstreamConnectionTermination)
         }
         FailureKind::RefusedStream => before("remote refused stream reset", "").with_flag(Flag::UpstreamRemoteReset),
+        FailureKind::Reset(h2::Reason::PROTOCOL_ERROR) | FailureKind::Protocol => {
+            before("protocol error", "").with_flag(Flag::UpstreamProtocolError)
+        }
         FailureKind::Reset(_) => before("remote reset", "").with_flag(Flag::UpstreamRemoteReset),
-        FailureKind::Protocol => before("protocol error", "").with_flag(Flag::UpstreamProtocolError),
         FailureKind::ClientGone => LocalReply::new(StatusCode::BAD_REQUEST, "", "downstream_remote_disconnect")
             .with_flag(Flag::DownstreamConnectionTermination),
     }
@@ -263,7 +266,7 @@ pub(crate) fn cut(call: &mut Call, error: &BodyError) -> Result<(i32, String), h
                     Flag::UpstreamConnectionTermination,
                     "upstream_reset_after_response_started{connection_termination}",
                 ),
-                FailureKind::Protocol => {
+                FailureKind::Reset(h2::Reason::PROTOCOL_ERROR) | FailureKind::Protocol => {
                     (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
                 }
                 _ => (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}"),
