@@ -168,9 +168,14 @@ impl Flight {
     fn finish(&mut self) {
         let call = &mut *self.call;
         if !self.complete {
-            call.flag(Flag::DownstreamConnectionTermination);
+            let reset = call.version == Version::HTTP_2 && !self.pulse.is_closed();
+            let (flag, details) = match reset {
+                true => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
+                false => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
+            };
+            call.flag(flag);
             if call.details.is_empty() || call.details == "via_upstream" {
-                call.details = "downstream_remote_disconnect".into();
+                call.details = details.into();
             }
         }
         call.ended.duration = call.started.elapsed();

@@ -68,10 +68,10 @@ impl Filter for GrpcWeb {
         if is_grpc(&reply.headers) {
             let format = format_of(reply.headers.get(CONTENT_TYPE));
             set_type(&mut reply.headers, text_reply, &format);
-            reply.headers.remove(CONTENT_LENGTH);
             if reply.headers.contains_key(GRPC_STATUS) && reply.body.is_end_stream() {
                 return;
             }
+            reply.headers.remove(CONTENT_LENGTH);
             reply.body.push(Box::new(Encoder { text: text_reply }));
             return;
         }
