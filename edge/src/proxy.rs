@@ -9,8 +9,9 @@ use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use crate::body::{BodyError, ReplyBody, Source, Transformed};
+use crate::body::{BodyError, ReplyBody, RequestBody, Source, Transformed};
 use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
@@ -117,7 +118,12 @@ impl Flight {
             match filter.request(&mut self.call) {
                 Flow::Continue => {}
                 Flow::Reply(reply) => return Err(reply),
-                Flow::Wait(answer) => answer.await?,
+                Flow::Wait(answer) => {
+                    if let Err(refused) = answer.await {
+                        take_in(&mut self.call.body).await;
+                        return Err(refused);
+                    }
+                }
             }
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
@@ -169,9 +175,14 @@ impl Flight {
     fn finish(&mut self) {
         let call = &mut *self.call;
         if !self.complete {
-            call.flag(Flag::DownstreamConnectionTermination);
+            let reset = call.version == Version::HTTP_2 && !self.pulse.is_closed();
+            let (flag, details) = match reset {
+                true => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
+                false => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
+            };
+            call.flag(flag);
             if call.details.is_empty() || call.details == "via_upstream" {
-                call.details = "downstream_remote_disconnect".into();
+                call.details = details.into();
             }
         }
         call.ended.duration = call.started.elapsed();
@@ -198,6 +209,17 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// Takes what has come of a body while a filter waited, so that a request that is whole by now does not end its
+/// connection.
+async fn take_in(body: &mut RequestBody) {
+    let taking = async { while let Some(Ok(_)) = body.frame().await {} };
+    tokio::select! {
+        biased;
+        () = taking => {}
+        () = tokio::task::yield_now() => {}
     }
 }
 
@@ -238,7 +260,8 @@ impl Outgoing {
         let Some(flight) = &mut self.flight else { return };
         if let Some(data) = frame.data_ref() {
             flight.call.ended.bytes_sent += data.len() as u64;
-        } else if let Some(trailers) = frame.trailers_ref() {
+        }
+        if let Some(trailers) = frame.trailers_ref().or(self.body.absorbed.as_ref()) {
             note_status(&mut flight.call.ended, trailers);
             if !flight.hcm.access_logs.is_empty() {
                 flight.call.ended.trailers = trailers.clone();

@@ -37,6 +37,8 @@ pub(crate) struct Pulse {
     enough: Notify,
     received: AtomicU64,
     sent: AtomicU64,
+    /// The client is gone, or is being left.
+    closed: AtomicBool,
 }
 
 impl Pulse {
@@ -51,6 +53,7 @@ impl Pulse {
             enough: Notify::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +75,11 @@ impl Pulse {
     pub(crate) fn request_ended(&self) {
         self.idle_since.store(self.now(), Ordering::Relaxed);
         self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether what ends now ends with its connection.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     fn heard(&self, bytes: &[u8]) {
@@ -110,8 +118,8 @@ impl Pulse {
             }
             left(hcm.limits.idle, self.idle_since.load(Ordering::Relaxed), Expired::Idle)?;
         }
-        // A head may begin at any time, and only this loop will notice that it does not end.
-        Ok(next.min(hcm.limits.headers.unwrap_or(next)))
+        // A head may begin and a call may end at any time, and only this loop will notice what comes of it.
+        Ok([hcm.limits.headers, hcm.limits.idle].into_iter().flatten().fold(next, Duration::min))
     }
 }
 
@@ -189,6 +197,7 @@ where
             }
         }
     }
+    pulse.closed.store(true, Ordering::Relaxed);
     hcm.stats.connections_active.add(-1);
     hcm.stats.connection_length.record_since(pulse.began);
     hcm.stats.received.add(pulse.received.load(Ordering::Relaxed));
@@ -235,6 +244,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.pulse.heard(&buf.filled()[before..]);
+        } else if polled.is_ready() {
+            self.pulse.closed.store(true, Ordering::Relaxed);
         }
         polled
     }

@@ -29,6 +29,7 @@ use crate::drain::Drain;
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
 use crate::stats::{Counter, Stats};
+use crate::tls::stats::HandshakeStats;
 use crate::upstream::Clusters;
 
 /// A client that does not finish its handshake is cut off after this long.
@@ -48,9 +49,7 @@ pub(crate) struct Listener {
 struct ListenerStats {
     connections: Counter,
     no_chain: Counter,
-    handshakes: Counter,
-    handshake_errors: Counter,
-    no_certificate: Counter,
+    handshakes: HandshakeStats,
 }
 
 /// What is done with the connections that match.
@@ -127,9 +126,7 @@ impl Listener {
             stats: ListenerStats {
                 connections: scope.counter("downstream_cx_total"),
                 no_chain: scope.counter("no_filter_chain_match"),
-                handshakes: scope.counter("ssl.handshake"),
-                handshake_errors: scope.counter("ssl.connection_error"),
-                no_certificate: scope.counter("ssl.fail_verify_no_cert"),
+                handshakes: HandshakeStats::new(&scope),
             },
         })
     }
@@ -309,15 +306,8 @@ impl Accepting {
             };
             let tls = chain.tls.as_ref()?;
             let stream = start.into_stream(tls.config()).await;
-            let stream = stream.inspect_err(|error| {
-                tracing::debug!(%error, "a handshake failed");
-                listener.stats.handshake_errors.inc();
-                if error.to_string().contains("peer sent no certificates") {
-                    listener.stats.no_certificate.inc();
-                }
-            });
-            let stream = stream.ok()?;
-            listener.stats.handshakes.inc();
+            listener.stats.handshakes.count(&stream);
+            let stream = stream.inspect_err(|error| tracing::debug!(%error, "a handshake failed")).ok()?;
             let facts = tls.facts(stream.get_ref().1);
             Some((stream, Arc::clone(&chain.hcm), Arc::clone(&chain.name), facts))
         };

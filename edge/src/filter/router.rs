@@ -209,6 +209,7 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
         let separator = if transport.is_empty() { "" } else { "|" };
         let details = format!("{reason}{separator}{transport}").replace(' ', "_");
         unavailable(
+            // What went wrong inside is for the log, not for the client.
             format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}"),
             format!("upstream_reset_before_response_started{{{details}}}"),
         )

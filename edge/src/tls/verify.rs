@@ -48,20 +48,13 @@ impl Pins {
     }
 
     pub(crate) fn check(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
-        self.check_hash(leaf)?;
-        self.check_names(leaf)
-    }
-
-    pub(crate) fn check_hash(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
-        if self.hashes.is_empty() {
-            return Ok(());
+        if !self.hashes.is_empty() {
+            let digest = Sha256::digest(leaf);
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            if !self.hashes.contains(&digest) {
+                return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+            }
         }
-        let digest = Sha256::digest(leaf);
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        if self.hashes.contains(&digest) { Ok(()) } else { Err(refused()) }
-    }
-
-    pub(crate) fn check_names(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
         if self.names.is_empty() {
             return Ok(());
         }
@@ -78,12 +71,8 @@ impl Pins {
             };
             carried.iter().any(|name| matcher.matches(name))
         });
-        if matches { Ok(()) } else { Err(refused()) }
+        if matches { Ok(()) } else { Err(Error::InvalidCertificate(CertificateError::NotValidForName)) }
     }
-}
-
-fn refused() -> Error {
-    Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
 }
 
 /// The authorities of a validation context; `None`: nothing is verified.

@@ -21,7 +21,8 @@ use super::host::{Host, Target};
 use super::read::{message, refuse, type_name};
 use super::settings::Protocol;
 use crate::problem::{Path, Problem};
-use crate::stats::{Counter, Scope};
+use crate::stats::Scope;
+use crate::tls::stats::HandshakeStats;
 use crate::tls::verify::{Pins, roots};
 use crate::tls::{certificate, parameters};
 use crate::value::number;
@@ -35,15 +36,7 @@ pub(super) struct Tls {
     context: UpstreamTlsContext,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<ClientConfig>,
-    refusals: Refusals,
-}
-
-/// Counts why servers are not believed.
-#[derive(Clone, Debug)]
-struct Refusals {
-    chain: Counter,
-    name: Counter,
-    hash: Counter,
+    pub(super) handshakes: HandshakeStats,
 }
 
 impl Tls {
@@ -78,18 +71,13 @@ impl Tls {
                 Protocol::Downstream => Vec::new(),
             };
         }
-        let refusals = Refusals {
-            chain: stats.counter("ssl.fail_verify_error"),
-            name: stats.counter("ssl.fail_verify_san"),
-            hash: stats.counter("ssl.fail_verify_cert_hash"),
-        };
-        let current = ArcSwap::from(build(&context, &alpn, &refusals, &at)?);
-        Ok(Some(Self { context, alpn, current, refusals }))
+        let current = ArcSwap::from(build(&context, &alpn, &at)?);
+        Ok(Some(Self { context, alpn, current, handshakes: HandshakeStats::new(stats) }))
     }
 
     /// Reads the files anew; where they are no good, those that were read before stay.
     pub(super) fn reload(&self, at: &Path<'_>) -> Result<(), Problem> {
-        self.current.store(build(&self.context, &self.alpn, &self.refusals, at)?);
+        self.current.store(build(&self.context, &self.alpn, at)?);
         Ok(())
     }
 
@@ -156,7 +144,6 @@ fn check(common: &CommonTlsContext, at: &Path<'_>) -> Result<(), Problem> {
 fn build(
     context: &UpstreamTlsContext,
     alpn: &[Vec<u8>],
-    refusals: &Refusals,
     at: &Path<'_>,
 ) -> Result<Arc<ClientConfig>, Problem> {
     let at_common = at.field("common_tls_context");
@@ -175,8 +162,7 @@ fn build(
         tracing::warn!(at = %at_validation, "without trusted_ca any server's certificate is accepted");
     }
     let by_name = context.auto_sni_san_validation;
-    let (pins, refusals) = (Pins::compile(&validation, &at_validation)?, refusals.clone());
-    let servers = Servers { roots, pins, by_name, algorithms, refusals };
+    let servers = Servers { roots, pins: Pins::compile(&validation, &at_validation)?, by_name, algorithms };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&parameters::versions(common.tls_params.as_ref()))
         .map_err(|error| at_common.field("tls_params").problem(error.to_string()))?
@@ -204,7 +190,6 @@ struct Servers {
     pins: Pins,
     by_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
-    refusals: Refusals,
 }
 
 impl ServerCertVerifier for Servers {
@@ -219,14 +204,12 @@ impl ServerCertVerifier for Servers {
         let certificate = ParsedCertificate::try_from(leaf)?;
         if let Some(roots) = &self.roots {
             let algorithms = self.algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)
-                .inspect_err(|_| self.refusals.chain.inc())?;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
         }
         if self.by_name {
-            verify_server_name(&certificate, name).inspect_err(|_| self.refusals.name.inc())?;
+            verify_server_name(&certificate, name)?;
         }
-        self.pins.check_hash(leaf).inspect_err(|_| self.refusals.hash.inc())?;
-        self.pins.check_names(leaf).inspect_err(|_| self.refusals.name.inc())?;
+        self.pins.check(leaf)?;
         Ok(ServerCertVerified::assertion())
     }
 
