@@ -115,16 +115,15 @@ impl Flight {
     /// Lets every filter see the request.
     async fn decide(&mut self) -> Result<(), LocalReply> {
         for filter in self.chain.iter() {
-            match filter.request(&mut self.call) {
-                Flow::Continue => {}
-                Flow::Reply(reply) => return Err(reply),
-                Flow::Wait(answer) => {
-                    if let Err(refused) = answer.await {
-                        take_in(&mut self.call.body).await;
-                        return Err(refused);
-                    }
-                }
+            let (waited, decided) = match filter.request(&mut self.call) {
+                Flow::Continue => (false, Ok(())),
+                Flow::Reply(reply) => (false, Err(reply)),
+                Flow::Wait(answer) => (true, answer.await),
+            };
+            if waited && decided.is_err() {
+                take_in(&mut self.call.body).await;
             }
+            decided?;
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
                 call.route = self.hcm.routes.find(&call.request, &call.connection, call.random);
