@@ -148,7 +148,9 @@ impl Flight {
     /// Sends the reply off; its body takes the flight along.
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
-        if drain.leaving() && self.call.version < Version::HTTP_2 {
+        // Nobody waits for the rest of a request that is answered already.
+        let early = self.call.meter.ended().is_none();
+        if (early || drain.leaving()) && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let call = &mut *self.call;
