@@ -153,8 +153,8 @@ impl Flight {
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
         // Nobody waits for the rest of a request that is answered already.
-        let unread = self.call.meter.ended().is_none();
-        if (drain.leaving() || unread) && self.call.version < Version::HTTP_2 {
+        let early = self.call.meter.ended().is_none();
+        if (early || drain.leaving()) && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let call = &mut *self.call;

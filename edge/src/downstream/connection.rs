@@ -37,7 +37,7 @@ pub(crate) struct Pulse {
     enough: Notify,
     received: AtomicU64,
     sent: AtomicU64,
-    /// The client is gone, or is being left.
+    /// The client is gone.
     closed: AtomicBool,
 }
 
@@ -77,7 +77,7 @@ impl Pulse {
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether what ends now ends with its connection.
+    /// Whether a call that ends now ends with its connection.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -138,7 +138,7 @@ where
     hcm.stats.connections.inc();
     hcm.stats.connections_active.add(1);
     let pulse = Arc::new(Pulse::new());
-    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
+    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), ended: false });
     let service = {
         let (hcm, pulse, drain) = (Arc::clone(&hcm), Arc::clone(&pulse), drain.clone());
         service_fn(move |request| {
@@ -197,7 +197,6 @@ where
             }
         }
     }
-    pulse.closed.store(true, Ordering::Relaxed);
     hcm.stats.connections_active.add(-1);
     hcm.stats.connection_length.record_since(pulse.began);
     hcm.stats.received.add(pulse.received.load(Ordering::Relaxed));
@@ -236,15 +235,22 @@ fn builder(hcm: &Hcm) -> auto::Builder<TokioExecutor> {
 struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
+    ended: bool,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
+        let (before, room) = (buf.filled().len(), buf.remaining());
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.pulse.heard(&buf.filled()[before..]);
-        } else if polled.is_ready() {
+        } else if polled.is_ready() && room > 0 {
+            if !self.ended {
+                // A turn later: what the client has reset before it left ends as reset, not as left.
+                self.ended = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             self.pulse.closed.store(true, Ordering::Relaxed);
         }
         polled
