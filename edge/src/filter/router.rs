@@ -54,14 +54,17 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
     };
     call.upstream.cluster = Some(Arc::clone(&cluster.name));
     set_clocks(call, hcm, forward, &cluster, alarm);
-    prepare(call, &route, forward, alarm);
+    prepare(call, hcm, &route, forward, alarm);
     let mut attempts = Attempts::new(call, &route, forward, &cluster);
     let answered = attempts.run(call, alarm).await;
     let mut reply = match answered {
         Ok((answered, first)) => reply_of(call, answered, first),
         Err(failed) => failed.render(call),
     };
-    if route.attempts_in_response {
+    if hcm.suppress_envoy_headers {
+        reply.headers.remove(SERVICE_TIME);
+        reply.headers.remove(OVERLOADED);
+    } else if route.attempts_in_response {
         note_attempts(&mut reply.headers, call.upstream.attempts);
     }
     Ok(reply)
@@ -104,16 +107,18 @@ fn write_grpc_timeout(left: Duration) -> String {
 }
 
 /// Makes the request's head what the upstream shall see.
-fn prepare(call: &mut Call, route: &Matched, forward: &Forward, alarm: &Alarm) {
+fn prepare(call: &mut Call, hcm: &Hcm, route: &Matched, forward: &Forward, alarm: &Alarm) {
     let left = alarm.duration.map(|at| at.saturating_duration_since(Instant::now()));
     let expected = left.into_iter().chain(alarm.response).min();
     let headers = &mut call.request.headers;
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).flat_map(|te| te.split(','));
+    let trailers = trailers.map(str::trim).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     strip_hop_by_hop(headers);
-    if !trailers {
-        headers.remove(TE);
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(expected) = expected {
+    if let Some(expected) = expected.filter(|_| !hcm.suppress_envoy_headers) {
         let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
         headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
     }
