@@ -195,7 +195,10 @@ impl Core {
 
     /// Takes no new connections.
     pub(crate) fn close_listeners(&self) {
-        self.stop.send_replace(true);
+        if !self.stop.send_replace(true) {
+            let listeners = self.serving().ports.len() as u64;
+            self.stats.scope("listener_manager").counter("listener_stopped").add(listeners);
+        }
     }
 }
 

@@ -7,11 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use crate::body::{BodyError, ReplyBody, RequestBody, Source, Transformed};
+use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
 use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
@@ -32,10 +31,19 @@ pub(crate) async fn serve(
     drain: Drain,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, h2::Error> {
-    pulse.request_begun(&hcm);
+    let refused = pulse.request_begun(&hcm);
+    if drain.leaving() {
+        pulse.leave();
+    }
     let mut flight = Flight::new(hcm, connection, pulse, request);
     flight.call.failing = drain.failing();
-    let decided = match flight.arrive() {
+    let arrived = match refused {
+        Some(refused) => Err(refused),
+        None => flight.arrive(),
+    };
+    // Envoy hangs up on a client whose request it does not understand.
+    flight.hangs_up |= arrived.as_ref().is_err_and(|refused| refused.status.is_client_error());
+    let decided = match arrived {
         Ok(()) => flight.decide().await,
         Err(refused) => Err(refused),
     };
@@ -55,13 +63,22 @@ pub(crate) struct Flight {
     pulse: Arc<Pulse>,
     chain: Arc<[Arc<dyn Filter>]>,
     complete: bool,
+    /// The connection ends with this call.
+    hangs_up: bool,
 }
 
 impl Flight {
-    fn new(hcm: Arc<Hcm>, connection: Arc<Connection>, pulse: Arc<Pulse>, request: Request<Incoming>) -> Self {
+    fn new(
+        hcm: Arc<Hcm>,
+        connection: Arc<Connection>,
+        pulse: Arc<Pulse>,
+        request: Request<Incoming>,
+    ) -> Self {
         hcm.stats.requests.inc();
         hcm.stats.requests_active.add(1);
         let (mut parts, body) = request.into_parts();
+        let hangs_up =
+            parts.version == Version::HTTP_10 && !normalize::lists(&parts.headers, CONNECTION, "keep-alive");
         let authority = match parts.uri.authority() {
             Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
             None => parts.headers.get(HOST).cloned(),
@@ -81,30 +98,35 @@ impl Flight {
         let mut call = Call::new(head, source, meter, parts.version, connection);
         call.clusters = Some(Arc::clone(&hcm.clusters));
         let chain = Arc::clone(&hcm.filters);
-        Self { call: Box::new(call), hcm, pulse, chain, complete: false }
+        Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up }
     }
 
     /// Brings the head into the form that everything behind it expects, and finds its route.
     fn arrive(&mut self) -> Result<(), LocalReply> {
         let (call, hcm) = (&mut *self.call, &*self.hcm);
         if call.request.authority.is_empty() {
-            if call.version == Version::HTTP_10 && hcm.accept_http_10 && !hcm.default_host.is_empty() {
+            if call.version == Version::HTTP_10 && !hcm.default_host.is_empty() {
                 call.request.authority = HeaderValue::from_str(&hcm.default_host)
                     .map_err(|_| LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"))?;
             } else {
                 return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
             }
         }
-        if call.version == Version::HTTP_10 && !hcm.accept_http_10 {
-            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, "", "low_version"));
-        }
         let authority = call.request.authority.clone();
         call.request.authority = hcm.path.authority(authority, call.connection.local.port());
-        if let Some(path) = hcm.path.path(&call.request.path)? {
+        normalize::check_names(hcm, &mut call.request.headers, call.version)?;
+        if let Some(path) = hcm.path.path(&call.request.path, call.is_grpc())? {
             call.request.path = path;
         }
         call.remote = normalize::client(&hcm.identity, &call.request.headers, &call.connection);
-        normalize::annotate(&hcm.identity, &mut call.request.headers, &call.connection, call.remote);
+        normalize::annotate(
+            &hcm.identity,
+            &mut call.request.headers,
+            &call.connection,
+            call.remote,
+            &hcm.routes.internal_only_headers,
+        );
+        normalize::check_upgrade(&mut call.request.headers)?;
         call.route = hcm.routes.find(&call.request, &call.connection, call.random);
         if let Some(route) = &call.route {
             self.chain = Arc::clone(&route.filters);
@@ -121,7 +143,7 @@ impl Flight {
                 Flow::Wait(answer) => (true, answer.await),
             };
             if waited && decided.is_err() {
-                take_in(&mut self.call.body).await;
+                self.call.body.take_in().await;
             }
             decided?;
             let call = &mut *self.call;
@@ -152,9 +174,9 @@ impl Flight {
     /// Sends the reply off; its body takes the flight along.
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
-        // Nobody waits for the rest of a request that is answered already.
-        let early = self.call.meter.ended().is_none();
-        if (early || drain.leaving()) && self.call.version < Version::HTTP_2 {
+        // What is left of a request that is answered already would have to be read to its end.
+        let hangs_up = self.hangs_up || drain.leaving() || self.call.meter.ended().is_none();
+        if hangs_up && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let call = &mut *self.call;
@@ -164,7 +186,13 @@ impl Flight {
         if !self.hcm.access_logs.is_empty() {
             call.ended.headers = headers.clone();
         }
-        let mut response = Response::new(Outgoing::new(reply.body, alarm, self));
+        // Nobody asks for the body of such an answer.
+        let body = if call.request.method == Method::HEAD {
+            Transformed::new(Answer::Full(None))
+        } else {
+            reply.body
+        };
+        let mut response = Response::new(Outgoing::new(body, alarm, self));
         *response.status_mut() = reply.status;
         *response.headers_mut() = headers;
         response
@@ -208,17 +236,6 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.finish();
-    }
-}
-
-/// Takes what has come of a body while a filter waited, so that a request that is whole by now does not end its
-/// connection.
-async fn take_in(body: &mut RequestBody) {
-    let taking = async { while let Some(Ok(_)) = body.frame().await {} };
-    tokio::select! {
-        biased;
-        () = taking => {}
-        () = tokio::task::yield_now() => {}
     }
 }
 
@@ -274,7 +291,7 @@ impl Outgoing {
         flight.complete = !matches!(error, BodyError::ClientGone);
         let call = &mut *flight.call;
         let ending = router::cut(call, &error);
-        self.body = Transformed::new(crate::body::Answer::Full(None));
+        self.body = Transformed::new(Answer::Full(None));
         let (code, message) = match ending {
             Ok(ending) => ending,
             Err(reason) => return Some(Err(h2::Error::from(reason))),

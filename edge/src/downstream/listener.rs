@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use envoy_types::pb::envoy::config::core::v3::Address;
+use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::listener::v3::{self as pb, filter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
@@ -99,7 +99,8 @@ impl Listener {
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let address_at = at.field("address");
-        let address = config.address.as_ref().ok_or_else(|| address_at.problem("a listener needs a socket_address"));
+        let address =
+            config.address.as_ref().ok_or_else(|| address_at.problem("a listener needs a socket_address"));
         let address = socket_address(address?, &address_at)?;
         let chains_at = at.field("filter_chains");
         let chains = config.filter_chains.iter().enumerate();
@@ -182,14 +183,19 @@ impl Chain {
         let manager: HttpConnectionManager = bootstrap::unpack(any, &config_at)?;
         let tls_at = at.field("transport_socket");
         let tls = match &config.transport_socket {
-            Some(socket) if !tls::is_plaintext(socket) => Some(Arc::new(ServerTls::compile(socket, &tls_at)?)),
+            Some(socket) if !tls::is_plaintext(socket) => {
+                Some(Arc::new(ServerTls::compile(socket, &tls_at)?))
+            }
             _ => None,
         };
         let matches = config.filter_chain_match.as_ref();
         let match_at = at.field("filter_chain_match");
         Ok(Self {
             name: config.name.as_str().into(),
-            matches: matches.map(|matches| Match::compile(matches, &match_at)).transpose()?.unwrap_or_default(),
+            matches: matches
+                .map(|matches| Match::compile(matches, &match_at))
+                .transpose()?
+                .unwrap_or_default(),
             tls,
             hcm: Arc::new(Hcm::compile(&manager, shared, &config_at)?),
         })
@@ -233,7 +239,10 @@ impl Match {
             within(&self.destinations, hello.local.ip())?,
             self.server_name(hello.server_name)?,
             any(self.transport.is_none(), self.transport == Some(hello.tls))?,
-            any(self.protocols.is_empty(), hello.protocols.iter().any(|name| self.protocols.iter().any(|p| p == name)))?,
+            any(
+                self.protocols.is_empty(),
+                hello.protocols.iter().any(|name| self.protocols.iter().any(|p| p == name)),
+            )?,
             within(&self.sources, hello.remote.ip())?,
             any(self.source_ports.is_empty(), self.source_ports.contains(&hello.remote.port()))?,
         ])
@@ -289,7 +298,14 @@ impl ServerApp for Accepting {
 }
 
 impl Accepting {
-    async fn serve_tls(&self, listener: &Listener, stream: Stream, id: u64, remote: SocketAddr, local: SocketAddr) {
+    async fn serve_tls(
+        &self,
+        listener: &Listener,
+        stream: Stream,
+        id: u64,
+        remote: SocketAddr,
+        local: SocketAddr,
+    ) {
         let handshake = async {
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
             let hello = start.client_hello();

@@ -54,14 +54,17 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
     };
     call.upstream.cluster = Some(Arc::clone(&cluster.name));
     set_clocks(call, hcm, forward, &cluster, alarm);
-    let mut attempts = Attempts::new(call, &route, forward, &cluster, alarm.response);
-    prepare(call, &route, forward, attempts.expected(call));
+    let mut attempts = Attempts::new(call, hcm, &route, forward, &cluster, alarm.response);
+    prepare(call, &route, forward, &attempts);
     let answered = attempts.run(call, alarm).await;
     let mut reply = match answered {
         Ok((answered, first)) => reply_of(call, answered, first),
         Err(failed) => failed.render(call),
     };
-    if route.attempts_in_response {
+    if hcm.suppress_envoy_headers {
+        reply.headers.remove(SERVICE_TIME);
+        reply.headers.remove(OVERLOADED);
+    } else if route.attempts_in_response {
         note_attempts(&mut reply.headers, call.upstream.attempts);
     }
     Ok(reply)
@@ -104,35 +107,26 @@ fn write_grpc_timeout(left: Duration) -> String {
 }
 
 /// Makes the request's head what the upstream shall see.
-fn prepare(call: &mut Call, route: &Matched, forward: &Forward, expected: Option<Duration>) {
+fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attempts<'_>) {
     let longest = forward.max_duration(grpc_timeout(call)).flatten();
     let left = longest.map(|longest| longest.saturating_sub(call.started.elapsed()));
     let headers = &mut call.request.headers;
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).flat_map(|te| te.split(','));
+    let trailers = trailers.map(str::trim).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     strip_hop_by_hop(headers);
-    if !trailers {
-        headers.remove(TE);
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if let Some(left) = left {
         set_grpc_timeout(headers, left);
     }
-    if let Some(expected) = expected {
-        tell_expected(headers, forward, expected);
-    }
+    attempts.tell_time(&call.meter, headers);
     call.upstream.attempts = 1;
     route.prepare_request(call, forward);
 }
 
-/// Tells the upstream how long it has for an attempt.
-pub(crate) fn tell_expected(headers: &mut HeaderMap, forward: &Forward, expected: Duration) {
-    let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
-    headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
-    if forward.replaces_grpc_timeout() {
-        set_grpc_timeout(headers, expected);
-    }
-}
-
-fn set_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
+pub(crate) fn set_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
     if is_grpc(headers)
         && let Ok(value) = HeaderValue::try_from(write_grpc_timeout(left))
     {
