@@ -45,6 +45,8 @@ pub(crate) struct Pulse {
     sent: AtomicU64,
     /// The client is gone.
     closed: AtomicBool,
+    /// A head did not come whole in time.
+    late: AtomicBool,
     /// The request that must not be served.
     refused: OnceLock<Refusal>,
 }
@@ -62,6 +64,7 @@ impl Pulse {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             refused: OnceLock::new(),
         }
     }
@@ -85,6 +88,10 @@ impl Pulse {
     /// The client shall go once its requests are answered.
     pub(crate) fn leave(&self) {
         self.enough.notify_one();
+    }
+
+    fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     pub(crate) fn request_ended(&self) {
@@ -205,9 +212,16 @@ where
                     Err(expired) => {
                         match expired {
                             Expired::Idle => hcm.stats.idle_timeouts.inc(),
+                            Expired::SlowHead if pulse.is_late() => break,
                             Expired::SlowHead => {
                                 hcm.stats.header_timeouts.inc();
-                                break;
+                                if pulse.received.load(Ordering::Relaxed) == 0 {
+                                    break;
+                                }
+                                // What reads from the client answers it, and is asked at once.
+                                pulse.late.store(true, Ordering::Relaxed);
+                                clock.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
+                                continue;
                             }
                             Expired::Lived => {}
                         }
@@ -297,6 +311,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let this = &mut *self;
         if this.gate.is_open() {
             return this.poll_hear(cx, buf);
+        }
+        if this.pulse.is_late()
+            && let Some(refusal) = this.gate.time_out()
+        {
+            let _ = this.pulse.refused.set(refusal);
         }
         let mut space = [MaybeUninit::uninit(); READ];
         loop {

@@ -99,7 +99,7 @@ impl Gate {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) => return None,
-                Err(refused) => return self.refuse(refused),
+                Err(refused) => return self.refuse(refused.with_flag(Flag::DownstreamProtocolError)),
             }
         }
     }
@@ -116,7 +116,15 @@ impl Gate {
         }
         self.state = State::Refused;
         self.passed.extend_from_slice(REFUSED);
-        Some((self.heads, refused.with_flag(Flag::DownstreamProtocolError)))
+        Some((self.heads, refused))
+    }
+
+    /// Waits no longer for the rest of a head.
+    pub(super) fn time_out(&mut self) -> Option<Refusal> {
+        let message = "request header timeout";
+        let waits = matches!(self.state, State::Unknown | State::Head);
+        waits.then(|| LocalReply::new(StatusCode::REQUEST_TIMEOUT, message, "request_header_timeout"))
+            .and_then(|late| self.refuse(late))
     }
 
     /// Goes a step on; whether there may be another one.
