@@ -55,6 +55,8 @@ pub(crate) struct Flight {
     pulse: Arc<Pulse>,
     chain: Arc<[Arc<dyn Filter>]>,
     complete: bool,
+    /// A filter has asked somebody else.
+    waited: bool,
 }
 
 impl Flight {
@@ -81,7 +83,7 @@ impl Flight {
         let mut call = Call::new(head, source, meter, parts.version, connection);
         call.clusters = Some(Arc::clone(&hcm.clusters));
         let chain = Arc::clone(&hcm.filters);
-        Self { call: Box::new(call), hcm, pulse, chain, complete: false }
+        Self { call: Box::new(call), hcm, pulse, chain, complete: false, waited: false }
     }
 
     /// Brings the head into the form that everything behind it expects, and finds its route.
@@ -118,7 +120,10 @@ impl Flight {
             match filter.request(&mut self.call) {
                 Flow::Continue => {}
                 Flow::Reply(reply) => return Err(reply),
-                Flow::Wait(answer) => answer.await?,
+                Flow::Wait(answer) => {
+                    self.waited = true;
+                    answer.await?;
+                }
             }
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
@@ -148,8 +153,9 @@ impl Flight {
     /// Sends the reply off; its body takes the flight along.
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
-        // Nobody waits for the rest of a request that is answered already.
-        let early = self.call.meter.ended().is_none();
+        // Nobody waits for the rest of a request that is answered already. While somebody else was asked, it has come.
+        let asked = self.waited || self.call.upstream.cluster.is_some();
+        let early = self.call.meter.ended().is_none() && !(reply.local && asked);
         if (early || drain.leaving()) && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
