@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use crate::body::{BodyError, ReplyBody, Source, Transformed};
@@ -155,7 +155,8 @@ impl Flight {
         let mut headers = reply.headers;
         // Nobody waits for the rest of a request that is answered already. While somebody else was asked, it has come.
         let asked = self.waited || self.call.upstream.cluster.is_some();
-        let early = self.call.meter.ended().is_none() && !(reply.local && asked);
+        let come = asked && reply.local && reply.status != StatusCode::REQUEST_TIMEOUT;
+        let early = self.call.meter.ended().is_none() && !come;
         if (early || drain.leaving()) && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -230,8 +231,10 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     fn new(body: ReplyBody, alarm: Alarm, flight: Flight) -> Self {
+        // Whose body nobody reads.
+        let is_head = flight.call.request.method == Method::HEAD;
         let mut outgoing = Self { body, alarm, flight: Some(flight) };
-        if outgoing.body.is_end_stream() {
+        if outgoing.body.is_end_stream() || is_head {
             outgoing.complete();
         }
         outgoing
