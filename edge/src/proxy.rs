@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
@@ -11,8 +10,8 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use crate::body::{BodyError, ReplyBody, Source, Transformed};
-use crate::call::{Call, Connection, Ended, Protocol, UpstreamFacts};
+use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
+use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
 use crate::downstream::hcm::Hcm;
@@ -22,7 +21,7 @@ use crate::filter::router;
 use crate::filter::{Filter, Flow};
 use crate::flag::Flag;
 use crate::head::Head;
-use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply, is_grpc};
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply};
 
 /// Serves one request of a connection.
 pub(crate) async fn serve(
@@ -32,10 +31,19 @@ pub(crate) async fn serve(
     drain: Drain,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, h2::Error> {
-    pulse.request_begun(&hcm);
+    let refused = pulse.request_begun(&hcm);
+    if drain.leaving() {
+        pulse.leave();
+    }
     let mut flight = Flight::new(hcm, connection, pulse, request);
     flight.call.failing = drain.failing();
-    let decided = match flight.arrive() {
+    let arrived = match refused {
+        Some(refused) => Err(refused),
+        None => flight.arrive(),
+    };
+    // Envoy hangs up on a client whose request it does not understand.
+    flight.hangs_up |= arrived.as_ref().is_err_and(|refused| refused.status.is_client_error());
+    let decided = match arrived {
         Ok(()) => flight.decide().await,
         Err(refused) => Err(refused),
     };
@@ -55,15 +63,22 @@ pub(crate) struct Flight {
     pulse: Arc<Pulse>,
     chain: Arc<[Arc<dyn Filter>]>,
     complete: bool,
-    /// A filter has asked somebody else.
-    waited: bool,
+    /// The connection ends with this call.
+    hangs_up: bool,
 }
 
 impl Flight {
-    fn new(hcm: Arc<Hcm>, connection: Arc<Connection>, pulse: Arc<Pulse>, request: Request<Incoming>) -> Self {
+    fn new(
+        hcm: Arc<Hcm>,
+        connection: Arc<Connection>,
+        pulse: Arc<Pulse>,
+        request: Request<Incoming>,
+    ) -> Self {
         hcm.stats.requests.inc();
         hcm.stats.requests_active.add(1);
         let (mut parts, body) = request.into_parts();
+        let hangs_up =
+            parts.version == Version::HTTP_10 && !normalize::lists(&parts.headers, CONNECTION, "keep-alive");
         let authority = match parts.uri.authority() {
             Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
             None => parts.headers.get(HOST).cloned(),
@@ -83,30 +98,35 @@ impl Flight {
         let mut call = Call::new(head, source, meter, parts.version, connection);
         call.clusters = Some(Arc::clone(&hcm.clusters));
         let chain = Arc::clone(&hcm.filters);
-        Self { call: Box::new(call), hcm, pulse, chain, complete: false, waited: false }
+        Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up }
     }
 
     /// Brings the head into the form that everything behind it expects, and finds its route.
     fn arrive(&mut self) -> Result<(), LocalReply> {
         let (call, hcm) = (&mut *self.call, &*self.hcm);
         if call.request.authority.is_empty() {
-            if call.version == Version::HTTP_10 && hcm.accept_http_10 && !hcm.default_host.is_empty() {
+            if call.version == Version::HTTP_10 && !hcm.default_host.is_empty() {
                 call.request.authority = HeaderValue::from_str(&hcm.default_host)
                     .map_err(|_| LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"))?;
             } else {
                 return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
             }
         }
-        if call.version == Version::HTTP_10 && !hcm.accept_http_10 {
-            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, "", "low_version"));
-        }
         let authority = call.request.authority.clone();
         call.request.authority = hcm.path.authority(authority, call.connection.local.port());
-        if let Some(path) = hcm.path.path(&call.request.path)? {
+        normalize::check_names(hcm, &mut call.request.headers, call.version)?;
+        if let Some(path) = hcm.path.path(&call.request.path, call.is_grpc())? {
             call.request.path = path;
         }
         call.remote = normalize::client(&hcm.identity, &call.request.headers, &call.connection);
-        normalize::annotate(&hcm.identity, &mut call.request.headers, &call.connection, call.remote);
+        normalize::annotate(
+            &hcm.identity,
+            &mut call.request.headers,
+            &call.connection,
+            call.remote,
+            &hcm.routes.internal_only_headers,
+        );
+        normalize::check_upgrade(&mut call.request.headers)?;
         call.route = hcm.routes.find(&call.request, &call.connection, call.random);
         if let Some(route) = &call.route {
             self.chain = Arc::clone(&route.filters);
@@ -117,14 +137,15 @@ impl Flight {
     /// Lets every filter see the request.
     async fn decide(&mut self) -> Result<(), LocalReply> {
         for filter in self.chain.iter() {
-            match filter.request(&mut self.call) {
-                Flow::Continue => {}
-                Flow::Reply(reply) => return Err(reply),
-                Flow::Wait(answer) => {
-                    self.waited = true;
-                    answer.await?;
-                }
+            let (waited, decided) = match filter.request(&mut self.call) {
+                Flow::Continue => (false, Ok(())),
+                Flow::Reply(reply) => (false, Err(reply)),
+                Flow::Wait(answer) => (true, answer.await),
+            };
+            if waited && decided.is_err() {
+                self.call.body.take_in().await;
             }
+            decided?;
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
                 call.route = self.hcm.routes.find(&call.request, &call.connection, call.random);
@@ -153,11 +174,9 @@ impl Flight {
     /// Sends the reply off; its body takes the flight along.
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
-        // Nobody waits for the rest of a request that is answered already. While somebody else was asked, it has come.
-        let asked = self.waited || self.call.upstream.cluster.is_some();
-        let come = asked && reply.local && reply.status != StatusCode::REQUEST_TIMEOUT;
-        let early = self.call.meter.ended().is_none() && !come;
-        if (early || drain.leaving()) && self.call.version < Version::HTTP_2 {
+        // What is left of a request that is answered already would have to be read to its end.
+        let hangs_up = self.hangs_up || drain.leaving() || self.call.meter.ended().is_none();
+        if hangs_up && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let call = &mut *self.call;
@@ -167,7 +186,13 @@ impl Flight {
         if !self.hcm.access_logs.is_empty() {
             call.ended.headers = headers.clone();
         }
-        let mut response = Response::new(Outgoing::new(reply.body, alarm, self));
+        // Nobody asks for the body of such an answer.
+        let body = if call.request.method == Method::HEAD {
+            Transformed::new(Answer::Full(None))
+        } else {
+            reply.body
+        };
+        let mut response = Response::new(Outgoing::new(body, alarm, self));
         *response.status_mut() = reply.status;
         *response.headers_mut() = headers;
         response
@@ -189,6 +214,7 @@ impl Flight {
         }
         call.ended.duration = call.started.elapsed();
         call.ended.bytes_received = call.meter.received();
+        call.ended.request_received = call.meter.ended().map(|whole| whole.duration_since(call.started));
         let stats = &self.hcm.stats;
         stats.requests_active.add(-1);
         stats.completed.inc();
@@ -231,10 +257,8 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     fn new(body: ReplyBody, alarm: Alarm, flight: Flight) -> Self {
-        // Whose body nobody reads.
-        let is_head = flight.call.request.method == Method::HEAD;
         let mut outgoing = Self { body, alarm, flight: Some(flight) };
-        if outgoing.body.is_end_stream() || is_head {
+        if outgoing.body.is_end_stream() {
             outgoing.complete();
         }
         outgoing
@@ -267,7 +291,7 @@ impl Outgoing {
         flight.complete = !matches!(error, BodyError::ClientGone);
         let call = &mut *flight.call;
         let ending = router::cut(call, &error);
-        self.body = Transformed::new(crate::body::Answer::Full(None));
+        self.body = Transformed::new(Answer::Full(None));
         let (code, message) = match ending {
             Ok(ending) => ending,
             Err(reason) => return Some(Err(h2::Error::from(reason))),

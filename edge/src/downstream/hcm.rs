@@ -1,19 +1,25 @@
 //! An HTTP connection manager: what one filter chain of a listener does with HTTP.
 
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
-use http::header::{SERVER, VIA};
+use http::header::SERVER;
 use http::{HeaderMap, HeaderValue};
 use pb::HttpConnectionManager;
 use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
 };
+use prost::Message as _;
 
-use crate::access_log::{AccessLog, Files};
-use crate::downstream::normalize::PathRules;
+use crate::access_log::AccessLog;
+use crate::downstream::listener::Shared;
+use crate::downstream::normalize::{self, PathRules};
 use crate::filter::{self, Context, Filter};
+use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
 use crate::route::{Link, Table};
 use crate::stats::{Counter, Gauge, Histogram, Scope};
@@ -42,6 +48,9 @@ pub(crate) struct Hcm {
     pub(crate) default_host: String,
     pub(crate) identity: Identity,
     pub(crate) path: PathRules,
+    /// Whether nothing is to tell that an Envoy is on the way.
+    pub(crate) suppress_envoy_headers: bool,
+    pub(crate) underscores: HeadersWithUnderscoresAction,
     pub(crate) stats: HcmStats,
 }
 
@@ -73,6 +82,10 @@ pub(crate) struct Http2 {
 /// Who the client is, who we are, and what each is told of the other.
 #[derive(Debug)]
 pub(crate) struct Identity {
+    /// Clients that may say what only our own neighbours may.
+    pub(crate) internal: Vec<Cidr>,
+    /// The address of this machine towards others: what a client on the machine itself is known by.
+    pub(crate) machine: IpAddr,
     pub(crate) use_remote_address: bool,
     pub(crate) trusted_hops: u32,
     pub(crate) skip_xff_append: bool,
@@ -99,7 +112,7 @@ impl Identity {
             headers.insert(SERVER, self.server_name.clone());
         }
         if let Some(via) = &self.via {
-            headers.append(VIA, via.clone());
+            normalize::add_via(headers, via);
         }
     }
 }
@@ -159,24 +172,28 @@ impl HcmStats {
 impl Hcm {
     pub(crate) fn compile(
         config: &HttpConnectionManager,
-        clusters: &Arc<Clusters>,
-        stats: &crate::stats::Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
+        let Shared { clusters, stats, files, node_cluster } = *shared;
         let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
-        let context = Context { clusters, stats: &stats.scope, node_cluster: "" };
+        let context = Context { clusters, stats: &stats.scope, node_cluster };
         let chain = chain(config, at, &context)?;
         let routes = match &config.route_specifier {
             Some(RouteSpecifier::RouteConfig(routes)) => {
                 Table::compile(routes, &chain, &at.field("route_config"), &context)?
             }
-            _ => return Err(at.problem("give the routes in route_config; rds and scoped_routes are not supported")),
+            _ => {
+                return Err(
+                    at.problem("give the routes in route_config; rds and scoped_routes are not supported")
+                );
+            }
         };
         let logs = at.field("access_log");
         let access_logs = config.access_log.iter().enumerate();
-        let access_logs =
-            access_logs.map(|(i, log)| AccessLog::compile(log, &logs.index(i), files)).collect::<Result<_, _>>()?;
+        let access_logs = access_logs
+            .map(|(i, log)| AccessLog::compile(log, &logs.index(i), files))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             codec: config.codec_type(),
             routes,
@@ -192,6 +209,13 @@ impl Hcm {
                 .map(|http1| http1.default_host_for_http_10.clone())
                 .unwrap_or_default(),
             identity: identity(config, at)?,
+            suppress_envoy_headers: router(config).suppress_envoy_headers,
+            underscores: config
+                .common_http_protocol_options
+                .as_ref()
+                .map_or(HeadersWithUnderscoresAction::Allow, |common| {
+                    common.headers_with_underscores_action()
+                }),
             path: PathRules::compile(config),
             stats,
         })
@@ -199,11 +223,7 @@ impl Hcm {
 }
 
 /// The filters in order; the router comes last and only there.
-fn chain(
-    config: &HttpConnectionManager,
-    at: &Path<'_>,
-    context: &Context<'_>,
-) -> Result<Vec<Link>, Problem> {
+fn chain(config: &HttpConnectionManager, at: &Path<'_>, context: &Context<'_>) -> Result<Vec<Link>, Problem> {
     let at = at.field("http_filters");
     let mut chain = Vec::with_capacity(config.http_filters.len());
     let mut router = false;
@@ -229,6 +249,12 @@ fn chain(
         }
     }
     if router { Ok(chain) } else { Err(at.problem("the last filter must be the router")) }
+}
+
+/// The router's own configuration; `chain` has seen that there is one.
+fn router(config: &HttpConnectionManager) -> Router {
+    let router = config.http_filters.last().and_then(filter::config_of);
+    router.and_then(|any| Router::decode(any.value.as_slice()).ok()).unwrap_or_default()
 }
 
 fn limits(config: &HttpConnectionManager) -> Limits {
@@ -268,7 +294,10 @@ fn identity(config: &HttpConnectionManager, at: &Path<'_>) -> Result<Identity, P
     };
     let details = config.set_current_client_cert_details.clone().unwrap_or_default();
     let server_name = if config.server_name.is_empty() { "envoy" } else { &config.server_name };
+    let internal = config.internal_address_config.clone().unwrap_or_default().cidr_ranges;
     Ok(Identity {
+        internal: Cidr::compile_all(&internal, &at.field("internal_address_config").field("cidr_ranges"))?,
+        machine: machine(),
         use_remote_address: value::flag(config.use_remote_address.as_ref(), false),
         trusted_hops: config.xff_num_trusted_hops,
         skip_xff_append: config.skip_xff_append,
@@ -288,6 +317,16 @@ fn identity(config: &HttpConnectionManager, at: &Path<'_>) -> Result<Identity, P
         server_header: config.server_header_transformation(),
         via: if config.via.is_empty() { None } else { Some(header("via", &config.via)?) },
     })
+}
+
+/// The address that packets to others would carry; none is sent.
+fn machine() -> IpAddr {
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let towards = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    towards.map_or(loopback, |address| address.ip())
 }
 
 /// Which port an authority loses before routes are asked.

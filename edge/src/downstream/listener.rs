@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use envoy_types::pb::envoy::config::core::v3::Address;
+use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::listener::v3::{self as pb, filter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
@@ -55,6 +55,7 @@ struct ListenerStats {
 /// What is done with the connections that match.
 #[derive(Debug)]
 pub(crate) struct Chain {
+    name: Arc<str>,
     matches: Match,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) hcm: Arc<Hcm>,
@@ -81,25 +82,34 @@ struct Hello<'a> {
     protocols: Vec<&'a [u8]>,
 }
 
+/// What the listeners of a configuration are made with.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    pub(crate) clusters: &'a Arc<Clusters>,
+    pub(crate) stats: &'a Stats,
+    pub(crate) files: &'a Files,
+    /// The cluster that this edge itself belongs to.
+    pub(crate) node_cluster: &'a str,
+}
+
 impl Listener {
     pub(crate) fn compile(
         config: &pb::Listener,
-        clusters: &Arc<Clusters>,
-        stats: &Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let address_at = at.field("address");
-        let address = config.address.as_ref().ok_or_else(|| address_at.problem("a listener needs a socket_address"));
+        let address =
+            config.address.as_ref().ok_or_else(|| address_at.problem("a listener needs a socket_address"));
         let address = socket_address(address?, &address_at)?;
         let chains_at = at.field("filter_chains");
         let chains = config.filter_chains.iter().enumerate();
         let chains: Vec<_> = chains
-            .map(|(i, chain)| Chain::compile(chain, clusters, stats, files, &chains_at.index(i)))
+            .map(|(i, chain)| Chain::compile(chain, shared, &chains_at.index(i)))
             .collect::<Result<_, _>>()?;
         let default_at = at.field("default_filter_chain");
         let default = config.default_filter_chain.as_ref();
-        let default = default.map(|chain| Chain::compile(chain, clusters, stats, files, &default_at)).transpose()?;
+        let default = default.map(|chain| Chain::compile(chain, shared, &default_at)).transpose()?;
         if chains.is_empty() && default.is_none() {
             return Err(chains_at.problem("a listener needs a filter chain"));
         }
@@ -108,7 +118,7 @@ impl Listener {
         } else {
             config.stat_prefix.clone()
         };
-        let scope = stats.scope(format!("listener.{prefix}"));
+        let scope = shared.stats.scope(format!("listener.{prefix}"));
         Ok(Self {
             name: if config.name.is_empty() { address.to_string() } else { config.name.clone() },
             address,
@@ -158,9 +168,7 @@ pub(crate) fn socket_address(config: &Address, at: &Path<'_>) -> Result<SocketAd
 impl Chain {
     fn compile(
         config: &pb::FilterChain,
-        clusters: &Arc<Clusters>,
-        stats: &Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let filters = at.field("filters");
@@ -175,15 +183,21 @@ impl Chain {
         let manager: HttpConnectionManager = bootstrap::unpack(any, &config_at)?;
         let tls_at = at.field("transport_socket");
         let tls = match &config.transport_socket {
-            Some(socket) if !tls::is_plaintext(socket) => Some(Arc::new(ServerTls::compile(socket, &tls_at)?)),
+            Some(socket) if !tls::is_plaintext(socket) => {
+                Some(Arc::new(ServerTls::compile(socket, &tls_at)?))
+            }
             _ => None,
         };
         let matches = config.filter_chain_match.as_ref();
         let match_at = at.field("filter_chain_match");
         Ok(Self {
-            matches: matches.map(|matches| Match::compile(matches, &match_at)).transpose()?.unwrap_or_default(),
+            name: config.name.as_str().into(),
+            matches: matches
+                .map(|matches| Match::compile(matches, &match_at))
+                .transpose()?
+                .unwrap_or_default(),
             tls,
-            hcm: Arc::new(Hcm::compile(&manager, clusters, stats, files, &config_at)?),
+            hcm: Arc::new(Hcm::compile(&manager, shared, &config_at)?),
         })
     }
 }
@@ -225,7 +239,10 @@ impl Match {
             within(&self.destinations, hello.local.ip())?,
             self.server_name(hello.server_name)?,
             any(self.transport.is_none(), self.transport == Some(hello.tls))?,
-            any(self.protocols.is_empty(), hello.protocols.iter().any(|name| self.protocols.iter().any(|p| p == name)))?,
+            any(
+                self.protocols.is_empty(),
+                hello.protocols.iter().any(|name| self.protocols.iter().any(|p| p == name)),
+            )?,
             within(&self.sources, hello.remote.ip())?,
             any(self.source_ports.is_empty(), self.source_ports.contains(&hello.remote.port()))?,
         ])
@@ -271,9 +288,9 @@ impl ServerApp for Accepting {
                 listener.stats.no_chain.inc();
                 return None;
             };
-            let hcm = Arc::clone(&chain.hcm);
+            let (hcm, chain) = (Arc::clone(&chain.hcm), Arc::clone(&chain.name));
             drop(listener);
-            let facts = Arc::new(Connection { id, remote, local, tls: None });
+            let facts = Arc::new(Connection { id, chain, remote, local, tls: None });
             connection::serve(stream, hcm, facts, self.drain.clone()).await;
         }
         None
@@ -281,7 +298,14 @@ impl ServerApp for Accepting {
 }
 
 impl Accepting {
-    async fn serve_tls(&self, listener: &Listener, stream: Stream, id: u64, remote: SocketAddr, local: SocketAddr) {
+    async fn serve_tls(
+        &self,
+        listener: &Listener,
+        stream: Stream,
+        id: u64,
+        remote: SocketAddr,
+        local: SocketAddr,
+    ) {
         let handshake = async {
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
             let hello = start.client_hello();
@@ -301,10 +325,10 @@ impl Accepting {
             listener.stats.handshakes.count(&stream);
             let stream = stream.inspect_err(|error| tracing::debug!(%error, "a handshake failed")).ok()?;
             let facts = tls.facts(stream.get_ref().1);
-            Some((stream, Arc::clone(&chain.hcm), facts))
+            Some((stream, Arc::clone(&chain.hcm), Arc::clone(&chain.name), facts))
         };
-        let Ok(Some((stream, hcm, tls))) = timeout(HANDSHAKE, handshake).await else { return };
-        let facts = Arc::new(Connection { id, remote, local, tls: Some(tls) });
+        let Ok(Some((stream, hcm, chain, tls))) = timeout(HANDSHAKE, handshake).await else { return };
+        let facts = Arc::new(Connection { id, chain, remote, local, tls: Some(tls) });
         connection::serve(stream, hcm, facts, self.drain.clone()).await;
     }
 }

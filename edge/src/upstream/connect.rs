@@ -55,6 +55,18 @@ async fn reach(
     Ok((Either::Right(Box::new(stream)), http2))
 }
 
+/// Our end of a connection.
+pub(super) fn local(io: &Io) -> Option<SocketAddr> {
+    let plain = match io {
+        Either::Left(plain) => plain,
+        Either::Right(tls) => tls.get_ref().0,
+    };
+    match plain {
+        Either::Left(tcp) => tcp.local_addr().ok(),
+        Either::Right(_) => None,
+    }
+}
+
 async fn tcp(address: SocketAddr, settings: &Settings) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

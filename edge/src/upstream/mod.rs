@@ -24,6 +24,7 @@ mod tls;
 mod work;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -130,6 +131,8 @@ pub(crate) struct Answered {
     pub(crate) head: response::Parts,
     pub(crate) body: UpstreamBody,
     pub(crate) host: Arc<Host>,
+    /// Our end of the connection.
+    pub(crate) local: Option<SocketAddr>,
 }
 
 /// What a cluster's connections and background work share with it.
@@ -258,13 +261,19 @@ impl Cluster {
         let level = core.breakers.level(want.high_priority);
         let pool = pool::of(&host);
         loop {
-            let place =
-                pool.place(core, &host, protocol, level).await.map_err(|failure| failure.at(&host))?;
+            let place = match pool.place(core, &host, protocol, level).await {
+                Ok(place) => place,
+                Err(failure) => {
+                    request.body_mut().take_in().await;
+                    return Err(failure.at(&host));
+                }
+            };
             let Some(permit) = level.requests.try_take() else {
                 core.stats.upstream_rq_pending_overflow.inc();
                 return Err(Failure::new(FailureKind::Overflow, "").at(&host));
             };
             let underway = Underway::new(core, &host, permit);
+            let local = place.local();
             let (head, body) = match place {
                 Place::Http2(mut lane) => match http2::send(&mut lane, request).await {
                     Ok((head, body, upload)) => (head, UpstreamBody::http2(body, upload, lane, underway)),
@@ -285,7 +294,7 @@ impl Cluster {
                 },
             };
             core.stats.answered(head.status.as_u16());
-            return Ok(Answered { head, body, host });
+            return Ok(Answered { head, body, host, local });
         }
     }
 
