@@ -240,7 +240,9 @@ impl http_body::Body for Source {
                 if let Some(Ok(frame)) = &frame {
                     meter.count(frame.data_ref().map_or(0, Bytes::len));
                 }
-                if frame.is_none() || body.is_end_stream() {
+                // Behind trailers nobody looks for more.
+                let ends = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+                if ends || body.is_end_stream() {
                     meter.end();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::ClientGone)))
