@@ -8,7 +8,7 @@ use http::uri::{Authority, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
 use crate::body::{Answer, BodyError, RequestBody};
-use crate::call::Call;
+use crate::call::{Call, Protocol};
 use crate::clock::{Alarm, Expired};
 use crate::downstream::hcm::Hcm;
 use crate::filter::retry::Attempts;
@@ -108,7 +108,10 @@ fn write_grpc_timeout(left: Duration) -> String {
 
 /// Makes the request's head what the upstream shall see.
 fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attempts<'_>) {
-    let longest = forward.max_duration(grpc_timeout(call)).flatten();
+    let asked = grpc_timeout(call);
+    let longest = forward.max_duration(asked).flatten();
+    // A browser that has set itself no deadline does not get one in its name.
+    let longest = longest.filter(|_| call.protocol == Protocol::Grpc || asked.is_some());
     let left = longest.map(|longest| longest.saturating_sub(call.started.elapsed()));
     let headers = &mut call.request.headers;
     let trailers = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).flat_map(|te| te.split(','));
