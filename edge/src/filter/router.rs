@@ -1,7 +1,7 @@
 //! The last filter: sends a call to its cluster, once or more often, and turns what comes of it into a reply.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Uri};
@@ -77,8 +77,8 @@ fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alar
     alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
     alarm.request = hcm.limits.request.map(|limit| call.started + limit);
     let longest = forward.max_duration(asked).unwrap_or(hcm.limits.stream);
-    let longest = [longest, cluster.max_stream_duration()].into_iter().flatten().min();
     alarm.duration = longest.map(|longest| call.started + longest);
+    alarm.upstream = cluster.max_stream_duration().map(|longest| Instant::now() + longest);
 }
 
 /// What the request's `grpc-timeout` says.
@@ -256,6 +256,12 @@ pub(crate) fn too_late(expired: Expired, call: &Call) -> LocalReply {
         }
         Expired::Duration => {
             LocalReply::new(late, "downstream duration timeout", "max_duration_timeout").with_grpc(4)
+        }
+        Expired::Upstream => {
+            let message = "upstream max stream duration reached";
+            LocalReply::new(late, message, "upstream_max_stream_duration_reached")
+                .with_grpc(4)
+                .with_flag(Flag::UpstreamMaxStreamDurationReached)
         }
         Expired::Idle => LocalReply::new(late, "stream timeout", "stream_idle_timeout")
             .with_grpc(4)
