@@ -130,7 +130,7 @@ impl Stream {
             Self::Ended => Poll::Ready(None),
             Self::Http1 { body, .. } => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| http1::unanswered(&error))))
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| http1::cut(&error))))
             }
             Self::Http2 { body, data_ended, upload, .. } => {
                 if let Some(sent) = upload.as_mut().map(|upload| Pin::new(upload).poll(cx))

@@ -125,15 +125,21 @@ fn host_facts(host: &Host) -> Value {
     {
         health[flag] = true.into();
     }
-    json!({
-        "address": address,
-        "stats": shown.collect::<Vec<_>>(),
-        "health_status": health,
-        "weight": host.spec.weight,
-        "priority": host.spec.priority,
-        "hostname": host.spec.hostname,
-        "locality": { "region": host.spec.region, "zone": host.spec.zone, "sub_zone": host.spec.sub_zone },
-    })
+    let (spec, mut facts) = (&host.spec, serde_json::Map::new());
+    facts.insert("address".to_owned(), address);
+    facts.insert("stats".to_owned(), shown.collect());
+    facts.insert("health_status".to_owned(), health);
+    facts.insert("weight".to_owned(), spec.weight.into());
+    if spec.priority > 0 {
+        facts.insert("priority".to_owned(), spec.priority.into());
+    }
+    if !spec.hostname.is_empty() {
+        facts.insert("hostname".to_owned(), spec.hostname.as_str().into());
+    }
+    let locality = [("region", &spec.region), ("zone", &spec.zone), ("sub_zone", &spec.sub_zone)];
+    let locality = locality.into_iter().filter(|(_, name)| !name.is_empty());
+    facts.insert("locality".to_owned(), locality.map(|(key, name)| (key, name.as_str())).collect());
+    Value::Object(facts)
 }
 
 impl Clusters {

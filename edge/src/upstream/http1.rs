@@ -1,6 +1,7 @@
 //! Calls over HTTP/1.1: one at a time on a connection, which is kept for the next.
 
 use std::error::Error as _;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -130,6 +131,17 @@ pub(super) fn unanswered(error: &hyper::Error) -> Failure {
     let kind = failed(error);
     let reason = if kind == FailureKind::Protocol { error.to_string() } else { String::new() };
     Failure { sent: true, ..Failure::new(kind, reason) }
+}
+
+/// Why an answer does not come to its end. A host that closes before that has broken its word.
+pub(super) fn cut(error: &hyper::Error) -> Failure {
+    let failure = unanswered(error);
+    let ended = |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof;
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    if error.is_incomplete_message() || cause.is_some_and(ended) {
+        return Failure { kind: FailureKind::Protocol, ..failure };
+    }
+    failure
 }
 
 fn failed(error: &hyper::Error) -> FailureKind {

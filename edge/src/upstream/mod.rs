@@ -118,6 +118,8 @@ pub(crate) struct Want {
     pub(crate) hash: Option<u64>,
     /// Hosts that a retry would rather not meet again.
     pub(crate) tried: Vec<Arc<Host>>,
+    /// How often another host is drawn in the place of such a one.
+    pub(crate) redraws: u32,
     /// Priority HIGH rather than DEFAULT, for circuit breakers.
     pub(crate) high_priority: bool,
     pub(crate) random: u64,
