@@ -175,8 +175,12 @@ impl Cluster {
         };
         let scope = stats.scope(format!("cluster.{}", scope.replace(':', "_")));
         let settings = Settings::compile(config, at)?;
-        let tls =
-            Tls::compile(config.transport_socket.as_ref(), settings.protocol, &at.field("transport_socket"), &scope)?;
+        let tls = Tls::compile(
+            config.transport_socket.as_ref(),
+            settings.protocol,
+            &at.field("transport_socket"),
+            &scope,
+        )?;
         let breakers =
             Breakers::compile(config.circuit_breakers.as_ref(), &at.field("circuit_breakers"), &scope)?;
         let detector = match &config.outlier_detection {
