@@ -120,6 +120,15 @@ pub(super) fn unanswered(error: &hyper::Error) -> Failure {
     Failure { sent: true, ..Failure::new(kind, reason) }
 }
 
+/// Why a body did not come to its end: one that is shorter than its framing says is no HTTP.
+pub(super) fn broken_off(error: &hyper::Error) -> Failure {
+    let failure = unanswered(error);
+    match failure.kind {
+        FailureKind::ConnectionTermination => Failure { kind: FailureKind::Protocol, ..failure },
+        _ => failure,
+    }
+}
+
 fn failed(error: &hyper::Error) -> FailureKind {
     if error.is_parse() { FailureKind::Protocol } else { FailureKind::ConnectionTermination }
 }
