@@ -48,6 +48,8 @@ pub(crate) struct Transformed<B> {
     inner: B,
     steps: Vec<Box<dyn Transform>>,
     state: State,
+    /// Trailers that a step has turned into data: who reads the body still has to know them.
+    pub(crate) absorbed: Option<HeaderMap>,
 }
 
 enum State {
@@ -59,7 +61,7 @@ enum State {
 
 impl<B> Transformed<B> {
     pub(crate) fn new(inner: B) -> Self {
-        Self { inner, steps: Vec::new(), state: State::Flowing }
+        Self { inner, steps: Vec::new(), state: State::Flowing, absorbed: None }
     }
 
     /// Puts one more step behind those that are there.
@@ -83,12 +85,14 @@ impl<B> Transformed<B> {
     /// Ends each step after what the step before it still had.
     fn end(&mut self, mut trailers: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), LocalReply> {
         let mut left = Vec::new();
+        let came = trailers.clone();
         for at in 0..self.steps.len() {
             let (rest, changed) = self.steps[at].end(trailers)?;
             trailers = changed;
             let rest = self.data(rest, at + 1)?;
             left.extend_from_slice(&rest);
         }
+        self.absorbed = came.filter(|_| trailers.is_none());
         Ok((left.into(), trailers))
     }
 }
@@ -111,7 +115,12 @@ where
             };
             let trailers = match frame.map(Frame::into_data) {
                 Some(Ok(data)) => {
-                    let data = self.data(data, 0).map_err(refused)?;
+                    let mut data = self.data(data, 0).map_err(refused)?;
+                    if self.inner.is_end_stream() {
+                        let (rest, trailers) = self.end(None).map_err(refused)?;
+                        self.state = State::Trailers(trailers);
+                        data = joined(data, rest);
+                    }
                     if data.is_empty() {
                         continue;
                     }
@@ -126,6 +135,15 @@ where
                 return Poll::Ready(Some(Ok(Frame::data(rest))));
             }
         }
+    }
+}
+
+/// One piece of two, which is one of them where the other is empty.
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        (true, _) => second,
+        (_, true) => first,
+        _ => [first, second].concat().into(),
     }
 }
 

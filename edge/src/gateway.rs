@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::access_log::Files;
 use crate::admin::{self, SetLogFilter};
 use crate::bootstrap::Loaded;
-use crate::downstream::listener::{Accepting, Listener};
+use crate::downstream::listener::{Accepting, Listener, Shared};
 use crate::drain::Drainer;
 use crate::problem::{Path, Problem};
 use crate::stats::Stats;
@@ -89,10 +89,12 @@ impl Table {
         let at = root.field("static_resources");
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
         let clusters = Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
+        let node_cluster = bootstrap.node.as_ref().map_or("", |node| &node.cluster);
+        let shared = Shared { clusters: &clusters, stats, files, node_cluster };
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners
-            .map(|(i, listener)| Listener::compile(listener, &clusters, stats, files, &listeners_at.index(i)))
+            .map(|(i, listener)| Listener::compile(listener, &shared, &listeners_at.index(i)))
             .collect::<Result<_, _>>()?;
         let admin_at = root.field("admin");
         let admin = match &bootstrap.admin {

@@ -3,16 +3,16 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
-use crate::call::{Call, Connection, Ended, Protocol, UpstreamFacts};
+use crate::body::{Answer, BodyError, ReplyBody, RequestBody, Source, Transformed};
+use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
 use crate::downstream::hcm::Hcm;
@@ -22,7 +22,7 @@ use crate::filter::router;
 use crate::filter::{Filter, Flow};
 use crate::flag::Flag;
 use crate::head::Head;
-use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply, is_grpc};
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply};
 
 /// Serves one request of a connection.
 pub(crate) async fn serve(
@@ -142,11 +142,15 @@ impl Flight {
     /// Lets every filter see the request.
     async fn decide(&mut self) -> Result<(), LocalReply> {
         for filter in self.chain.iter() {
-            match filter.request(&mut self.call) {
-                Flow::Continue => {}
-                Flow::Reply(reply) => return Err(reply),
-                Flow::Wait(answer) => answer.await?,
+            let (waited, decided) = match filter.request(&mut self.call) {
+                Flow::Continue => (false, Ok(())),
+                Flow::Reply(reply) => (false, Err(reply)),
+                Flow::Wait(answer) => (true, answer.await),
+            };
+            if waited && decided.is_err() {
+                take_in(&mut self.call.body).await;
             }
+            decided?;
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
                 call.route = self.hcm.routes.find(&call.request, &call.connection, call.random);
@@ -175,9 +179,9 @@ impl Flight {
     /// Sends the reply off; its body takes the flight along.
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
-        // What is left of a request that is answered already would have to be read to its end.
-        let hangs_up = self.hangs_up || drain.leaving() || self.call.meter.ended().is_none();
-        if hangs_up && self.call.version < Version::HTTP_2 {
+        // Nobody waits for the rest of a request that is answered already.
+        let early = self.call.meter.ended().is_none();
+        if (self.hangs_up || early || drain.leaving()) && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let call = &mut *self.call;
@@ -203,13 +207,19 @@ impl Flight {
     fn finish(&mut self) {
         let call = &mut *self.call;
         if !self.complete {
-            call.flag(Flag::DownstreamConnectionTermination);
+            let reset = call.version == Version::HTTP_2 && !self.pulse.is_closed();
+            let (flag, details) = match reset {
+                true => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
+                false => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
+            };
+            call.flag(flag);
             if call.details.is_empty() || call.details == "via_upstream" {
-                call.details = "downstream_remote_disconnect".into();
+                call.details = details.into();
             }
         }
         call.ended.duration = call.started.elapsed();
         call.ended.bytes_received = call.meter.received();
+        call.ended.request_received = call.meter.ended().map(|whole| whole.duration_since(call.started));
         let stats = &self.hcm.stats;
         stats.requests_active.add(-1);
         stats.completed.inc();
@@ -231,6 +241,17 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// Takes what has come of a body while a filter waited, so that a request that is whole by now does not end its
+/// connection.
+async fn take_in(body: &mut RequestBody) {
+    let taking = async { while let Some(Ok(_)) = body.frame().await {} };
+    tokio::select! {
+        biased;
+        () = taking => {}
+        () = tokio::task::yield_now() => {}
     }
 }
 
@@ -271,7 +292,8 @@ impl Outgoing {
         let Some(flight) = &mut self.flight else { return };
         if let Some(data) = frame.data_ref() {
             flight.call.ended.bytes_sent += data.len() as u64;
-        } else if let Some(trailers) = frame.trailers_ref() {
+        }
+        if let Some(trailers) = frame.trailers_ref().or(self.body.absorbed.as_ref()) {
             note_status(&mut flight.call.ended, trailers);
             if !flight.hcm.access_logs.is_empty() {
                 flight.call.ended.trailers = trailers.clone();

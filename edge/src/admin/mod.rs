@@ -151,7 +151,7 @@ async fn accept(socket: tokio::net::TcpListener, admin: Arc<Admin>, end: Cancell
 
 async fn serve(stream: TcpStream, remote: SocketAddr, admin: Arc<Admin>) {
     let Ok(local) = stream.local_addr() else { return };
-    let connection = Arc::new(Connection { id: 0, remote, local, tls: None });
+    let connection = Arc::new(Connection { id: 0, chain: "".into(), remote, local, tls: None });
     let service = service_fn(move |request| {
         let (admin, connection) = (Arc::clone(&admin), Arc::clone(&connection));
         async move { Ok::<_, Infallible>(admin.answer(request, connection).await) }

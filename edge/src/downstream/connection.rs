@@ -45,6 +45,10 @@ pub(crate) struct Pulse {
     sent: AtomicU64,
     /// The request that must not be served.
     refused: OnceLock<Refusal>,
+    /// The client is gone.
+    closed: AtomicBool,
+    /// The head that is on its way takes too long.
+    late: AtomicBool,
 }
 
 impl Pulse {
@@ -60,6 +64,8 @@ impl Pulse {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             refused: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            late: AtomicBool::new(false),
         }
     }
 
@@ -87,6 +93,11 @@ impl Pulse {
     pub(crate) fn request_ended(&self) {
         self.idle_since.store(self.now(), Ordering::Relaxed);
         self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a call that ends now ends with its connection.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     fn heard(&self, bytes: &[u8]) {
@@ -126,8 +137,8 @@ impl Pulse {
             }
             left(hcm.limits.idle, self.idle_since.load(Ordering::Relaxed), Expired::Idle)?;
         }
-        // A head may begin at any time, and only this loop will notice that it does not end.
-        Ok(next.min(hcm.limits.headers.unwrap_or(next)))
+        // A head may begin and a call may end at any time, and only this loop will notice what comes of it.
+        Ok([hcm.limits.headers, hcm.limits.idle].into_iter().flatten().fold(next, Duration::min))
     }
 }
 
@@ -152,7 +163,7 @@ where
         _ => None,
     };
     let gate = Gate::new(&hcm, http2);
-    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), gate, linger: None });
+    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), gate, ended: false, linger: None });
     let service = {
         let (hcm, pulse, drain) = (Arc::clone(&hcm), Arc::clone(&pulse), drain.clone());
         service_fn(move |request| {
@@ -199,15 +210,19 @@ where
                             Expired::Idle => hcm.stats.idle_timeouts.inc(),
                             Expired::SlowHead => {
                                 hcm.stats.header_timeouts.inc();
-                                break;
+                                if pulse.received.load(Ordering::Relaxed) == 0 {
+                                    break;
+                                }
+                                // The stream answers in the place of the request that has not come.
+                                pulse.late.store(true, Ordering::Relaxed);
                             }
                             Expired::Lived => {}
                         }
-                        if !leaving {
+                        if !leaving && expired != Expired::SlowHead {
                             leaving = true;
                             serving.as_mut().graceful_shutdown();
                         }
-                        if expired == Expired::Idle {
+                        if expired != Expired::Lived {
                             cut.get_or_insert(Instant::now() + GOODBYE);
                         }
                         GOODBYE
@@ -256,16 +271,25 @@ struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
     gate: Gate,
+    ended: bool,
     /// How long a client may go on sending after the goodbye.
     linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: AsyncRead + Unpin> Watched<S> {
     fn poll_hear(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
+        let (before, room) = (buf.filled().len(), buf.remaining());
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.pulse.heard(&buf.filled()[before..]);
+        } else if polled.is_ready() && room > 0 {
+            if !self.ended {
+                // A turn later: what the client has reset before it left ends as reset, not as left.
+                self.ended = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.pulse.closed.store(true, Ordering::Relaxed);
         }
         polled
     }
@@ -283,6 +307,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         }
         let mut space = [MaybeUninit::uninit(); READ];
         loop {
+            let late = this.pulse.late.swap(false, Ordering::Relaxed);
+            if let Some(refusal) = late.then(|| this.gate.time_out()).flatten() {
+                let _ = this.pulse.refused.set(refusal);
+            }
             if this.gate.hand_over(buf) {
                 return Poll::Ready(Ok(()));
             }

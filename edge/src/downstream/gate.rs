@@ -99,9 +99,15 @@ impl Gate {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) => return None,
-                Err(refused) => return self.refuse(refused),
+                Err(refused) => return self.refuse(refused.with_flag(Flag::DownstreamProtocolError)),
             }
         }
+    }
+
+    /// Waits no longer for the head that has begun.
+    pub(super) fn time_out(&mut self) -> Option<Refusal> {
+        let late = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "request header timeout", "request_header_timeout");
+        if matches!(self.state, State::Unknown | State::Head) { self.refuse(late) } else { None }
     }
 
     fn refuse(&mut self, refused: LocalReply) -> Option<Refusal> {
@@ -116,7 +122,7 @@ impl Gate {
         }
         self.state = State::Refused;
         self.passed.extend_from_slice(REFUSED);
-        Some((self.heads, refused.with_flag(Flag::DownstreamProtocolError)))
+        Some((self.heads, refused))
     }
 
     /// Goes a step on; whether there may be another one.

@@ -15,7 +15,8 @@ use pb::http_connection_manager::{
 };
 use prost::Message as _;
 
-use crate::access_log::{AccessLog, Files};
+use crate::access_log::AccessLog;
+use crate::downstream::listener::Shared;
 use crate::downstream::normalize::{self, PathRules};
 use crate::filter::{self, Context, Filter};
 use crate::matcher::Cidr;
@@ -173,13 +174,12 @@ impl HcmStats {
 impl Hcm {
     pub(crate) fn compile(
         config: &HttpConnectionManager,
-        clusters: &Arc<Clusters>,
-        stats: &crate::stats::Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
+        let Shared { clusters, stats, files, node_cluster } = *shared;
         let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
-        let context = Context { clusters, stats: &stats.scope, node_cluster: "" };
+        let context = Context { clusters, stats: &stats.scope, node_cluster };
         let chain = chain(config, at, &context)?;
         let routes = match &config.route_specifier {
             Some(RouteSpecifier::RouteConfig(routes)) => {

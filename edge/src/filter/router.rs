@@ -1,7 +1,7 @@
 //! The last filter: sends a call to its cluster, once or more often, and turns what comes of it into a reply.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Uri};
@@ -54,8 +54,11 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
     };
     call.upstream.cluster = Some(Arc::clone(&cluster.name));
     set_clocks(call, hcm, forward, &cluster, alarm);
-    prepare(call, hcm, &route, forward, alarm);
-    let mut attempts = Attempts::new(call, &route, forward, &cluster);
+    let mut attempts = Attempts::new(call, &route, forward, &cluster, alarm.response);
+    prepare(call, &route, forward, attempts.expected(call));
+    if hcm.suppress_envoy_headers {
+        call.request.headers.remove(EXPECTED_TIMEOUT);
+    }
     let answered = attempts.run(call, alarm).await;
     let mut reply = match answered {
         Ok((answered, first)) => reply_of(call, answered, first),
@@ -72,7 +75,7 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
 
 /// Starts the clocks of the call: its route's, its connection manager's, and its own deadline.
 fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alarm: &mut Alarm) {
-    let asked = call.request.headers.get(&GRPC_TIMEOUT).and_then(|value| grpc_timeout(value.as_bytes()));
+    let asked = grpc_timeout(call);
     alarm.response = forward.timeout(call, asked);
     alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
     alarm.request = hcm.limits.request.map(|limit| call.started + limit);
@@ -81,9 +84,9 @@ fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alar
     alarm.duration = longest.map(|longest| call.started + longest);
 }
 
-/// What `grpc-timeout` says.
-pub(crate) fn grpc_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
+/// What the request's `grpc-timeout` says.
+fn grpc_timeout(call: &Call) -> Option<Duration> {
+    let (unit, digits) = call.request.headers.get(&GRPC_TIMEOUT)?.as_bytes().split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -101,15 +104,15 @@ pub(crate) fn grpc_timeout(value: &[u8]) -> Option<Duration> {
 
 /// A duration as `grpc-timeout` carries it: at most eight digits.
 fn write_grpc_timeout(left: Duration) -> String {
-    let units = [(left.as_micros(), 'u'), (left.as_millis(), 'm'), (u128::from(left.as_secs()), 'S')];
+    let units = [(left.as_millis(), 'm'), (u128::from(left.as_secs()), 'S')];
     let fitting = units.into_iter().find(|(amount, _)| *amount < 100_000_000);
     fitting.map_or_else(|| "99999999S".to_owned(), |(amount, unit)| format!("{amount}{unit}"))
 }
 
 /// Makes the request's head what the upstream shall see.
-fn prepare(call: &mut Call, hcm: &Hcm, route: &Matched, forward: &Forward, alarm: &Alarm) {
-    let left = alarm.duration.map(|at| at.saturating_duration_since(Instant::now()));
-    let expected = left.into_iter().chain(alarm.response).min();
+fn prepare(call: &mut Call, route: &Matched, forward: &Forward, expected: Option<Duration>) {
+    let longest = forward.max_duration(grpc_timeout(call)).flatten();
+    let left = longest.map(|longest| longest.saturating_sub(call.started.elapsed()));
     let headers = &mut call.request.headers;
     let trailers = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).flat_map(|te| te.split(','));
     let trailers = trailers.map(str::trim).any(|coding| coding.eq_ignore_ascii_case("trailers"));
@@ -118,17 +121,31 @@ fn prepare(call: &mut Call, hcm: &Hcm, route: &Matched, forward: &Forward, alarm
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(expected) = expected.filter(|_| !hcm.suppress_envoy_headers) {
-        let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
+    if let Some(left) = left {
+        set_grpc_timeout(headers, left);
     }
-    if let Some(left) = left
-        && is_grpc(headers)
+    if let Some(expected) = expected {
+        tell_expected(headers, forward, expected);
+    }
+    call.upstream.attempts = 1;
+    route.prepare_request(call, forward);
+}
+
+/// Tells the upstream how long it has for an attempt.
+pub(crate) fn tell_expected(headers: &mut HeaderMap, forward: &Forward, expected: Duration) {
+    let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
+    if forward.replaces_grpc_timeout() {
+        set_grpc_timeout(headers, expected);
+    }
+}
+
+fn set_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
+    if is_grpc(headers)
         && let Ok(value) = HeaderValue::try_from(write_grpc_timeout(left))
     {
         headers.insert(GRPC_TIMEOUT, value);
     }
-    route.prepare_request(call, forward);
 }
 
 /// Takes off what concerns one connection only, and what `Connection` nominates.
@@ -162,6 +179,8 @@ pub(crate) fn request(call: &Call, body: RequestBody, attempt: Option<u32>) -> R
     *request.method_mut() = call.request.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = call.request.headers.clone();
+    // A cluster may speak to its hosts what the client speaks.
+    *request.version_mut() = call.version;
     if let Some(attempt) = attempt {
         note_attempts(request.headers_mut(), attempt);
     }
@@ -172,9 +191,11 @@ pub(crate) fn request(call: &Call, body: RequestBody, attempt: Option<u32>) -> R
 fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<bytes::Bytes>>) -> Reply {
     call.details = "via_upstream".into();
     call.upstream.host = Some(Arc::clone(&answered.host.address));
+    call.upstream.local = answered.local;
     let mut headers = answered.head.headers;
     strip_hop_by_hop(&mut headers);
-    if let Some(time) = call.upstream.service_time {
+    // An answer that comes before the request is whole says nothing of the upstream's speed.
+    if let Some(time) = call.upstream.service_time.filter(|_| call.meter.ended().is_some()) {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         headers.insert(SERVICE_TIME, HeaderValue::from(millis));
     }
@@ -191,16 +212,16 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
     let unavailable = |message: String, details: String| {
         LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, message, details)
     };
+    let retried = if call.upstream.attempts > 1 { "retried and the latest " } else { "" };
     let before = |reason: &str, transport: &str| {
-        let more = if transport.is_empty() { String::new() } else { format!(", transport failure reason: {transport}") };
-        let underscored = transport.replace(' ', "_");
-        let details = if underscored.is_empty() { reason.replace(' ', "_") } else { format!("{}|{underscored}", reason.replace(' ', "_")) };
+        let separator = if transport.is_empty() { "" } else { "|" };
+        let details = format!("{reason}{separator}{transport}").replace(' ', "_");
         unavailable(
-            format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}{more}"),
+            // What went wrong inside is for the log, not for the client.
+            format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}"),
             format!("upstream_reset_before_response_started{{{details}}}"),
         )
     };
-    call.upstream.host = failure.host.as_ref().map(|host| Arc::clone(&host.address));
     match failure.kind {
         FailureKind::NoHealthyHost => unavailable("no healthy upstream".to_owned(), "no_healthy_upstream".to_owned())
             .with_flag(Flag::NoHealthyUpstream),
@@ -208,7 +229,7 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
             .with_flag(Flag::UpstreamOverflow)
             .with_header(OVERLOADED, HeaderValue::from_static("true")),
         FailureKind::ConnectFailure => {
-            call.upstream.failure = Some(failure.reason.to_string());
+            call.upstream.failure = Some(failure.reason.replace(' ', "_"));
             before("remote connection failure", &failure.reason).with_flag(Flag::UpstreamConnectionFailure)
         }
         FailureKind::ConnectTimeout => {
@@ -218,15 +239,22 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
             before("connection termination", "").with_flag(Flag::UpstreamConnectionTermination)
         }
         FailureKind::RefusedStream => before("remote refused stream reset", "").with_flag(Flag::UpstreamRemoteReset),
+        FailureKind::Protocol | FailureKind::Reset(h2::Reason::PROTOCOL_ERROR) => {
+            before("protocol error", "").with_flag(Flag::UpstreamProtocolError)
+        }
         FailureKind::Reset(_) => before("remote reset", "").with_flag(Flag::UpstreamRemoteReset),
-        FailureKind::Protocol => before("protocol error", "").with_flag(Flag::UpstreamProtocolError),
         FailureKind::ClientGone => LocalReply::new(StatusCode::BAD_REQUEST, "", "downstream_remote_disconnect")
             .with_flag(Flag::DownstreamConnectionTermination),
     }
 }
 
 /// What a client is told when a clock ran out before the answer.
-pub(crate) fn too_late(expired: Expired) -> LocalReply {
+pub(crate) fn too_late(expired: Expired, call: &Call) -> LocalReply {
+    // Whose fault it is depends on whether the request is whole.
+    let late = match call.meter.ended() {
+        Some(_) => StatusCode::GATEWAY_TIMEOUT,
+        None => StatusCode::REQUEST_TIMEOUT,
+    };
     match expired {
         Expired::Response | Expired::Attempt => {
             let (message, details) = match expired {
@@ -238,11 +266,9 @@ pub(crate) fn too_late(expired: Expired) -> LocalReply {
                 .with_flag(Flag::UpstreamRequestTimeout)
         }
         Expired::Duration => {
-            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "downstream duration timeout", "max_duration_timeout")
-                .with_grpc(4)
-                .with_flag(Flag::DurationTimeout)
+            LocalReply::new(late, "downstream duration timeout", "max_duration_timeout").with_grpc(4)
         }
-        Expired::Idle => LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream timeout", "stream_idle_timeout")
+        Expired::Idle => LocalReply::new(late, "stream timeout", "stream_idle_timeout")
             .with_grpc(4)
             .with_flag(Flag::StreamIdleTimeout),
         Expired::Request => {
@@ -257,7 +283,7 @@ pub(crate) fn cut(call: &mut Call, error: &BodyError) -> Result<(i32, String), h
         BodyError::ClientGone => return Err(h2::Reason::CANCEL),
         BodyError::Refused(refused) => (refused.code(), refused.message.to_string()),
         BodyError::Expired(expired) => {
-            let refused = too_late(*expired);
+            let refused = too_late(*expired, call);
             call.details = refused.details.clone();
             refused.flag.into_iter().for_each(|flag| call.flag(flag));
             (refused.code(), refused.message.into_owned())
@@ -268,7 +294,7 @@ pub(crate) fn cut(call: &mut Call, error: &BodyError) -> Result<(i32, String), h
                     Flag::UpstreamConnectionTermination,
                     "upstream_reset_after_response_started{connection_termination}",
                 ),
-                FailureKind::Protocol => {
+                FailureKind::Protocol | FailureKind::Reset(h2::Reason::PROTOCOL_ERROR) => {
                     (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
                 }
                 _ => (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}"),

@@ -24,6 +24,7 @@ mod tls;
 mod work;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -130,6 +131,8 @@ pub(crate) struct Answered {
     pub(crate) head: response::Parts,
     pub(crate) body: UpstreamBody,
     pub(crate) host: Arc<Host>,
+    /// Our end of the connection.
+    pub(crate) local: Option<SocketAddr>,
 }
 
 /// What a cluster's connections and background work share with it.
@@ -171,7 +174,7 @@ impl Cluster {
         let scope = stats.scope(format!("cluster.{}", scope.replace(':', "_")));
         let settings = Settings::compile(config, at)?;
         let tls =
-            Tls::compile(config.transport_socket.as_ref(), settings.protocol, &at.field("transport_socket"))?;
+            Tls::compile(config.transport_socket.as_ref(), settings.protocol, &at.field("transport_socket"), &scope)?;
         let breakers =
             Breakers::compile(config.circuit_breakers.as_ref(), &at.field("circuit_breakers"), &scope)?;
         let detector = match &config.outlier_detection {
@@ -265,6 +268,7 @@ impl Cluster {
                 return Err(Failure::new(FailureKind::Overflow, "").at(&host));
             };
             let underway = Underway::new(core, &host, permit);
+            let local = place.local();
             let (head, body) = match place {
                 Place::Http2(mut lane) => match http2::send(&mut lane, request).await {
                     Ok((head, body, upload)) => (head, UpstreamBody::http2(body, upload, lane, underway)),
@@ -285,7 +289,7 @@ impl Cluster {
                 },
             };
             core.stats.answered(head.status.as_u16());
-            return Ok(Answered { head, body, host });
+            return Ok(Answered { head, body, host, local });
         }
     }
 

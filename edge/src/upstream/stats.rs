@@ -35,6 +35,7 @@ figures! {
     counters {
         lb_healthy_panic
         membership_change
+        retry_or_shadow_abandoned
         update_attempt
         update_empty
         update_failure
