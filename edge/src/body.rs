@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::clock::{Expired, Meter};
@@ -102,6 +103,17 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     BodyError: From<B::Error>,
 {
+    /// Takes what has come by now and throws it away: a request that is whole, though nobody wants it, does not end
+    /// its connection.
+    pub(crate) async fn take_in(&mut self) {
+        let taking = async { while let Some(Ok(_)) = self.frame().await {} };
+        tokio::select! {
+            biased;
+            () = taking => {}
+            () = tokio::task::yield_now() => {}
+        }
+    }
+
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             if let State::Trailers(trailers) = &mut self.state {
@@ -227,6 +239,7 @@ impl http_body::Body for Source {
             Self::Empty => Poll::Ready(None),
             Self::Client { body, meter, trailers } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                // Behind trailers nobody looks for more.
                 let ended = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
                 let frame = frame.filter(|_| !ended || *trailers);
                 if let Some(Ok(frame)) = &frame {

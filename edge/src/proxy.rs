@@ -9,9 +9,8 @@ use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use crate::body::{Answer, BodyError, ReplyBody, RequestBody, Source, Transformed};
+use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
 use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
@@ -148,7 +147,7 @@ impl Flight {
                 Flow::Wait(answer) => (true, answer.await),
             };
             if waited && decided.is_err() {
-                take_in(&mut self.call.body).await;
+                self.call.body.take_in().await;
             }
             decided?;
             let call = &mut *self.call;
@@ -179,9 +178,9 @@ impl Flight {
     /// Sends the reply off; its body takes the flight along.
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
-        // Nobody waits for the rest of a request that is answered already.
-        let early = self.call.meter.ended().is_none();
-        if (self.hangs_up || early || drain.leaving()) && self.call.version < Version::HTTP_2 {
+        // What is left of a request that is answered already would have to be read to its end.
+        let hangs_up = self.hangs_up || drain.leaving() || self.call.meter.ended().is_none();
+        if hangs_up && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let call = &mut *self.call;
@@ -241,17 +240,6 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.finish();
-    }
-}
-
-/// Takes what has come of a body while a filter waited, so that a request that is whole by now does not end its
-/// connection.
-async fn take_in(body: &mut RequestBody) {
-    let taking = async { while let Some(Ok(_)) = body.frame().await {} };
-    tokio::select! {
-        biased;
-        () = taking => {}
-        () = tokio::task::yield_now() => {}
     }
 }
 

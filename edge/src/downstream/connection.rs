@@ -43,12 +43,12 @@ pub(crate) struct Pulse {
     enough: Notify,
     received: AtomicU64,
     sent: AtomicU64,
-    /// The request that must not be served.
-    refused: OnceLock<Refusal>,
     /// The client is gone.
     closed: AtomicBool,
-    /// The head that is on its way takes too long.
+    /// A head did not come whole in time.
     late: AtomicBool,
+    /// The request that must not be served.
+    refused: OnceLock<Refusal>,
 }
 
 impl Pulse {
@@ -63,9 +63,9 @@ impl Pulse {
             enough: Notify::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
-            refused: OnceLock::new(),
             closed: AtomicBool::new(false),
             late: AtomicBool::new(false),
+            refused: OnceLock::new(),
         }
     }
 
@@ -88,6 +88,10 @@ impl Pulse {
     /// The client shall go once its requests are answered.
     pub(crate) fn leave(&self) {
         self.enough.notify_one();
+    }
+
+    fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     pub(crate) fn request_ended(&self) {
@@ -163,7 +167,7 @@ where
         _ => None,
     };
     let gate = Gate::new(&hcm, http2);
-    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), gate, ended: false, linger: None });
+    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), gate, linger: None, ended: false });
     let service = {
         let (hcm, pulse, drain) = (Arc::clone(&hcm), Arc::clone(&pulse), drain.clone());
         service_fn(move |request| {
@@ -208,21 +212,24 @@ where
                     Err(expired) => {
                         match expired {
                             Expired::Idle => hcm.stats.idle_timeouts.inc(),
+                            Expired::SlowHead if pulse.is_late() => break,
                             Expired::SlowHead => {
                                 hcm.stats.header_timeouts.inc();
                                 if pulse.received.load(Ordering::Relaxed) == 0 {
                                     break;
                                 }
-                                // The stream answers in the place of the request that has not come.
+                                // What reads from the client answers it, and is asked at once.
                                 pulse.late.store(true, Ordering::Relaxed);
+                                clock.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
+                                continue;
                             }
                             Expired::Lived => {}
                         }
-                        if !leaving && expired != Expired::SlowHead {
+                        if !leaving {
                             leaving = true;
                             serving.as_mut().graceful_shutdown();
                         }
-                        if expired != Expired::Lived {
+                        if expired == Expired::Idle {
                             cut.get_or_insert(Instant::now() + GOODBYE);
                         }
                         GOODBYE
@@ -271,9 +278,9 @@ struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
     gate: Gate,
-    ended: bool,
     /// How long a client may go on sending after the goodbye.
     linger: Option<Pin<Box<Sleep>>>,
+    ended: bool,
 }
 
 impl<S: AsyncRead + Unpin> Watched<S> {
@@ -305,12 +312,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if this.gate.is_open() {
             return this.poll_hear(cx, buf);
         }
+        if this.pulse.is_late()
+            && let Some(refusal) = this.gate.time_out()
+        {
+            let _ = this.pulse.refused.set(refusal);
+        }
         let mut space = [MaybeUninit::uninit(); READ];
         loop {
-            let late = this.pulse.late.swap(false, Ordering::Relaxed);
-            if let Some(refusal) = late.then(|| this.gate.time_out()).flatten() {
-                let _ = this.pulse.refused.set(refusal);
-            }
             if this.gate.hand_over(buf) {
                 return Poll::Ready(Ok(()));
             }

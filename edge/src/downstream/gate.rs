@@ -104,12 +104,6 @@ impl Gate {
         }
     }
 
-    /// Waits no longer for the head that has begun.
-    pub(super) fn time_out(&mut self) -> Option<Refusal> {
-        let late = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "request header timeout", "request_header_timeout");
-        if matches!(self.state, State::Unknown | State::Head) { self.refuse(late) } else { None }
-    }
-
     fn refuse(&mut self, refused: LocalReply) -> Option<Refusal> {
         self.held.clear();
         match (self.state, self.head_at) {
@@ -123,6 +117,14 @@ impl Gate {
         self.state = State::Refused;
         self.passed.extend_from_slice(REFUSED);
         Some((self.heads, refused))
+    }
+
+    /// Waits no longer for the rest of a head.
+    pub(super) fn time_out(&mut self) -> Option<Refusal> {
+        let message = "request header timeout";
+        let waits = matches!(self.state, State::Unknown | State::Head);
+        waits.then(|| LocalReply::new(StatusCode::REQUEST_TIMEOUT, message, "request_header_timeout"))
+            .and_then(|late| self.refuse(late))
     }
 
     /// Goes a step on; whether there may be another one.

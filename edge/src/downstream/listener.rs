@@ -192,7 +192,10 @@ impl Chain {
         let match_at = at.field("filter_chain_match");
         Ok(Self {
             name: config.name.as_str().into(),
-            matches: matches.map(|matches| Match::compile(matches, &match_at)).transpose()?.unwrap_or_default(),
+            matches: matches
+                .map(|matches| Match::compile(matches, &match_at))
+                .transpose()?
+                .unwrap_or_default(),
             tls,
             hcm: Arc::new(Hcm::compile(&manager, shared, &config_at)?),
         })

@@ -16,7 +16,8 @@ use tokio::time::sleep;
 
 use crate::body::{RequestBody, Source, Transformed};
 use crate::call::Call;
-use crate::clock::{Alarm, Expired};
+use crate::clock::{Alarm, Expired, Meter};
+use crate::downstream::hcm::Hcm;
 use crate::filter::router;
 use crate::flag::Flag;
 use crate::replay::Replay;
@@ -41,6 +42,7 @@ enum Outcome {
 
 /// The attempts of one call.
 pub(crate) struct Attempts<'a> {
+    hcm: &'a Hcm,
     route: &'a Matched,
     forward: &'a Forward,
     /// The route's timeout.
@@ -87,6 +89,7 @@ impl Bodies {
 impl<'a> Attempts<'a> {
     pub(crate) fn new(
         call: &mut Call,
+        hcm: &'a Hcm,
         route: &'a Matched,
         forward: &'a Forward,
         cluster: &'a Arc<Cluster>,
@@ -106,6 +109,7 @@ impl<'a> Attempts<'a> {
             chosen: Arc::default(),
         };
         Self {
+            hcm,
             route,
             forward,
             timeout,
@@ -123,13 +127,20 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// How long the next attempt may take.
-    pub(crate) fn expected(&self, call: &Call) -> Option<Duration> {
-        let waited = call.meter.ended().map_or(Duration::ZERO, |whole| whole.elapsed());
+    /// Tells the upstream how long it has for the next attempt.
+    pub(crate) fn tell_time(&self, meter: &Meter, headers: &mut HeaderMap) {
+        let waited = meter.ended().map_or(Duration::ZERO, |whole| whole.elapsed());
         let left = self.timeout.map(|timeout| timeout.saturating_sub(waited));
         // A late attempt that hedges flies on.
         let own = self.per_try_timeout().filter(|_| !self.forward.hedges);
-        [left, own].into_iter().flatten().min()
+        let Some(expected) = [left, own].into_iter().flatten().min() else { return };
+        if !self.hcm.suppress_envoy_headers {
+            let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(router::EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
+        }
+        if self.forward.replaces_grpc_timeout() {
+            router::set_grpc_timeout(headers, expected);
+        }
     }
 
     fn per_try_timeout(&self) -> Option<Duration> {
@@ -219,10 +230,7 @@ impl<'a> Attempts<'a> {
         };
         let mut request = router::request(call, body, self.route.attempts_in_request.then_some(number))?;
         if number > 1 {
-            let tells = request.headers().contains_key(router::EXPECTED_TIMEOUT);
-            if let Some(expected) = self.expected(call).filter(|_| tells) {
-                router::tell_expected(request.headers_mut(), self.forward, expected);
-            }
+            self.tell_time(&call.meter, request.headers_mut());
             if self.route.timeout_retry_header {
                 let late = if late { "true" } else { "false" };
                 request.headers_mut().insert(IS_TIMEOUT_RETRY, HeaderValue::from_static(late));

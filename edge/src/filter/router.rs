@@ -54,11 +54,8 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
     };
     call.upstream.cluster = Some(Arc::clone(&cluster.name));
     set_clocks(call, hcm, forward, &cluster, alarm);
-    let mut attempts = Attempts::new(call, &route, forward, &cluster, alarm.response);
-    prepare(call, &route, forward, attempts.expected(call));
-    if hcm.suppress_envoy_headers {
-        call.request.headers.remove(EXPECTED_TIMEOUT);
-    }
+    let mut attempts = Attempts::new(call, hcm, &route, forward, &cluster, alarm.response);
+    prepare(call, &route, forward, &attempts);
     let answered = attempts.run(call, alarm).await;
     let mut reply = match answered {
         Ok((answered, first)) => reply_of(call, answered, first),
@@ -110,7 +107,7 @@ fn write_grpc_timeout(left: Duration) -> String {
 }
 
 /// Makes the request's head what the upstream shall see.
-fn prepare(call: &mut Call, route: &Matched, forward: &Forward, expected: Option<Duration>) {
+fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attempts<'_>) {
     let longest = forward.max_duration(grpc_timeout(call)).flatten();
     let left = longest.map(|longest| longest.saturating_sub(call.started.elapsed()));
     let headers = &mut call.request.headers;
@@ -124,23 +121,12 @@ fn prepare(call: &mut Call, route: &Matched, forward: &Forward, expected: Option
     if let Some(left) = left {
         set_grpc_timeout(headers, left);
     }
-    if let Some(expected) = expected {
-        tell_expected(headers, forward, expected);
-    }
+    attempts.tell_time(&call.meter, headers);
     call.upstream.attempts = 1;
     route.prepare_request(call, forward);
 }
 
-/// Tells the upstream how long it has for an attempt.
-pub(crate) fn tell_expected(headers: &mut HeaderMap, forward: &Forward, expected: Duration) {
-    let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
-    headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
-    if forward.replaces_grpc_timeout() {
-        set_grpc_timeout(headers, expected);
-    }
-}
-
-fn set_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
+pub(crate) fn set_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
     if is_grpc(headers)
         && let Ok(value) = HeaderValue::try_from(write_grpc_timeout(left))
     {

@@ -261,8 +261,13 @@ impl Cluster {
         let level = core.breakers.level(want.high_priority);
         let pool = pool::of(&host);
         loop {
-            let place =
-                pool.place(core, &host, protocol, level).await.map_err(|failure| failure.at(&host))?;
+            let place = match pool.place(core, &host, protocol, level).await {
+                Ok(place) => place,
+                Err(failure) => {
+                    request.body_mut().take_in().await;
+                    return Err(failure.at(&host));
+                }
+            };
             let Some(permit) = level.requests.try_take() else {
                 core.stats.upstream_rq_pending_overflow.inc();
                 return Err(Failure::new(FailureKind::Overflow, "").at(&host));
