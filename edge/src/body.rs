@@ -213,6 +213,8 @@ pub(crate) enum Source {
     Client {
         body: Incoming,
         meter: Arc<Meter>,
+        /// Whether its trailers are passed on.
+        trailers: bool,
     },
     /// One of several readings of the same body.
     Again(Reading),
@@ -235,14 +237,15 @@ impl http_body::Body for Source {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client { body, meter } => {
+            Self::Client { body, meter, trailers } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                // Behind trailers nobody looks for more.
+                let ended = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+                let frame = frame.filter(|_| !ended || *trailers);
                 if let Some(Ok(frame)) = &frame {
                     meter.count(frame.data_ref().map_or(0, Bytes::len));
                 }
-                // Behind trailers nobody looks for more.
-                let ends = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-                if ends || body.is_end_stream() {
+                if ended || body.is_end_stream() {
                     meter.end();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::ClientGone)))

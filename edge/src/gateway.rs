@@ -150,8 +150,8 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         admin::start(port, &running.core, &main.handle);
     }
     running.workers.push(main);
-    for port in ports {
-        running.serve(port)?;
+    for (port, socket) in ports {
+        running.serve(port, &socket)?;
     }
     Ok(running)
 }
@@ -206,16 +206,16 @@ impl Core {
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     pub(crate) listener: Arc<ArcSwap<Listener>>,
-    socket: TcpListener,
 }
 
 impl Port {
-    fn bind(listener: Listener) -> Result<Arc<Self>, StartError> {
+    /// The port, and its socket for those who serve it: it closes when the last of them stops.
+    fn bind(listener: Listener) -> Result<(Arc<Self>, TcpListener), StartError> {
         let failed = |reason| StartError::Bind { name: listener.name.clone(), address: listener.address, reason };
         let socket = TcpListener::bind(listener.address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Arc::new(Self { address, listener: Arc::new(ArcSwap::from_pointee(listener)), socket }))
+        Ok((Arc::new(Self { address, listener: Arc::new(ArcSwap::from_pointee(listener)) }), socket))
     }
 }
 
@@ -255,11 +255,11 @@ pub struct Running {
 
 impl Running {
     /// Takes connections of `port` on every worker.
-    fn serve(&self, port: Arc<Port>) -> Result<(), StartError> {
+    fn serve(&self, port: Arc<Port>, socket: &TcpListener) -> Result<(), StartError> {
         // The last worker does what belongs to no connection.
         let traffic = &self.workers[..self.workers.len().saturating_sub(1)];
         for worker in traffic {
-            let socket = port.socket.try_clone().map_err(StartError::Threads)?;
+            let socket = socket.try_clone().map_err(StartError::Threads)?;
             let app = Accepting {
                 listener: Arc::clone(&port.listener),
                 drain: self.core.drainer.drain(),

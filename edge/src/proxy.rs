@@ -94,7 +94,11 @@ impl Flight {
         };
         let empty = body.is_end_stream();
         let meter = Arc::new(Meter::new(empty));
-        let source = if empty { Source::Empty } else { Source::Client { body, meter: Arc::clone(&meter) } };
+        let trailers = parts.version == Version::HTTP_2 || hcm.http1_trailers;
+        let source = match empty {
+            true => Source::Empty,
+            false => Source::Client { body, meter: Arc::clone(&meter), trailers },
+        };
         let mut call = Call::new(head, source, meter, parts.version, connection);
         call.clusters = Some(Arc::clone(&hcm.clusters));
         let chain = Arc::clone(&hcm.filters);

@@ -46,6 +46,8 @@ pub(crate) struct Hcm {
     pub(crate) http2: Http2,
     pub(crate) accept_http_10: bool,
     pub(crate) default_host: String,
+    /// Whether trailers of requests over HTTP/1.1 are passed on.
+    pub(crate) http1_trailers: bool,
     pub(crate) identity: Identity,
     pub(crate) path: PathRules,
     /// Whether nothing is to tell that an Envoy is on the way.
@@ -194,6 +196,7 @@ impl Hcm {
         let access_logs = access_logs
             .map(|(i, log)| AccessLog::compile(log, &logs.index(i), files))
             .collect::<Result<_, _>>()?;
+        let http1 = config.http_protocol_options.clone().unwrap_or_default();
         Ok(Self {
             codec: config.codec_type(),
             routes,
@@ -202,12 +205,9 @@ impl Hcm {
             clusters: Arc::clone(clusters),
             limits: limits(config),
             http2: http2(config),
-            accept_http_10: config.http_protocol_options.as_ref().is_some_and(|http1| http1.accept_http_10),
-            default_host: config
-                .http_protocol_options
-                .as_ref()
-                .map(|http1| http1.default_host_for_http_10.clone())
-                .unwrap_or_default(),
+            accept_http_10: http1.accept_http_10,
+            default_host: http1.default_host_for_http_10,
+            http1_trailers: http1.enable_trailers,
             identity: identity(config, at)?,
             suppress_envoy_headers: router(config).suppress_envoy_headers,
             underscores: config

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::host::{Host, Stated, Target};
 use super::{Cluster, Clusters};
@@ -41,7 +41,7 @@ impl Cluster {
     pub(crate) fn facts(&self) -> Value {
         let hosts: Vec<_> = self.core.members.hosts().iter().map(|host| host_facts(host)).collect();
         let thresholds = self.core.breakers.levels().iter().map(|level| {
-            let mut facts: serde_json::Map<_, _> =
+            let mut facts: Map<_, _> =
                 level.limits().into_iter().map(|(key, limit)| (key.to_owned(), limit.into())).collect();
             if level.name == "high" {
                 facts.insert("priority".to_owned(), "HIGH".into());
@@ -125,21 +125,23 @@ fn host_facts(host: &Host) -> Value {
     {
         health[flag] = true.into();
     }
-    let (spec, mut facts) = (&host.spec, serde_json::Map::new());
-    facts.insert("address".to_owned(), address);
-    facts.insert("stats".to_owned(), shown.collect());
-    facts.insert("health_status".to_owned(), health);
-    facts.insert("weight".to_owned(), spec.weight.into());
-    if spec.priority > 0 {
-        facts.insert("priority".to_owned(), spec.priority.into());
-    }
-    if !spec.hostname.is_empty() {
-        facts.insert("hostname".to_owned(), spec.hostname.as_str().into());
-    }
+    let spec = &host.spec;
     let locality = [("region", &spec.region), ("zone", &spec.zone), ("sub_zone", &spec.sub_zone)];
     let locality = locality.into_iter().filter(|(_, name)| !name.is_empty());
-    facts.insert("locality".to_owned(), locality.map(|(key, name)| (key, name.as_str())).collect());
-    Value::Object(facts)
+    let mut facts = json!({
+        "address": address,
+        "stats": shown.collect::<Vec<_>>(),
+        "health_status": health,
+        "weight": spec.weight,
+        "locality": locality.map(|(key, name)| (key.to_owned(), json!(name))).collect::<Map<_, _>>(),
+    });
+    if spec.priority > 0 {
+        facts["priority"] = spec.priority.into();
+    }
+    if !spec.hostname.is_empty() {
+        facts["hostname"] = spec.hostname.clone().into();
+    }
+    facts
 }
 
 impl Clusters {
