@@ -113,7 +113,7 @@ pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
         .map_err(|problem| loaded.lines.locate(problem))
 }
 
-/// Starts a gateway. When this returns its listeners serve.
+/// Starts a gateway. When this returns its listeners are bound, and serve as soon as the clusters can be called.
 pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let stats = Stats::default();
     let lines = loaded.lines;
@@ -254,11 +254,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Takes connections of `port` on every worker.
+    /// Takes connections of `port` on every worker, once the clusters can be called: until then they wait.
     fn serve(&self, port: Arc<Port>, socket: &TcpListener) -> Result<(), StartError> {
         // The last worker does what belongs to no connection.
         let traffic = &self.workers[..self.workers.len().saturating_sub(1)];
+        let clusters = Arc::clone(&self.core.serving().clusters);
         for worker in traffic {
+            let clusters = Arc::clone(&clusters);
             let socket = socket.try_clone().map_err(StartError::Threads)?;
             let app = Accepting {
                 listener: Arc::clone(&port.listener),
@@ -273,6 +275,7 @@ impl Running {
             sockets.add(address, socket.into_raw_fd());
             let stopping = self.core.stop.subscribe();
             worker.handle.spawn(async move {
+                clusters.warm().await;
                 service.start_service(Some(Arc::new(sockets.into())), stopping, 1).await;
             });
         }
