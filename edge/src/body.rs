@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::clock::{Expired, Meter};
@@ -48,6 +49,8 @@ pub(crate) struct Transformed<B> {
     inner: B,
     steps: Vec<Box<dyn Transform>>,
     state: State,
+    /// Trailers that a step has turned into data: who reads the body still has to know them.
+    pub(crate) absorbed: Option<HeaderMap>,
 }
 
 enum State {
@@ -59,7 +62,7 @@ enum State {
 
 impl<B> Transformed<B> {
     pub(crate) fn new(inner: B) -> Self {
-        Self { inner, steps: Vec::new(), state: State::Flowing }
+        Self { inner, steps: Vec::new(), state: State::Flowing, absorbed: None }
     }
 
     /// Puts one more step behind those that are there.
@@ -83,12 +86,14 @@ impl<B> Transformed<B> {
     /// Ends each step after what the step before it still had.
     fn end(&mut self, mut trailers: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), LocalReply> {
         let mut left = Vec::new();
+        let came = trailers.clone();
         for at in 0..self.steps.len() {
             let (rest, changed) = self.steps[at].end(trailers)?;
             trailers = changed;
             let rest = self.data(rest, at + 1)?;
             left.extend_from_slice(&rest);
         }
+        self.absorbed = came.filter(|_| trailers.is_none());
         Ok((left.into(), trailers))
     }
 }
@@ -98,6 +103,17 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     BodyError: From<B::Error>,
 {
+    /// Takes what has come by now and throws it away: a request that is whole, though nobody wants it, does not end
+    /// its connection.
+    pub(crate) async fn take_in(&mut self) {
+        let taking = async { while let Some(Ok(_)) = self.frame().await {} };
+        tokio::select! {
+            biased;
+            () = taking => {}
+            () = tokio::task::yield_now() => {}
+        }
+    }
+
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             if let State::Trailers(trailers) = &mut self.state {
@@ -111,7 +127,12 @@ where
             };
             let trailers = match frame.map(Frame::into_data) {
                 Some(Ok(data)) => {
-                    let data = self.data(data, 0).map_err(refused)?;
+                    let mut data = self.data(data, 0).map_err(refused)?;
+                    if self.inner.is_end_stream() {
+                        let (rest, trailers) = self.end(None).map_err(refused)?;
+                        self.state = State::Trailers(trailers);
+                        data = joined(data, rest);
+                    }
                     if data.is_empty() {
                         continue;
                     }
@@ -126,6 +147,15 @@ where
                 return Poll::Ready(Some(Ok(Frame::data(rest))));
             }
         }
+    }
+}
+
+/// One piece of two, which is one of them where the other is empty.
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        (true, _) => second,
+        (_, true) => first,
+        _ => [first, second].concat().into(),
     }
 }
 
@@ -183,6 +213,8 @@ pub(crate) enum Source {
     Client {
         body: Incoming,
         meter: Arc<Meter>,
+        /// Whether its trailers are passed on.
+        trailers: bool,
     },
     /// One of several readings of the same body.
     Again(Reading),
@@ -205,12 +237,15 @@ impl http_body::Body for Source {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client { body, meter } => {
+            Self::Client { body, meter, trailers } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                // Behind trailers nobody looks for more.
+                let ended = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+                let frame = frame.filter(|_| !ended || *trailers);
                 if let Some(Ok(frame)) = &frame {
                     meter.count(frame.data_ref().map_or(0, Bytes::len));
                 }
-                if frame.is_none() || body.is_end_stream() {
+                if ended || body.is_end_stream() {
                     meter.end();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::ClientGone)))

@@ -26,6 +26,8 @@ pub(crate) enum Protocol {
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) id: u64,
+    /// The name of its filter chain.
+    pub(crate) chain: Arc<str>,
     pub(crate) remote: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) tls: Option<TlsFacts>,
@@ -63,6 +65,8 @@ pub(crate) struct PeerCertificate {
 pub(crate) struct UpstreamFacts {
     pub(crate) cluster: Option<Arc<str>>,
     pub(crate) host: Option<Arc<str>>,
+    /// Our end of the connection that answered.
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) attempts: u32,
     /// From the first byte sent to the response's head.
     pub(crate) service_time: Option<Duration>,
@@ -203,7 +207,7 @@ impl Call {
         }
         let remote = "10.1.2.3:4567".parse().unwrap();
         let local = "127.0.0.1:8080".parse().unwrap();
-        let connection = Arc::new(Connection { id: 7, remote, local, tls: None });
+        let connection = Arc::new(Connection { id: 7, chain: "".into(), remote, local, tls: None });
         let meter = Arc::new(Meter::new(true));
         Self {
             random: 0,

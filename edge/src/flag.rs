@@ -55,32 +55,35 @@ flags! {
     DurationTimeout "DT" "DurationTimeout"
 }
 
-/// The flags of one call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u32);
+/// The flags of one call, in the order in which they were set: most calls have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags(Vec<Flag>);
 
 impl Flags {
     pub(crate) fn insert(&mut self, flag: Flag) {
-        self.0 |= 1 << flag as u32;
+        if !self.contains(flag) {
+            self.0.push(flag);
+        }
     }
 
-    pub(crate) fn contains(self, flag: Flag) -> bool {
-        self.0 & (1 << flag as u32) != 0
+    pub(crate) fn contains(&self, flag: Flag) -> bool {
+        self.0.contains(&flag)
     }
 
-    pub(crate) fn intersects(self, others: Self) -> bool {
-        self.0 & others.0 != 0
+    pub(crate) fn intersects(&self, others: &Self) -> bool {
+        self.0.iter().any(|&flag| others.contains(flag))
     }
 
     /// As `%RESPONSE_FLAGS_LONG%` writes them.
-    pub(crate) fn long(self) -> String {
+    pub(crate) fn long(&self) -> String {
         self.join(Flag::long)
     }
 
-    fn join(self, name: fn(Flag) -> &'static str) -> String {
-        let set: Vec<_> =
-            Flag::ALL.iter().filter(|&&flag| self.contains(flag)).map(|&flag| name(flag)).collect();
-        if set.is_empty() { "-".to_owned() } else { set.join(",") }
+    fn join(&self, name: fn(Flag) -> &'static str) -> String {
+        if self.0.is_empty() {
+            return "-".to_owned();
+        }
+        self.0.iter().map(|&flag| name(flag)).collect::<Vec<_>>().join(",")
     }
 }
 

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::access_log::Files;
 use crate::admin::{self, SetLogFilter};
 use crate::bootstrap::Loaded;
-use crate::downstream::listener::{Accepting, Listener};
+use crate::downstream::listener::{Accepting, Listener, Shared};
 use crate::drain::Drainer;
 use crate::problem::{Path, Problem};
 use crate::stats::Stats;
@@ -93,10 +93,12 @@ impl Table {
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
         let clusters =
             Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
+        let node_cluster = bootstrap.node.as_ref().map_or("", |node| &node.cluster);
+        let shared = Shared { clusters: &clusters, stats, files, node_cluster };
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners
-            .map(|(i, listener)| Listener::compile(listener, &clusters, stats, files, &listeners_at.index(i)))
+            .map(|(i, listener)| Listener::compile(listener, &shared, &listeners_at.index(i)))
             .collect::<Result<_, _>>()?;
         let admin_at = root.field("admin");
         let admin = match &bootstrap.admin {
@@ -115,7 +117,7 @@ pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
         .map_err(|problem| loaded.lines.locate(problem))
 }
 
-/// Starts a gateway. When this returns its listeners serve.
+/// Starts a gateway. When this returns its listeners are bound, and serve as soon as the clusters can be called.
 pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let stats = Stats::default();
     let lines = loaded.lines;
@@ -157,8 +159,8 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         admin::start(port, &running.core, &main.handle);
     }
     running.workers.push(main);
-    for port in ports {
-        running.serve(port)?;
+    for (port, socket) in ports {
+        running.serve(port, &socket)?;
     }
     Ok(running)
 }
@@ -202,7 +204,10 @@ impl Core {
 
     /// Takes no new connections.
     pub(crate) fn close_listeners(&self) {
-        self.stop.send_replace(true);
+        if !self.stop.send_replace(true) {
+            let listeners = self.serving().ports.len() as u64;
+            self.stats.scope("listener_manager").counter("listener_stopped").add(listeners);
+        }
     }
 }
 
@@ -210,17 +215,17 @@ impl Core {
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     pub(crate) listener: Arc<ArcSwap<Listener>>,
-    socket: TcpListener,
 }
 
 impl Port {
-    fn bind(listener: Listener) -> Result<Arc<Self>, StartError> {
+    /// The port, and its socket for those who serve it: it closes when the last of them stops.
+    fn bind(listener: Listener) -> Result<(Arc<Self>, TcpListener), StartError> {
         let failed =
             |reason| StartError::Bind { name: listener.name.clone(), address: listener.address, reason };
         let socket = TcpListener::bind(listener.address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Arc::new(Self { address, listener: Arc::new(ArcSwap::from_pointee(listener)), socket }))
+        Ok((Arc::new(Self { address, listener: Arc::new(ArcSwap::from_pointee(listener)) }), socket))
     }
 }
 
@@ -260,12 +265,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Takes connections of `port` on every worker.
-    fn serve(&self, port: Arc<Port>) -> Result<(), StartError> {
+    /// Takes connections of `port` on every worker, once the clusters can be called: until then they wait.
+    fn serve(&self, port: Arc<Port>, socket: &TcpListener) -> Result<(), StartError> {
         // The last worker does what belongs to no connection.
         let traffic = &self.workers[..self.workers.len().saturating_sub(1)];
+        let clusters = Arc::clone(&self.core.serving().clusters);
         for worker in traffic {
-            let socket = port.socket.try_clone().map_err(StartError::Threads)?;
+            let clusters = Arc::clone(&clusters);
+            let socket = socket.try_clone().map_err(StartError::Threads)?;
             let app = Accepting {
                 listener: Arc::clone(&port.listener),
                 drain: self.core.drainer.drain(),
@@ -279,6 +286,7 @@ impl Running {
             sockets.add(address, socket.into_raw_fd());
             let stopping = self.core.stop.subscribe();
             worker.handle.spawn(async move {
+                clusters.warm().await;
                 service.start_service(Some(Arc::new(sockets.into())), stopping, 1).await;
             });
         }

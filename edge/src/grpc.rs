@@ -162,7 +162,7 @@ impl Service {
 
 /// The message of an answer that says OK.
 async fn read(answered: Answered, longest: usize) -> Result<Bytes, Unanswered> {
-    let Answered { head, body, host } = answered;
+    let Answered { head, body, host, .. } = answered;
     host.answered(head.status.as_u16());
     if head.status != StatusCode::OK {
         let message = format!("the service answered HTTP {}", head.status.as_u16());

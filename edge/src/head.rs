@@ -130,6 +130,9 @@ pub(crate) trait Fields {
     /// The first value.
     fn first(&self, field: &Field) -> Option<&[u8]>;
 
+    /// Whether one of the values is such.
+    fn any(&self, field: &Field, is: impl Fn(&[u8]) -> bool) -> bool;
+
     /// The value of a cookie, without quotes.
     fn cookie(&self, name: &str) -> Option<&str>;
 }
@@ -146,6 +149,13 @@ impl Fields for HeaderMap {
         match field {
             Field::Header(name) => self.get(name).map(HeaderValue::as_bytes),
             _ => None,
+        }
+    }
+
+    fn any(&self, field: &Field, is: impl Fn(&[u8]) -> bool) -> bool {
+        match field {
+            Field::Header(name) => self.get_all(name).iter().any(|value| is(value.as_bytes())),
+            _ => false,
         }
     }
 
@@ -178,6 +188,13 @@ impl Fields for Head {
             Field::Never => return None,
             Field::Header(_) => return self.headers.first(field),
         })
+    }
+
+    fn any(&self, field: &Field, is: impl Fn(&[u8]) -> bool) -> bool {
+        match field {
+            Field::Header(_) => self.headers.any(field, is),
+            _ => self.first(field).is_some_and(is),
+        }
     }
 
     fn cookie(&self, name: &str) -> Option<&str> {

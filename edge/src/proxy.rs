@@ -3,10 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Instant, SystemTime};
 
-use crate::body::{BodyError, ReplyBody, Source, Transformed};
-use crate::call::{Call, Connection, Ended, Protocol, UpstreamFacts};
+use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
+use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
 use crate::downstream::hcm::Hcm;
@@ -16,11 +15,11 @@ use crate::filter::router;
 use crate::filter::{Filter, Flow};
 use crate::flag::Flag;
 use crate::head::Head;
-use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply, is_grpc};
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -32,10 +31,19 @@ pub(crate) async fn serve(
     drain: Drain,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, h2::Error> {
-    pulse.request_begun(&hcm);
+    let refused = pulse.request_begun(&hcm);
+    if drain.leaving() {
+        pulse.leave();
+    }
     let mut flight = Flight::new(hcm, connection, pulse, request);
     flight.call.failing = drain.failing();
-    let decided = match flight.arrive() {
+    let arrived = match refused {
+        Some(refused) => Err(refused),
+        None => flight.arrive(),
+    };
+    // Envoy hangs up on a client whose request it does not understand.
+    flight.hangs_up |= arrived.as_ref().is_err_and(|refused| refused.status.is_client_error());
+    let decided = match arrived {
         Ok(()) => flight.decide().await,
         Err(refused) => Err(refused),
     };
@@ -55,6 +63,8 @@ pub(crate) struct Flight {
     pulse: Arc<Pulse>,
     chain: Arc<[Arc<dyn Filter>]>,
     complete: bool,
+    /// The connection ends with this call.
+    hangs_up: bool,
 }
 
 impl Flight {
@@ -67,6 +77,8 @@ impl Flight {
         hcm.stats.requests.inc();
         hcm.stats.requests_active.add(1);
         let (mut parts, body) = request.into_parts();
+        let hangs_up =
+            parts.version == Version::HTTP_10 && !normalize::lists(&parts.headers, CONNECTION, "keep-alive");
         let authority = match parts.uri.authority() {
             Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
             None => parts.headers.get(HOST).cloned(),
@@ -82,35 +94,44 @@ impl Flight {
         };
         let empty = body.is_end_stream();
         let meter = Arc::new(Meter::new(empty));
-        let source = if empty { Source::Empty } else { Source::Client { body, meter: Arc::clone(&meter) } };
+        let trailers = parts.version == Version::HTTP_2 || hcm.http1_trailers;
+        let source = match empty {
+            true => Source::Empty,
+            false => Source::Client { body, meter: Arc::clone(&meter), trailers },
+        };
         let mut call = Call::new(head, source, meter, parts.version, connection);
         call.clusters = Some(Arc::clone(&hcm.clusters));
         let chain = Arc::clone(&hcm.filters);
-        Self { call: Box::new(call), hcm, pulse, chain, complete: false }
+        Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up }
     }
 
     /// Brings the head into the form that everything behind it expects, and finds its route.
     fn arrive(&mut self) -> Result<(), LocalReply> {
         let (call, hcm) = (&mut *self.call, &*self.hcm);
         if call.request.authority.is_empty() {
-            if call.version == Version::HTTP_10 && hcm.accept_http_10 && !hcm.default_host.is_empty() {
+            if call.version == Version::HTTP_10 && !hcm.default_host.is_empty() {
                 call.request.authority = HeaderValue::from_str(&hcm.default_host)
                     .map_err(|_| LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"))?;
             } else {
                 return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
             }
         }
-        if call.version == Version::HTTP_10 && !hcm.accept_http_10 {
-            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, "", "low_version"));
-        }
         let authority = call.request.authority.clone();
         call.request.authority = hcm.path.authority(authority, call.connection.local.port());
-        if let Some(path) = hcm.path.path(&call.request.path)? {
+        normalize::check_names(hcm, &mut call.request.headers, call.version)?;
+        if let Some(path) = hcm.path.path(&call.request.path, call.is_grpc())? {
             call.request.path = path;
         }
         call.remote = normalize::client(&hcm.identity, &call.request.headers, &call.connection);
-        normalize::annotate(&hcm.identity, &mut call.request.headers, &call.connection, call.remote);
-        call.route = hcm.routes.find(&call.request, &call.connection, call.random);
+        normalize::annotate(
+            &hcm.identity,
+            &mut call.request.headers,
+            &call.connection,
+            call.remote,
+            &hcm.routes.internal_only_headers,
+        );
+        normalize::check_upgrade(&mut call.request.headers)?;
+        find_route(call, hcm);
         if let Some(route) = &call.route {
             self.chain = Arc::clone(&route.filters);
         }
@@ -120,14 +141,18 @@ impl Flight {
     /// Lets every filter see the request.
     async fn decide(&mut self) -> Result<(), LocalReply> {
         for filter in self.chain.iter() {
-            match filter.request(&mut self.call) {
-                Flow::Continue => {}
-                Flow::Reply(reply) => return Err(reply),
-                Flow::Wait(answer) => answer.await?,
+            let (waited, decided) = match filter.request(&mut self.call) {
+                Flow::Continue => (false, Ok(())),
+                Flow::Reply(reply) => (false, Err(reply)),
+                Flow::Wait(answer) => (true, answer.await),
+            };
+            if waited && decided.is_err() {
+                self.call.body.take_in().await;
             }
+            decided?;
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
-                call.route = self.hcm.routes.find(&call.request, &call.connection, call.random);
+                find_route(call, &self.hcm);
             }
         }
         Ok(())
@@ -153,7 +178,9 @@ impl Flight {
     /// Sends the reply off; its body takes the flight along.
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
-        if drain.leaving() && self.call.version < Version::HTTP_2 {
+        // What is left of a request that is answered already would have to be read to its end.
+        let hangs_up = self.hangs_up || drain.leaving() || self.call.meter.ended().is_none();
+        if hangs_up && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let call = &mut *self.call;
@@ -163,7 +190,13 @@ impl Flight {
         if !self.hcm.access_logs.is_empty() {
             call.ended.headers = headers.clone();
         }
-        let mut response = Response::new(Outgoing::new(reply.body, alarm, self));
+        // Nobody asks for the body of such an answer.
+        let body = if call.request.method == Method::HEAD {
+            Transformed::new(Answer::Full(None))
+        } else {
+            reply.body
+        };
+        let mut response = Response::new(Outgoing::new(body, alarm, self));
         *response.status_mut() = reply.status;
         *response.headers_mut() = headers;
         response
@@ -173,13 +206,19 @@ impl Flight {
     fn finish(&mut self) {
         let call = &mut *self.call;
         if !self.complete {
-            call.flag(Flag::DownstreamConnectionTermination);
+            let reset = call.version == Version::HTTP_2 && !self.pulse.is_closed();
+            let (flag, details) = match reset {
+                true => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
+                false => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
+            };
+            call.flag(flag);
             if call.details.is_empty() || call.details == "via_upstream" {
-                call.details = "downstream_remote_disconnect".into();
+                call.details = details.into();
             }
         }
         call.ended.duration = call.started.elapsed();
         call.ended.bytes_received = call.meter.received();
+        call.ended.request_received = call.meter.ended().map(|whole| whole.duration_since(call.started));
         let stats = &self.hcm.stats;
         stats.requests_active.add(-1);
         stats.completed.inc();
@@ -202,6 +241,12 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// Finds the call's route, and the cluster that it leads to.
+fn find_route(call: &mut Call, hcm: &Hcm) {
+    call.route = hcm.routes.find(&call.request, &call.connection, call.random);
+    call.upstream.cluster = call.cluster().map(|cluster| Arc::clone(&cluster.name));
 }
 
 /// Remembers the gRPC status, wherever it travels.
@@ -241,7 +286,8 @@ impl Outgoing {
         let Some(flight) = &mut self.flight else { return };
         if let Some(data) = frame.data_ref() {
             flight.call.ended.bytes_sent += data.len() as u64;
-        } else if let Some(trailers) = frame.trailers_ref() {
+        }
+        if let Some(trailers) = frame.trailers_ref().or(self.body.absorbed.as_ref()) {
             note_status(&mut flight.call.ended, trailers);
             if !flight.hcm.access_logs.is_empty() {
                 flight.call.ended.trailers = trailers.clone();
@@ -255,7 +301,7 @@ impl Outgoing {
         flight.complete = !matches!(error, BodyError::ClientGone);
         let call = &mut *flight.call;
         let ending = router::cut(call, &error);
-        self.body = Transformed::new(crate::body::Answer::Full(None));
+        self.body = Transformed::new(Answer::Full(None));
         let (code, message) = match ending {
             Ok(ending) => ending,
             Err(reason) => return Some(Err(h2::Error::from(reason))),

@@ -97,6 +97,10 @@ impl LocalReply {
                 && !message.is_empty()
             {
                 headers.insert(GRPC_MESSAGE, message);
+                if call.protocol != Protocol::Grpc {
+                    // The message was a body, which is empty now.
+                    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
             }
         } else if !self.message.is_empty() {
             let text = Bytes::from(self.message.into_owned());

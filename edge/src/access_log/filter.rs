@@ -83,7 +83,7 @@ impl Filter {
             Self::Any(filters) => filters.iter().any(|filter| filter.takes(call)),
             Self::Header(header) => header.matches(&call.request),
             Self::Flags(None) => call.flags != Flags::default(),
-            Self::Flags(Some(flags)) => call.flags.intersects(*flags),
+            Self::Flags(Some(flags)) => call.flags.intersects(flags),
             Self::GrpcStatus { statuses, exclude } => {
                 let of_http = || status.map_or(2, grpc_status_of);
                 statuses.contains(&call.ended.grpc_status.unwrap_or_else(of_http)) != *exclude

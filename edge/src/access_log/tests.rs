@@ -24,8 +24,13 @@ use crate::stats::Stats;
 
 fn call() -> Call {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-    let connection =
-        Connection { id: 1, remote: address("127.0.0.1:50000"), local: address("127.0.0.1:8080"), tls: None };
+    let connection = Connection {
+        id: 1,
+        chain: "".into(),
+        remote: address("127.0.0.1:50000"),
+        local: address("127.0.0.1:8080"),
+        tls: None,
+    };
     let head = Head {
         method: Method::GET,
         scheme: Scheme::HTTP,

@@ -46,6 +46,7 @@ pub(super) fn config_dump(admin: &Admin, query: &Query) -> Reply {
         Timestamp::try_from(admin.core.start_time).map(|time| format!("{time:.3}")).unwrap_or_default();
     let dump = Dump { bootstrap, names, updated };
     match query.get("resource") {
+        Some("bootstrap") => Reply::bad_request("bootstrap is not a repeated field: use no resource\n"),
         None => Reply::json(&json!({ "configs": dump.all() })),
         Some(resource) => match dump.resource(resource) {
             Some(configs) if configs.is_empty() => Reply::json(&json!({})),
@@ -146,10 +147,6 @@ impl Dump {
     /// The parts of one name, each with its type.
     fn resource(&self, name: &str) -> Option<Vec<Value>> {
         let (kind, parts) = match name {
-            "bootstrap" => {
-                let kind = "type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap";
-                return Some(vec![typed(self.bootstrap.clone(), kind)]);
-            }
             "static_clusters" => ("ClustersConfigDump.StaticCluster", self.clusters()),
             "static_listeners" => ("ListenersConfigDump.StaticListener", self.listeners()),
             "static_route_configs" => ("RoutesConfigDump.StaticRouteConfig", self.routes()),

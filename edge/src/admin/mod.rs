@@ -9,6 +9,7 @@ mod server;
 mod stats;
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,12 @@ use envoy_types::pb::envoy::config::accesslog::v3 as pb;
 use envoy_types::pb::envoy::config::bootstrap::v3::Admin as Config;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::google::protobuf::Any;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
+use futures::stream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, SERVER, X_CONTENT_TYPE_OPTIONS};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
-use http_body_util::Full;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -148,7 +151,7 @@ async fn accept(socket: tokio::net::TcpListener, admin: Arc<Admin>, end: Cancell
 
 async fn serve(stream: TcpStream, remote: SocketAddr, admin: Arc<Admin>) {
     let Ok(local) = stream.local_addr() else { return };
-    let connection = Arc::new(Connection { id: 0, remote, local, tls: None });
+    let connection = Arc::new(Connection { id: 0, chain: "".into(), remote, local, tls: None });
     let service = service_fn(move |request| {
         let (admin, connection) = (Arc::clone(&admin), Arc::clone(&connection));
         async move { Ok::<_, Infallible>(admin.answer(request, connection).await) }
@@ -165,7 +168,7 @@ impl Admin {
         self: Arc<Self>,
         request: Request<Incoming>,
         connection: Arc<Connection>,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Body> {
         let (parts, _) = request.into_parts();
         let meter = Arc::new(Meter::new(true));
         let mut call = Call::new(head(&parts), Source::Empty, meter, parts.version, connection);
@@ -215,6 +218,9 @@ fn head(parts: &request::Parts) -> Head {
     }
 }
 
+/// Of no length that is told beforehand: in chunks, as scripts made for Envoy expect.
+type Body = StreamBody<stream::Once<Ready<Result<Frame<Bytes>, Infallible>>>>;
+
 /// What a command answers.
 struct Reply {
     status: StatusCode,
@@ -246,12 +252,14 @@ impl Reply {
         Self { status: StatusCode::BAD_REQUEST, ..Self::text(body) }
     }
 
-    fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::from(self.body));
+    fn into_response(self) -> Response<Body> {
+        let body = Frame::data(Bytes::from(self.body));
+        let mut response = Response::new(StreamBody::new(stream::once(ready(Ok(body)))));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
+        headers.insert(SERVER, HeaderValue::from_static("envoy"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }

@@ -1,10 +1,12 @@
 //! One client connection: its handshake, its HTTP, and the clocks that end it.
 
+use std::future::Future as _;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -14,15 +16,19 @@ use hyper_util::server::conn::auto;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::CodecType;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 
 use crate::call::Connection;
+use crate::downstream::gate::{Gate, Refusal};
 use crate::downstream::hcm::Hcm;
 use crate::drain::Drain;
 use crate::proxy;
+use crate::reply::LocalReply;
 
 /// How long a connection that is closed for idleness may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Bytes that are read at once.
+const READ: usize = 16 << 10;
 
 /// What the clocks of a connection read. All times are milliseconds since it began.
 #[derive(Debug)]
@@ -38,6 +44,12 @@ pub(crate) struct Pulse {
     enough: Notify,
     received: AtomicU64,
     sent: AtomicU64,
+    /// The client is gone.
+    closed: AtomicBool,
+    /// A head did not come whole in time.
+    late: AtomicBool,
+    /// The request that must not be served.
+    refused: OnceLock<Refusal>,
 }
 
 impl Pulse {
@@ -52,6 +64,9 @@ impl Pulse {
             enough: Notify::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            refused: OnceLock::new(),
         }
     }
 
@@ -60,19 +75,34 @@ impl Pulse {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// A request's head is whole.
-    pub(crate) fn request_begun(&self, hcm: &Hcm) {
+    /// A request's head is whole; what its sender is told if it must not be served.
+    pub(crate) fn request_begun(&self, hcm: &Hcm) -> Option<LocalReply> {
         self.head_since.store(0, Ordering::Relaxed);
         self.active.fetch_add(1, Ordering::Relaxed);
         let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
         if hcm.limits.requests_per_connection.is_some_and(|most| served >= most) {
-            self.enough.notify_one();
+            self.leave();
         }
+        self.refused.get().filter(|(number, _)| *number == served).map(|(_, reply)| reply.clone())
+    }
+
+    /// The client shall go once its requests are answered.
+    pub(crate) fn leave(&self) {
+        self.enough.notify_one();
+    }
+
+    fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 
     pub(crate) fn request_ended(&self) {
         self.idle_since.store(self.now(), Ordering::Relaxed);
         self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a call that ends now ends with its connection.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     fn heard(&self, bytes: &[u8]) {
@@ -112,8 +142,8 @@ impl Pulse {
             }
             left(hcm.limits.idle, self.idle_since.load(Ordering::Relaxed), Expired::Idle)?;
         }
-        // A head may begin at any time, and only this loop will notice that it does not end.
-        Ok(next.min(hcm.limits.headers.unwrap_or(next)))
+        // A head may begin and a call may end at any time, and only this loop will notice what comes of it.
+        Ok([hcm.limits.headers, hcm.limits.idle].into_iter().flatten().fold(next, Duration::min))
     }
 }
 
@@ -133,7 +163,13 @@ where
     hcm.stats.connections.inc();
     hcm.stats.connections_active.add(1);
     let pulse = Arc::new(Pulse::new());
-    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse) });
+    let http2 = match hcm.codec {
+        CodecType::Http1 => Some(false),
+        CodecType::Http2 => Some(true),
+        _ => None,
+    };
+    let gate = Gate::new(&hcm, http2);
+    let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), gate, linger: None, ended: false });
     let service = {
         let (pulse, drain) = (Arc::clone(&pulse), drain.clone());
         service_fn(move |request| {
@@ -178,9 +214,16 @@ where
                     Err(expired) => {
                         match expired {
                             Expired::Idle => hcm.stats.idle_timeouts.inc(),
+                            Expired::SlowHead if pulse.is_late() => break,
                             Expired::SlowHead => {
                                 hcm.stats.header_timeouts.inc();
-                                break;
+                                if pulse.received.load(Ordering::Relaxed) == 0 {
+                                    break;
+                                }
+                                // What reads from the client answers it, and is asked at once.
+                                pulse.late.store(true, Ordering::Relaxed);
+                                clock.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
+                                continue;
                             }
                             Expired::Lived => {}
                         }
@@ -232,10 +275,33 @@ fn builder(hcm: &Hcm) -> auto::Builder<TokioExecutor> {
     }
 }
 
-/// A stream whose traffic the pulse notices.
+/// A stream whose traffic the pulse notices, and whose heads the gate checks.
 struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
+    gate: Gate,
+    /// How long a client may go on sending after the goodbye.
+    linger: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    fn poll_hear(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.pulse.heard(&buf.filled()[before..]);
+        } else if polled.is_ready() && room > 0 {
+            if !self.ended {
+                // A turn later: what the client has reset before it left ends as reset, not as left.
+                self.ended = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.pulse.closed.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -244,12 +310,33 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.pulse.heard(&buf.filled()[before..]);
+        let this = &mut *self;
+        if this.gate.is_open() {
+            return this.poll_hear(cx, buf);
         }
-        polled
+        if this.pulse.is_late()
+            && let Some(refusal) = this.gate.time_out()
+        {
+            let _ = this.pulse.refused.set(refusal);
+        }
+        let mut space = [MaybeUninit::uninit(); READ];
+        loop {
+            if this.gate.hand_over(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if this.gate.is_broken() {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            let mut heard = ReadBuf::uninit(&mut space);
+            ready!(this.poll_hear(cx, &mut heard))?;
+            if heard.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(refusal) = this.gate.take(heard.filled()) {
+                // A gate that has refused a request lets no other one pass.
+                let _ = this.pulse.refused.set(refusal);
+            }
+        }
     }
 }
 
@@ -262,7 +349,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.count(polled)
@@ -285,7 +372,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Says goodbye, and lets the client finish: closed with bytes unread, the system would reset the connection and
+    /// the client could lose the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        let linger = this.linger.get_or_insert_with(|| Box::pin(sleep(GOODBYE)));
+        let mut space = [MaybeUninit::uninit(); READ];
+        loop {
+            let mut heard = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut heard) {
+                Poll::Ready(Ok(())) if !heard.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return linger.as_mut().poll(cx).map(Ok),
+            }
+        }
     }
 }

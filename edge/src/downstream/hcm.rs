@@ -1,19 +1,25 @@
 //! An HTTP connection manager: what one filter chain of a listener does with HTTP.
 
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
-use http::header::{SERVER, VIA};
+use http::header::SERVER;
 use http::{HeaderMap, HeaderValue};
 use pb::HttpConnectionManager;
 use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
 };
+use prost::Message as _;
 
-use crate::access_log::{AccessLog, Files};
-use crate::downstream::normalize::PathRules;
+use crate::access_log::AccessLog;
+use crate::downstream::listener::Shared;
+use crate::downstream::normalize::{self, PathRules};
 use crate::filter::{self, Context, Filter};
+use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
 use crate::route::{Link, Table};
 use crate::stats::{Counter, Gauge, Histogram, Scope};
@@ -40,8 +46,13 @@ pub(crate) struct Hcm {
     pub(crate) http2: Http2,
     pub(crate) accept_http_10: bool,
     pub(crate) default_host: String,
+    /// Whether trailers of requests over HTTP/1.1 are passed on.
+    pub(crate) http1_trailers: bool,
     pub(crate) identity: Identity,
     pub(crate) path: PathRules,
+    /// Whether nothing is to tell that an Envoy is on the way.
+    pub(crate) suppress_envoy_headers: bool,
+    pub(crate) underscores: HeadersWithUnderscoresAction,
     pub(crate) stats: HcmStats,
 }
 
@@ -73,6 +84,10 @@ pub(crate) struct Http2 {
 /// Who the client is, who we are, and what each is told of the other.
 #[derive(Debug)]
 pub(crate) struct Identity {
+    /// Clients that may say what only our own neighbours may.
+    pub(crate) internal: Vec<Cidr>,
+    /// The address of this machine towards others: what a client on the machine itself is known by.
+    pub(crate) machine: IpAddr,
     pub(crate) use_remote_address: bool,
     pub(crate) trusted_hops: u32,
     pub(crate) skip_xff_append: bool,
@@ -99,7 +114,7 @@ impl Identity {
             headers.insert(SERVER, self.server_name.clone());
         }
         if let Some(via) = &self.via {
-            headers.append(VIA, via.clone());
+            normalize::add_via(headers, via);
         }
     }
 }
@@ -159,13 +174,12 @@ impl HcmStats {
 impl Hcm {
     pub(crate) fn compile(
         config: &HttpConnectionManager,
-        clusters: &Arc<Clusters>,
-        stats: &crate::stats::Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
+        let Shared { clusters, stats, files, node_cluster } = *shared;
         let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
-        let context = Context { clusters, stats: &stats.scope, node_cluster: "" };
+        let context = Context { clusters, stats: &stats.scope, node_cluster };
         let chain = chain(config, at, &context)?;
         let routes = match &config.route_specifier {
             Some(RouteSpecifier::RouteConfig(routes)) => {
@@ -182,6 +196,7 @@ impl Hcm {
         let access_logs = access_logs
             .map(|(i, log)| AccessLog::compile(log, &logs.index(i), files))
             .collect::<Result<_, _>>()?;
+        let http1 = config.http_protocol_options.clone().unwrap_or_default();
         Ok(Self {
             codec: config.codec_type(),
             routes,
@@ -190,13 +205,17 @@ impl Hcm {
             clusters: Arc::clone(clusters),
             limits: limits(config),
             http2: http2(config),
-            accept_http_10: config.http_protocol_options.as_ref().is_some_and(|http1| http1.accept_http_10),
-            default_host: config
-                .http_protocol_options
-                .as_ref()
-                .map(|http1| http1.default_host_for_http_10.clone())
-                .unwrap_or_default(),
+            accept_http_10: http1.accept_http_10,
+            default_host: http1.default_host_for_http_10,
+            http1_trailers: http1.enable_trailers,
             identity: identity(config, at)?,
+            suppress_envoy_headers: router(config).suppress_envoy_headers,
+            underscores: config
+                .common_http_protocol_options
+                .as_ref()
+                .map_or(HeadersWithUnderscoresAction::Allow, |common| {
+                    common.headers_with_underscores_action()
+                }),
             path: PathRules::compile(config),
             stats,
         })
@@ -230,6 +249,12 @@ fn chain(config: &HttpConnectionManager, at: &Path<'_>, context: &Context<'_>) -
         }
     }
     if router { Ok(chain) } else { Err(at.problem("the last filter must be the router")) }
+}
+
+/// The router's own configuration; `chain` has seen that there is one.
+fn router(config: &HttpConnectionManager) -> Router {
+    let router = config.http_filters.last().and_then(filter::config_of);
+    router.and_then(|any| Router::decode(any.value.as_slice()).ok()).unwrap_or_default()
 }
 
 fn limits(config: &HttpConnectionManager) -> Limits {
@@ -269,7 +294,10 @@ fn identity(config: &HttpConnectionManager, at: &Path<'_>) -> Result<Identity, P
     };
     let details = config.set_current_client_cert_details.clone().unwrap_or_default();
     let server_name = if config.server_name.is_empty() { "envoy" } else { &config.server_name };
+    let internal = config.internal_address_config.clone().unwrap_or_default().cidr_ranges;
     Ok(Identity {
+        internal: Cidr::compile_all(&internal, &at.field("internal_address_config").field("cidr_ranges"))?,
+        machine: machine(),
         use_remote_address: value::flag(config.use_remote_address.as_ref(), false),
         trusted_hops: config.xff_num_trusted_hops,
         skip_xff_append: config.skip_xff_append,
@@ -289,6 +317,16 @@ fn identity(config: &HttpConnectionManager, at: &Path<'_>) -> Result<Identity, P
         server_header: config.server_header_transformation(),
         via: if config.via.is_empty() { None } else { Some(header("via", &config.via)?) },
     })
+}
+
+/// The address that packets to others would carry; none is sent.
+fn machine() -> IpAddr {
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let towards = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    towards.map_or(loopback, |address| address.ip())
 }
 
 /// Which port an authority loses before routes are asked.

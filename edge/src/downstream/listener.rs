@@ -29,6 +29,7 @@ use crate::drain::Drain;
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
 use crate::stats::{Counter, Stats};
+use crate::tls::stats::HandshakeStats;
 use crate::upstream::Clusters;
 
 /// A client that does not finish its handshake is cut off after this long.
@@ -48,14 +49,13 @@ pub(crate) struct Listener {
 struct ListenerStats {
     connections: Counter,
     no_chain: Counter,
-    handshakes: Counter,
-    handshake_errors: Counter,
-    no_certificate: Counter,
+    handshakes: HandshakeStats,
 }
 
 /// What is done with the connections that match.
 #[derive(Debug)]
 pub(crate) struct Chain {
+    name: Arc<str>,
     matches: Match,
     pub(crate) tls: Option<Arc<ServerTls>>,
     /// Connections that are served already find a reloaded configuration here, too.
@@ -83,12 +83,20 @@ struct Hello<'a> {
     protocols: Vec<&'a [u8]>,
 }
 
+/// What the listeners of a configuration are made with.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    pub(crate) clusters: &'a Arc<Clusters>,
+    pub(crate) stats: &'a Stats,
+    pub(crate) files: &'a Files,
+    /// The cluster that this edge itself belongs to.
+    pub(crate) node_cluster: &'a str,
+}
+
 impl Listener {
     pub(crate) fn compile(
         config: &pb::Listener,
-        clusters: &Arc<Clusters>,
-        stats: &Stats,
-        files: &Files,
+        shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
         let address_at = at.field("address");
@@ -98,12 +106,11 @@ impl Listener {
         let chains_at = at.field("filter_chains");
         let chains = config.filter_chains.iter().enumerate();
         let chains: Vec<_> = chains
-            .map(|(i, chain)| Chain::compile(chain, clusters, stats, files, &chains_at.index(i)))
+            .map(|(i, chain)| Chain::compile(chain, shared, &chains_at.index(i)))
             .collect::<Result<_, _>>()?;
         let default_at = at.field("default_filter_chain");
         let default = config.default_filter_chain.as_ref();
-        let default =
-            default.map(|chain| Chain::compile(chain, clusters, stats, files, &default_at)).transpose()?;
+        let default = default.map(|chain| Chain::compile(chain, shared, &default_at)).transpose()?;
         if chains.is_empty() && default.is_none() {
             return Err(chains_at.problem("a listener needs a filter chain"));
         }
@@ -112,7 +119,7 @@ impl Listener {
         } else {
             config.stat_prefix.clone()
         };
-        let scope = stats.scope(format!("listener.{prefix}"));
+        let scope = shared.stats.scope(format!("listener.{prefix}"));
         Ok(Self {
             name: if config.name.is_empty() { address.to_string() } else { config.name.clone() },
             address,
@@ -121,9 +128,7 @@ impl Listener {
             stats: ListenerStats {
                 connections: scope.counter("downstream_cx_total"),
                 no_chain: scope.counter("no_filter_chain_match"),
-                handshakes: scope.counter("ssl.handshake"),
-                handshake_errors: scope.counter("ssl.connection_error"),
-                no_certificate: scope.counter("ssl.fail_verify_no_cert"),
+                handshakes: HandshakeStats::new(&scope),
             },
         })
     }
@@ -173,13 +178,7 @@ pub(crate) fn socket_address(config: &Address, at: &Path<'_>) -> Result<SocketAd
 }
 
 impl Chain {
-    fn compile(
-        config: &pb::FilterChain,
-        clusters: &Arc<Clusters>,
-        stats: &Stats,
-        files: &Files,
-        at: &Path<'_>,
-    ) -> Result<Self, Problem> {
+    fn compile(config: &pb::FilterChain, shared: &Shared<'_>, at: &Path<'_>) -> Result<Self, Problem> {
         let filters = at.field("filters");
         let [only] = &config.filters[..] else {
             return Err(filters.problem("a chain needs one network filter, the http_connection_manager"));
@@ -200,12 +199,13 @@ impl Chain {
         let matches = config.filter_chain_match.as_ref();
         let match_at = at.field("filter_chain_match");
         Ok(Self {
+            name: config.name.as_str().into(),
             matches: matches
                 .map(|matches| Match::compile(matches, &match_at))
                 .transpose()?
                 .unwrap_or_default(),
             tls,
-            hcm: Arc::new(ArcSwap::from_pointee(Hcm::compile(&manager, clusters, stats, files, &config_at)?)),
+            hcm: Arc::new(ArcSwap::from_pointee(Hcm::compile(&manager, shared, &config_at)?)),
         })
     }
 }
@@ -303,9 +303,9 @@ impl ServerApp for Accepting {
                 listener.stats.no_chain.inc();
                 return None;
             };
-            let hcm = Arc::clone(&chain.hcm);
+            let (hcm, chain) = (Arc::clone(&chain.hcm), Arc::clone(&chain.name));
             drop(listener);
-            let facts = Arc::new(Connection { id, remote, local, tls: None });
+            let facts = Arc::new(Connection { id, chain, remote, local, tls: None });
             connection::serve(stream, hcm, facts, self.drain.clone()).await;
         }
         None
@@ -337,20 +337,13 @@ impl Accepting {
             };
             let tls = chain.tls.as_ref()?;
             let stream = start.into_stream(tls.config()).await;
-            let stream = stream.inspect_err(|error| {
-                tracing::debug!(%error, "a handshake failed");
-                listener.stats.handshake_errors.inc();
-                if error.to_string().contains("peer sent no certificates") {
-                    listener.stats.no_certificate.inc();
-                }
-            });
-            let stream = stream.ok()?;
-            listener.stats.handshakes.inc();
+            listener.stats.handshakes.count(&stream);
+            let stream = stream.inspect_err(|error| tracing::debug!(%error, "a handshake failed")).ok()?;
             let facts = tls.facts(stream.get_ref().1);
-            Some((stream, Arc::clone(&chain.hcm), facts))
+            Some((stream, Arc::clone(&chain.hcm), Arc::clone(&chain.name), facts))
         };
-        let Ok(Some((stream, hcm, tls))) = timeout(HANDSHAKE, handshake).await else { return };
-        let facts = Arc::new(Connection { id, remote, local, tls: Some(tls) });
+        let Ok(Some((stream, hcm, chain, tls))) = timeout(HANDSHAKE, handshake).await else { return };
+        let facts = Arc::new(Connection { id, chain, remote, local, tls: Some(tls) });
         connection::serve(stream, hcm, facts, self.drain.clone()).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The client's side: listeners, TLS, connections, and the HTTP connection manager's own work on each request.
 
 pub(crate) mod connection;
+mod gate;
 pub(crate) mod hcm;
 pub(crate) mod listener;
 pub(crate) mod normalize;

@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use http::header::{CONNECTION, EXPECT, UPGRADE, VIA};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pb::HttpConnectionManager;
 use pb::http_connection_manager::{ForwardClientCertDetails, PathWithEscapedSlashesAction};
 
 use crate::call::{Connection, PeerCertificate};
-use crate::downstream::hcm::{self, CertParts, Identity};
+use crate::downstream::hcm::{self, CertParts, Hcm, Identity};
+use crate::head::joined;
 use crate::reply::LocalReply;
 use crate::value;
 
@@ -22,7 +25,7 @@ const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// What only our own neighbours may say.
-const INTERNAL_ONLY: [&str; 13] = [
+const INTERNAL_ONLY: [&str; 14] = [
     "x-envoy-retriable-status-codes",
     "x-envoy-retriable-header-names",
     "x-envoy-retry-on",
@@ -36,9 +39,16 @@ const INTERNAL_ONLY: [&str; 13] = [
     "x-envoy-force-trace",
     "x-envoy-ip-tags",
     "x-envoy-original-url",
+    "x-envoy-hedge-on-per-try-timeout",
 ];
 /// What no client may say.
-const EDGE_ONLY: [&str; 2] = ["x-envoy-decorator-operation", "x-envoy-hedge-on-per-try-timeout"];
+const EDGE_ONLY: [&str; 5] = [
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-original-path",
+    "x-envoy-original-host",
+];
 
 /// How a path is brought into one form.
 #[derive(Debug)]
@@ -64,7 +74,7 @@ impl PathRules {
     }
 
     /// The path in the form that routes are written for. A redirect where the client shall ask again in that form.
-    pub(crate) fn path(&self, path: &PathAndQuery) -> Result<Option<PathAndQuery>, LocalReply> {
+    pub(crate) fn path(&self, path: &PathAndQuery, grpc: bool) -> Result<Option<PathAndQuery>, LocalReply> {
         use PathWithEscapedSlashesAction as Action;
         if !self.normalize && !self.merge_slashes && self.escaped_slashes < Action::RejectRequest {
             return Ok(None);
@@ -92,7 +102,8 @@ impl PathRules {
         };
         let whole = PathAndQuery::try_from(whole).map_err(|_| invalid_path())?;
         if escaped && self.escaped_slashes == Action::UnescapeAndRedirect {
-            return Err(redirect(&whole));
+            // A gRPC client follows no redirect.
+            return Err(if grpc { invalid_path() } else { redirect(&whole) });
         }
         Ok(Some(whole))
     }
@@ -234,44 +245,100 @@ pub(crate) fn annotate(
     headers: &mut HeaderMap,
     connection: &Connection,
     client: SocketAddr,
+    internal_only: &[HeaderName],
 ) {
-    let hops = headers.get_all(&X_FORWARDED_FOR).iter().count();
     let edge = identity.use_remote_address;
-    let internal = hops == 0 && edge && is_private(connection.remote.ip())
-        || hops == 1 && !edge && forwarded_for(headers).first().copied().is_some_and(is_private);
-    if edge {
-        if !identity.skip_xff_append {
-            append(headers, &X_FORWARDED_FOR, &connection.remote.ip().to_string());
-        }
-        set(headers, X_FORWARDED_PROTO, if connection.tls.is_some() { "https" } else { "http" });
-    } else if !headers.contains_key(&X_FORWARDED_PROTO) {
+    let internal = (if edge { !headers.contains_key(&X_FORWARDED_FOR) } else { one_hop(headers) })
+        && identity.internal.iter().any(|range| range.contains(client.ip()));
+    if edge && !identity.skip_xff_append {
+        let hop = connection.remote.ip();
+        let hop = if hop.is_loopback() { identity.machine } else { hop };
+        append(headers, &X_FORWARDED_FOR, &hop.to_string());
+    }
+    // What a proxy that is trusted says of the client's connection stays.
+    let overwrites = edge && identity.trusted_hops == 0;
+    if overwrites || !headers.contains_key(&X_FORWARDED_PROTO) {
         set(headers, X_FORWARDED_PROTO, if connection.tls.is_some() { "https" } else { "http" });
     }
-    if identity.append_forwarded_port {
+    if identity.append_forwarded_port && (overwrites || !headers.contains_key(&X_FORWARDED_PORT)) {
         set(headers, X_FORWARDED_PORT, &connection.local.port().to_string());
     }
-    if edge {
-        for name in EDGE_ONLY {
-            headers.remove(name);
-        }
-        headers.remove(&INTERNAL);
-    }
     if internal {
-        if edge {
-            set(headers, INTERNAL, "true");
-        }
+        set(headers, INTERNAL, "true");
     } else {
+        headers.remove(&INTERNAL);
+        INTERNAL_ONLY.iter().for_each(|name| drop(headers.remove(*name)));
+        internal_only.iter().for_each(|name| drop(headers.remove(name)));
         if edge {
+            EDGE_ONLY.iter().for_each(|name| drop(headers.remove(*name)));
             set(headers, EXTERNAL_ADDRESS, &client.ip().to_string());
         }
-        for name in INTERNAL_ONLY {
-            headers.remove(name);
-        }
     }
+    // The client gets its body's go-ahead from us.
+    headers.remove(EXPECT);
     request_id(identity, headers, edge && !internal);
     client_cert(identity, headers, connection);
     if let Some(via) = &identity.via {
-        headers.append(http::header::VIA, via.clone());
+        add_via(headers, via);
+    }
+}
+
+/// Whether one address only is said to have sent the request on.
+fn one_hop(headers: &HeaderMap) -> bool {
+    let hops = joined(headers, &X_FORWARDED_FOR);
+    hops.is_some_and(|hops| !hops.contains(&b',')) && !forwarded_for(headers).is_empty()
+}
+
+/// Whether a header that is a list names `word`.
+pub(crate) fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+}
+
+/// Names that a server behind us may take for others, and more of them than it may want.
+pub(crate) fn check_names(hcm: &Hcm, headers: &mut HeaderMap, version: Version) -> Result<(), LocalReply> {
+    // The gate has counted those of HTTP/1.1; the pseudo-headers of HTTP/2 are headers to Envoy.
+    if version == Version::HTTP_2 && headers.len() + 4 > hcm.limits.headers_count as usize {
+        let (status, message) =
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large");
+        return Err(LocalReply::new(status, message, "http2.too_many_headers"));
+    }
+    if hcm.underscores == HeadersWithUnderscoresAction::Allow {
+        return Ok(());
+    }
+    let names: Vec<_> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    if !names.is_empty() && hcm.underscores == HeadersWithUnderscoresAction::RejectRequest {
+        let details = "http1.unexpected_underscore";
+        return Err(LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details));
+    }
+    names.iter().for_each(|name| drop(headers.remove(name)));
+    Ok(())
+}
+
+/// No other protocol is spoken here. HTTP/2 over an upgrade is not asked for in earnest by anybody: such a request is
+/// served as what it is.
+pub(crate) fn check_upgrade(headers: &mut HeaderMap) -> Result<(), LocalReply> {
+    if !headers.contains_key(UPGRADE) || !lists(headers, CONNECTION, "upgrade") {
+        return Ok(());
+    }
+    if lists(headers, UPGRADE, "h2c") {
+        headers.remove(UPGRADE);
+        headers.remove("http2-settings");
+        return Ok(());
+    }
+    Err(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed"))
+}
+
+/// Names us among those who passed a message on.
+pub(crate) fn add_via(headers: &mut HeaderMap, name: &HeaderValue) {
+    let list = match joined(headers, VIA) {
+        Some(list) if !list.is_empty() => {
+            HeaderValue::from_bytes(&[&list, &b", "[..], name.as_bytes()].concat())
+        }
+        _ => Ok(name.clone()),
+    };
+    if let Ok(list) = list {
+        headers.insert(VIA, list);
     }
 }
 
@@ -285,13 +352,6 @@ fn request_id(identity: &Identity, headers: &mut HeaderMap, external: bool) {
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let id = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
     set(headers, X_REQUEST_ID, id);
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_private() || address.is_loopback(),
-        IpAddr::V6(address) => address.is_unique_local() || address.is_loopback(),
-    }
 }
 
 fn client_cert(identity: &Identity, headers: &mut HeaderMap, connection: &Connection) {

@@ -4,6 +4,7 @@
 //! base64, whose padding may stand wherever the sender flushed, not only at the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,8 +12,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::google::protobuf::Any;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Limited};
 
-use crate::body::Transform;
+use crate::body::{Answer, ReplyBody, Transform, Transformed};
 use crate::call::{Call, Protocol};
 use crate::filter::{Context, Filter, Flow};
 use crate::problem::{Path, Problem};
@@ -22,6 +25,9 @@ const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encodin
 const TRAILER_FLAG: u8 = 0x80;
 /// Base64 comes in groups of this many characters.
 const GROUP: usize = 4;
+/// Of a body that is not passed on: what is longer or slower costs its connection.
+const DISCARD_UP_TO: usize = 64 << 10;
+const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes a call gRPC on the way up and gRPC-Web on the way down.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ impl Filter for GrpcWeb {
     fn request<'a>(&'a self, call: &'a mut Call) -> Flow<'a> {
         let headers = &mut call.request.headers;
         let Some((text_request, format)) = asked(headers) else { return Flow::Continue };
+        // Bare `application/grpc` is protobuf to every server.
+        let format = if format == "+proto" { "" } else { &format };
         let content_type = HeaderValue::try_from(format!("application/grpc{format}"));
         call.protocol = Protocol::GrpcWeb { text_reply: accepts_text(headers) };
         if call.request.method != Method::POST {
@@ -64,8 +72,7 @@ impl Filter for GrpcWeb {
         if is_grpc(&reply.headers) {
             let format = format_of(reply.headers.get(CONTENT_TYPE));
             set_type(&mut reply.headers, text_reply, &format);
-            if reply.headers.contains_key(GRPC_STATUS) && http_body::Body::is_end_stream(&reply.body) {
-                reply.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            if reply.headers.contains_key(GRPC_STATUS) && reply.body.is_end_stream() {
                 return;
             }
             reply.headers.remove(CONTENT_LENGTH);
@@ -75,13 +82,13 @@ impl Filter for GrpcWeb {
         // Somebody who does not speak gRPC has answered: the browser is told in its own words all the same.
         let code = grpc_status_of(reply.status);
         set_type(&mut reply.headers, text_reply, "+proto");
-        reply.headers.remove(CONTENT_LENGTH);
+        reply.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         reply.headers.insert(GRPC_STATUS, HeaderValue::from(code));
         let message = format!("the upstream answered HTTP {} without a gRPC status", reply.status.as_u16());
         if let Ok(message) = HeaderValue::try_from(encode_message(&message)) {
             reply.headers.insert(GRPC_MESSAGE, message);
         }
-        reply.body.push(Box::new(Silence));
+        discard(std::mem::replace(&mut reply.body, Transformed::new(Answer::Full(None))));
     }
 }
 
@@ -170,17 +177,9 @@ impl Transform for Encoder {
     }
 }
 
-/// Drops a body that no gRPC-Web client could read.
-struct Silence;
-
-impl Transform for Silence {
-    fn data(&mut self, _: Bytes) -> Result<Bytes, LocalReply> {
-        Ok(Bytes::new())
-    }
-
-    fn end(&mut self, _: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), LocalReply> {
-        Ok((Bytes::new(), None))
-    }
+/// Reads a body that no gRPC-Web client could read, within reason: its connection can be used again.
+fn discard(body: ReplyBody) {
+    tokio::spawn(tokio::time::timeout(DISCARD_WITHIN, Limited::new(body, DISCARD_UP_TO).collect()));
 }
 
 /// The body of a text request, as its chunks arrive.

@@ -9,14 +9,15 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::{Body as _, Frame};
 use rand::Rng;
 use tokio::time::sleep;
 
 use crate::body::{RequestBody, Source, Transformed};
 use crate::call::Call;
-use crate::clock::{Alarm, Expired};
+use crate::clock::{Alarm, Expired, Meter};
+use crate::downstream::hcm::Hcm;
 use crate::filter::router;
 use crate::flag::Flag;
 use crate::replay::Replay;
@@ -24,8 +25,9 @@ use crate::reply::{GRPC_STATUS, LocalReply};
 use crate::route::{Forward, Matched, Retry, RetryOn};
 use crate::upstream::{Answered, Cluster, Failure, FailureKind, Host, RetryPermit, Want};
 
-/// What of a request is kept for another attempt.
+/// What of a request is kept for another attempt, where its route does not say.
 const KEPT: usize = 1 << 20;
+const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
 
 /// An answer, and what was read of its body to see how it begins.
 pub(crate) type Answer = (Answered, Option<Frame<Bytes>>);
@@ -40,19 +42,24 @@ enum Outcome {
 
 /// The attempts of one call.
 pub(crate) struct Attempts<'a> {
+    hcm: &'a Hcm,
+    route: &'a Matched,
     forward: &'a Forward,
+    /// The route's timeout.
+    timeout: Option<Duration>,
     retry: Option<Arc<Retry>>,
     on: RetryOn,
     left: u32,
     cluster: &'a Arc<Cluster>,
-    count: bool,
+    /// How often the request was sent.
+    sent: u32,
     bodies: Bodies,
     want: Want,
     pauses: u32,
     /// The numbers of the attempts that have ended.
     landed: Vec<u32>,
     permit: Option<RetryPermit>,
-    sent: Instant,
+    sent_at: Instant,
 }
 
 /// Where each attempt's body comes from.
@@ -72,66 +79,107 @@ impl Bodies {
     fn again(&self) -> bool {
         matches!(self, Self::Replay(replay) if replay.is_whole())
     }
+
+    /// Whether a body that was to be kept became too long.
+    fn lost(&self) -> bool {
+        matches!(self, Self::Replay(replay) if !replay.is_whole())
+    }
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(
         call: &mut Call,
-        route: &Matched,
+        hcm: &'a Hcm,
+        route: &'a Matched,
         forward: &'a Forward,
         cluster: &'a Arc<Cluster>,
+        timeout: Option<Duration>,
     ) -> Self {
         let body = std::mem::replace(&mut call.body, Transformed::new(Source::Empty));
         let retry = forward.retry_of(call);
         let (on, left) =
             retry.as_ref().map_or((RetryOn::default(), 0), |retry| (retry.on, retry.num_retries));
         let retriable = !on.is_empty() && left > 0;
+        let kept = route.request_kept.unwrap_or(KEPT);
         let bodies =
-            if retriable { Bodies::Replay(Replay::new(body, KEPT)) } else { Bodies::Once(Some(body)) };
+            if retriable { Bodies::Replay(Replay::new(body, kept)) } else { Bodies::Once(Some(body)) };
         let want = Want {
             hash: forward.hash(call),
             tried: Vec::new(),
+            redraws: retry.as_ref().map_or(0, |retry| retry.host_selection_attempts),
             high_priority: forward.high_priority,
             random: call.random,
             chosen: Arc::default(),
         };
         Self {
+            hcm,
+            route,
             forward,
+            timeout,
             retry,
             on,
             left,
             cluster,
-            count: route.attempts_in_request,
+            sent: 0,
             bodies,
             want,
             pauses: 0,
             landed: Vec::new(),
             permit: None,
-            sent: Instant::now(),
+            sent_at: Instant::now(),
         }
+    }
+
+    /// Tells the upstream how long it has for the next attempt.
+    pub(crate) fn tell_time(&self, meter: &Meter, headers: &mut HeaderMap) {
+        let waited = meter.ended().map_or(Duration::ZERO, |whole| whole.elapsed());
+        let left = self.timeout.map(|timeout| timeout.saturating_sub(waited));
+        // A late attempt that hedges flies on.
+        let own = self.per_try_timeout().filter(|_| !self.forward.hedges);
+        let Some(expected) = [left, own].into_iter().flatten().min() else { return };
+        if !self.hcm.suppress_envoy_headers {
+            let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(router::EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
+        }
+        if self.forward.replaces_grpc_timeout() {
+            router::set_grpc_timeout(headers, expected);
+        }
+    }
+
+    fn per_try_timeout(&self) -> Option<Duration> {
+        self.retry.as_ref()?.per_try_timeout
     }
 
     /// Tries until there is an answer to pass on, or nothing more to try.
     pub(crate) async fn run(&mut self, call: &mut Call, alarm: &mut Alarm) -> Result<Answer, LocalReply> {
         let ended = alarm.over(self.attempts(call)).await;
+        if self.bodies.lost() {
+            self.cluster.stats.retry_or_shadow_abandoned.inc();
+        }
+        let host = self.want.chosen.load_full();
+        call.upstream.host = host.as_ref().map(|host| Arc::clone(&host.address));
         match ended {
             Ok(Ok(answer)) => {
-                call.upstream.service_time = Some(self.sent.elapsed());
+                call.upstream.service_time = Some(self.sent_at.elapsed());
                 Ok(answer)
             }
             Ok(Err(refused)) => Err(refused),
             Err(expired) => {
+                if expired == Expired::Upstream {
+                    self.cluster.stats.upstream_rq_max_duration_reached.inc();
+                }
                 if expired == Expired::Response {
                     self.cluster.stats.upstream_rq_timeout.inc();
+                    host.inspect(|host| host.timed_out());
                 }
-                Err(router::too_late(expired))
+                Err(self.too_late(expired, call))
             }
         }
     }
 
     async fn attempts(&mut self, call: &mut Call) -> Result<Answer, LocalReply> {
         let mut flying = FuturesUnordered::new();
-        self.launch(call, &mut flying)?;
+        self.launch(call, &mut flying, false)?;
         loop {
             let Some((number, outcome)) = flying.next().await else {
                 return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "no_attempt_left"));
@@ -140,20 +188,24 @@ impl<'a> Attempts<'a> {
                 // The late attempt flies on and may still win.
                 if !self.landed.contains(&number) && self.may_retry() {
                     self.left -= 1;
-                    self.launch(call, &mut flying)?;
+                    self.launch(call, &mut flying, true)?;
                 }
                 continue;
             }
             self.landed.push(number);
+            let late = matches!(outcome, Outcome::Late);
+            if late {
+                self.note_late();
+            }
             if let Some(pause) = self.wants_retry(call, &outcome) {
                 self.note_tried(&outcome);
                 drop(outcome);
                 self.cluster.stats.upstream_rq_retry.inc();
                 sleep(pause).await;
-                self.launch(call, &mut flying)?;
+                self.launch(call, &mut flying, late)?;
                 continue;
             }
-            let flying_on = call.upstream.attempts as usize > self.landed.len();
+            let flying_on = self.sent as usize > self.landed.len();
             if flying_on && !matches!(outcome, Outcome::Answered(_)) {
                 continue;
             }
@@ -161,23 +213,39 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Sends the request once more.
+    /// An attempt's own clock ran out.
+    fn note_late(&self) {
+        self.cluster.stats.upstream_rq_per_try_timeout.inc();
+        if let Some(host) = self.want.chosen.load_full() {
+            host.timed_out();
+        }
+    }
+
+    /// Sends the request once more; `late`: for the attempt before took too long.
     fn launch(
         &mut self,
         call: &mut Call,
         flying: &mut FuturesUnordered<BoxFuture<'static, (u32, Outcome)>>,
+        late: bool,
     ) -> Result<(), LocalReply> {
-        call.upstream.attempts += 1;
-        let number = call.upstream.attempts;
+        self.sent += 1;
+        let number = self.sent;
+        call.upstream.attempts = number;
         let Some(body) = self.bodies.next() else {
             return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "request_body_lost"));
         };
-        let request = router::request(call, body, self.count.then_some(number))?;
+        let mut request = router::request(call, body, self.route.attempts_in_request.then_some(number))?;
+        if number > 1 {
+            self.tell_time(&call.meter, request.headers_mut());
+            if self.route.timeout_retry_header {
+                let late = if late { "true" } else { "false" };
+                request.headers_mut().insert(IS_TIMEOUT_RETRY, HeaderValue::from_static(late));
+            }
+        }
         let (cluster, want) = (Arc::clone(self.cluster), self.want.clone());
-        let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
         let peek = self.peeks(call);
-        self.sent = Instant::now();
-        let mut limit = per_try;
+        self.sent_at = Instant::now();
+        let mut limit = self.per_try_timeout();
         if self.forward.hedges
             && let Some(late) = limit.take()
         {
@@ -203,6 +271,9 @@ impl<'a> Attempts<'a> {
     fn wants_retry(&mut self, call: &mut Call, outcome: &Outcome) -> Option<Duration> {
         let retry = Arc::clone(self.retry.as_ref()?);
         if !self.applies(&retry, outcome) {
+            return None;
+        }
+        if self.bodies.lost() {
             return None;
         }
         if !self.may_retry() {
@@ -261,21 +332,30 @@ impl<'a> Attempts<'a> {
         self.want.tried.extend(host.cloned());
     }
 
+    fn too_late(&self, expired: Expired, call: &Call) -> LocalReply {
+        let refused = router::too_late(expired, call);
+        if matches!(expired, Expired::Response | Expired::Attempt) {
+            self.cluster.stats.answered(refused.status.as_u16());
+        }
+        refused
+    }
+
     /// The last outcome is the call's.
     fn settle(&self, call: &mut Call, outcome: Outcome) -> Result<Answer, LocalReply> {
-        if call.upstream.attempts > 1
-            && matches!(outcome, Outcome::Answered(_))
-            && !call.flags.contains(Flag::UpstreamRetryLimitExceeded)
-        {
+        let answered = matches!(outcome, Outcome::Answered(_));
+        if self.sent > 1 && answered && !call.flags.contains(Flag::UpstreamRetryLimitExceeded) {
             self.cluster.stats.upstream_rq_retry_success.inc();
         }
         match outcome {
             Outcome::Answered(answer) => Ok(*answer),
-            Outcome::Failed(failure) => Err(router::refusal(&failure, call)),
-            Outcome::Late => {
-                self.cluster.stats.upstream_rq_per_try_timeout.inc();
-                Err(router::too_late(Expired::Attempt))
+            Outcome::Failed(failure) => {
+                let refused = router::refusal(&failure, call);
+                if failure.kind != FailureKind::ClientGone {
+                    self.cluster.stats.answered(refused.status.as_u16());
+                }
+                Err(refused)
             }
+            Outcome::Late => Err(self.too_late(Expired::Attempt, call)),
         }
     }
 }

@@ -8,7 +8,7 @@ use http::uri::{Authority, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
 use crate::body::{Answer, BodyError, RequestBody};
-use crate::call::Call;
+use crate::call::{Call, Protocol};
 use crate::clock::{Alarm, Expired};
 use crate::downstream::hcm::Hcm;
 use crate::filter::retry::Attempts;
@@ -54,14 +54,17 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
     };
     call.upstream.cluster = Some(Arc::clone(&cluster.name));
     set_clocks(call, hcm, forward, &cluster, alarm);
-    prepare(call, &route, forward, alarm);
-    let mut attempts = Attempts::new(call, &route, forward, &cluster);
+    let mut attempts = Attempts::new(call, hcm, &route, forward, &cluster, alarm.response);
+    prepare(call, &route, forward, &attempts);
     let answered = attempts.run(call, alarm).await;
     let mut reply = match answered {
         Ok((answered, first)) => reply_of(call, answered, first),
         Err(failed) => failed.render(call),
     };
-    if route.attempts_in_response {
+    if hcm.suppress_envoy_headers {
+        reply.headers.remove(SERVICE_TIME);
+        reply.headers.remove(OVERLOADED);
+    } else if route.attempts_in_response {
         note_attempts(&mut reply.headers, call.upstream.attempts);
     }
     Ok(reply)
@@ -69,18 +72,18 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
 
 /// Starts the clocks of the call: its route's, its connection manager's, and its own deadline.
 fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alarm: &mut Alarm) {
-    let asked = call.request.headers.get(&GRPC_TIMEOUT).and_then(|value| grpc_timeout(value.as_bytes()));
+    let asked = grpc_timeout(call);
     alarm.response = forward.timeout(call, asked);
     alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
     alarm.request = hcm.limits.request.map(|limit| call.started + limit);
     let longest = forward.max_duration(asked).unwrap_or(hcm.limits.stream);
-    let longest = [longest, cluster.max_stream_duration()].into_iter().flatten().min();
     alarm.duration = longest.map(|longest| call.started + longest);
+    alarm.upstream = cluster.max_stream_duration().map(|longest| Instant::now() + longest);
 }
 
-/// What `grpc-timeout` says.
-pub(crate) fn grpc_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
+/// What the request's `grpc-timeout` says.
+fn grpc_timeout(call: &Call) -> Option<Duration> {
+    let (unit, digits) = call.request.headers.get(&GRPC_TIMEOUT)?.as_bytes().split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -98,32 +101,40 @@ pub(crate) fn grpc_timeout(value: &[u8]) -> Option<Duration> {
 
 /// A duration as `grpc-timeout` carries it: at most eight digits.
 fn write_grpc_timeout(left: Duration) -> String {
-    let units = [(left.as_micros(), 'u'), (left.as_millis(), 'm'), (u128::from(left.as_secs()), 'S')];
+    let units = [(left.as_millis(), 'm'), (u128::from(left.as_secs()), 'S')];
     let fitting = units.into_iter().find(|(amount, _)| *amount < 100_000_000);
     fitting.map_or_else(|| "99999999S".to_owned(), |(amount, unit)| format!("{amount}{unit}"))
 }
 
 /// Makes the request's head what the upstream shall see.
-fn prepare(call: &mut Call, route: &Matched, forward: &Forward, alarm: &Alarm) {
-    let left = alarm.duration.map(|at| at.saturating_duration_since(Instant::now()));
-    let expected = left.into_iter().chain(alarm.response).min();
+fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attempts<'_>) {
+    let asked = grpc_timeout(call);
+    let longest = forward.max_duration(asked).flatten();
+    // A browser that has set itself no deadline does not get one in its name.
+    let longest = longest.filter(|_| call.protocol == Protocol::Grpc || asked.is_some());
+    let left = longest.map(|longest| longest.saturating_sub(call.started.elapsed()));
     let headers = &mut call.request.headers;
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).flat_map(|te| te.split(','));
+    let trailers = trailers.map(str::trim).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     strip_hop_by_hop(headers);
-    if !trailers {
-        headers.remove(TE);
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(expected) = expected {
-        let millis = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis.max(1)));
+    if let Some(left) = left {
+        set_grpc_timeout(headers, left);
     }
-    if let Some(left) = left
-        && is_grpc(headers)
+    attempts.tell_time(&call.meter, headers);
+    call.upstream.attempts = 1;
+    route.prepare_request(call, forward);
+}
+
+pub(crate) fn set_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
+    if is_grpc(headers)
         && let Ok(value) = HeaderValue::try_from(write_grpc_timeout(left))
     {
         headers.insert(GRPC_TIMEOUT, value);
     }
-    route.prepare_request(call, forward);
 }
 
 /// Takes off what concerns one connection only, and what `Connection` nominates.
@@ -161,6 +172,8 @@ pub(crate) fn request(
     *request.method_mut() = call.request.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = call.request.headers.clone();
+    // A cluster may speak to its hosts what the client speaks.
+    *request.version_mut() = call.version;
     if let Some(attempt) = attempt {
         note_attempts(request.headers_mut(), attempt);
     }
@@ -171,9 +184,11 @@ pub(crate) fn request(
 fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<bytes::Bytes>>) -> Reply {
     call.details = "via_upstream".into();
     call.upstream.host = Some(Arc::clone(&answered.host.address));
+    call.upstream.local = answered.local;
     let mut headers = answered.head.headers;
     strip_hop_by_hop(&mut headers);
-    if let Some(time) = call.upstream.service_time {
+    // An answer that comes before the request is whole says nothing of the upstream's speed.
+    if let Some(time) = call.upstream.service_time.filter(|_| call.meter.ended().is_some()) {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         headers.insert(SERVICE_TIME, HeaderValue::from(millis));
     }
@@ -189,26 +204,18 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
     }
     let unavailable =
         |message: String, details: String| LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, message, details);
+    let retried = if call.upstream.attempts > 1 { "retried and the latest " } else { "" };
     let before = |reason: &str, transport: &str| {
-        let more = if transport.is_empty() {
-            String::new()
-        } else {
-            format!(", transport failure reason: {transport}")
-        };
-        let underscored = transport.replace(' ', "_");
-        let details = if underscored.is_empty() {
-            reason.replace(' ', "_")
-        } else {
-            format!("{}|{underscored}", reason.replace(' ', "_"))
-        };
+        let separator = if transport.is_empty() { "" } else { "|" };
+        let details = format!("{reason}{separator}{transport}").replace(' ', "_");
         unavailable(
+            // What went wrong inside is for the log, not for the client.
             format!(
-                "upstream connect error or disconnect/reset before headers. reset reason: {reason}{more}"
+                "upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}"
             ),
             format!("upstream_reset_before_response_started{{{details}}}"),
         )
     };
-    call.upstream.host = failure.host.as_ref().map(|host| Arc::clone(&host.address));
     match failure.kind {
         FailureKind::NoHealthyHost => {
             unavailable("no healthy upstream".to_owned(), "no_healthy_upstream".to_owned())
@@ -218,7 +225,7 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
             .with_flag(Flag::UpstreamOverflow)
             .with_header(OVERLOADED, HeaderValue::from_static("true")),
         FailureKind::ConnectFailure => {
-            call.upstream.failure = Some(failure.reason.to_string());
+            call.upstream.failure = Some(failure.reason.replace(' ', "_"));
             before("remote connection failure", &failure.reason).with_flag(Flag::UpstreamConnectionFailure)
         }
         FailureKind::ConnectTimeout => {
@@ -230,8 +237,10 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
         FailureKind::RefusedStream => {
             before("remote refused stream reset", "").with_flag(Flag::UpstreamRemoteReset)
         }
+        FailureKind::Protocol | FailureKind::Reset(h2::Reason::PROTOCOL_ERROR) => {
+            before("protocol error", "").with_flag(Flag::UpstreamProtocolError)
+        }
         FailureKind::Reset(_) => before("remote reset", "").with_flag(Flag::UpstreamRemoteReset),
-        FailureKind::Protocol => before("protocol error", "").with_flag(Flag::UpstreamProtocolError),
         FailureKind::ClientGone => {
             LocalReply::new(StatusCode::BAD_REQUEST, "", "downstream_remote_disconnect")
                 .with_flag(Flag::DownstreamConnectionTermination)
@@ -240,7 +249,12 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
 }
 
 /// What a client is told when a clock ran out before the answer.
-pub(crate) fn too_late(expired: Expired) -> LocalReply {
+pub(crate) fn too_late(expired: Expired, call: &Call) -> LocalReply {
+    // Whose fault it is depends on whether the request is whole.
+    let late = match call.meter.ended() {
+        Some(_) => StatusCode::GATEWAY_TIMEOUT,
+        None => StatusCode::REQUEST_TIMEOUT,
+    };
     match expired {
         Expired::Response | Expired::Attempt => {
             let (message, details) = match expired {
@@ -251,18 +265,18 @@ pub(crate) fn too_late(expired: Expired) -> LocalReply {
                 .with_grpc(4)
                 .with_flag(Flag::UpstreamRequestTimeout)
         }
-        Expired::Duration => LocalReply::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "downstream duration timeout",
-            "max_duration_timeout",
-        )
-        .with_grpc(4)
-        .with_flag(Flag::DurationTimeout),
-        Expired::Idle => {
-            LocalReply::new(StatusCode::REQUEST_TIMEOUT, "stream timeout", "stream_idle_timeout")
-                .with_grpc(4)
-                .with_flag(Flag::StreamIdleTimeout)
+        Expired::Duration => {
+            LocalReply::new(late, "downstream duration timeout", "max_duration_timeout").with_grpc(4)
         }
+        Expired::Upstream => {
+            let message = "upstream max stream duration reached";
+            LocalReply::new(late, message, "upstream_max_stream_duration_reached")
+                .with_grpc(4)
+                .with_flag(Flag::UpstreamMaxStreamDurationReached)
+        }
+        Expired::Idle => LocalReply::new(late, "stream timeout", "stream_idle_timeout")
+            .with_grpc(4)
+            .with_flag(Flag::StreamIdleTimeout),
         Expired::Request => {
             LocalReply::new(StatusCode::REQUEST_TIMEOUT, "request timeout", "request_overall_timeout")
         }
@@ -275,7 +289,7 @@ pub(crate) fn cut(call: &mut Call, error: &BodyError) -> Result<(i32, String), h
         BodyError::ClientGone => return Err(h2::Reason::CANCEL),
         BodyError::Refused(refused) => (refused.code(), refused.message.to_string()),
         BodyError::Expired(expired) => {
-            let refused = too_late(*expired);
+            let refused = too_late(*expired, call);
             call.details = refused.details.clone();
             refused.flag.into_iter().for_each(|flag| call.flag(flag));
             (refused.code(), refused.message.into_owned())
@@ -286,7 +300,7 @@ pub(crate) fn cut(call: &mut Call, error: &BodyError) -> Result<(i32, String), h
                     Flag::UpstreamConnectionTermination,
                     "upstream_reset_after_response_started{connection_termination}",
                 ),
-                FailureKind::Protocol => {
+                FailureKind::Protocol | FailureKind::Reset(h2::Reason::PROTOCOL_ERROR) => {
                     (Flag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
                 }
                 _ => (Flag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}"),

@@ -2,8 +2,6 @@
 
 #![expect(deprecated, reason = "files that Envoy reads still have these fields")]
 
-use std::borrow::Cow;
-
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::header_matcher::HeaderMatchSpecifier;
 
@@ -58,23 +56,27 @@ impl HeaderMatcher {
     }
 
     pub(crate) fn matches(&self, headers: &impl Fields) -> bool {
-        let value = headers.value(&self.field);
+        let missing = headers.first(&self.field).is_none();
         if let Kind::Present(present) = self.kind {
-            return (present == (value.is_some() || self.missing_is_empty)) != self.invert;
+            return (present != missing || present && self.missing_is_empty) != self.invert;
         }
-        // A missing header matches neither a text nor its opposite.
-        let Some(value) = value.or(self.missing_is_empty.then_some(Cow::Borrowed(&b""[..]))) else {
-            return false;
-        };
-        let matches = match &self.kind {
-            Kind::Text(text) => text.matches(&value),
-            Kind::Range(range) => std::str::from_utf8(&value)
+        if missing {
+            // A missing header matches neither a text nor its opposite.
+            return self.missing_is_empty && self.takes(b"") != self.invert;
+        }
+        // A server may act on one value of several: a rule that saw only all of them joined could be passed by.
+        headers.any(&self.field, |value| self.takes(value)) != self.invert
+    }
+
+    fn takes(&self, value: &[u8]) -> bool {
+        match &self.kind {
+            Kind::Text(text) => text.matches(value),
+            Kind::Range(range) => std::str::from_utf8(value)
                 .ok()
                 .and_then(|value| value.trim().parse().ok())
                 .is_some_and(|number: i64| range.contains(&number)),
             Kind::Present(_) => true,
-        };
-        matches != self.invert
+        }
     }
 }
 
@@ -137,7 +139,9 @@ mod tests {
             ("none", Some(PresentMatch(true)), true, false, true),
             ("one", Some(StringMatch(exact("1"))), false, false, true),
             ("one", Some(StringMatch(exact("1"))), true, false, false),
-            ("two", Some(StringMatch(exact("a,b"))), false, false, true),
+            ("two", Some(StringMatch(exact("a,b"))), false, false, false),
+            ("two", Some(StringMatch(exact("b"))), false, false, true),
+            ("two", Some(StringMatch(exact("b"))), true, false, false),
             ("none", Some(StringMatch(exact("1"))), true, false, false),
             ("none", Some(StringMatch(exact("1"))), true, true, true),
             ("none", Some(StringMatch(exact(""))), false, true, true),

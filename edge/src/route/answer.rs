@@ -4,7 +4,7 @@ use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::hash::SetCookies;
-use super::{Action, Forward, Matched};
+use super::{Action, Forward, Matched, Redirect};
 use crate::call::Call;
 use crate::reply::{LocalReply, Reply};
 
@@ -25,9 +25,14 @@ impl Matched {
             Action::Direct(direct) => (direct.status, direct.body.clone()),
         };
         let mut reply = LocalReply::new(status, body, "direct_response");
-        if let Action::Redirect(redirect) = &self.action
-            && let Some(location) = redirect.location(call)
-        {
+        let location = match &self.action {
+            Action::Redirect(redirect) => redirect.location(call),
+            Action::Direct(_) if status == StatusCode::CREATED || status.is_redirection() => {
+                Redirect::to_itself(status).location(call)
+            }
+            _ => None,
+        };
+        if let Some(location) = location {
             reply = reply.with_header(LOCATION, location);
         }
         reply.render(call)

@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight,
 use envoy_types::pb::envoy::config::route::v3::{
     Route as RouteConfig, RouteAction, RouteConfiguration, VirtualHost as HostConfig, WeightedCluster,
 };
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 use serde_json::{Map, Value};
 
 use super::criteria::Criteria;
@@ -221,6 +221,7 @@ impl HostCompiler<'_> {
             attempts_in_request: false,
             attempts_in_response: false,
             timeout_retry_header: false,
+            request_kept: None,
             request_rules: Vec::new(),
             response_rules: Vec::new(),
         }
@@ -377,10 +378,20 @@ impl RouteCompiler<'_> {
             attempts_in_request: host.config.include_request_attempt_count,
             attempts_in_response: host.config.include_attempt_count_in_response,
             timeout_retry_header: host.config.include_is_timeout_retry_header,
+            request_kept: kept(config.per_request_buffer_limit_bytes, config.request_body_buffer_limit)
+                .or_else(|| {
+                    kept(host.config.per_request_buffer_limit_bytes, host.config.request_body_buffer_limit)
+                }),
             request_rules: rules(|level| &level.request),
             response_rules: rules(|level| &level.response),
         }))
     }
+}
+
+/// How much is kept of a request; the newer field goes before the older one.
+fn kept(older: Option<UInt32Value>, newer: Option<UInt64Value>) -> Option<usize> {
+    let older = older.map(|most| u64::from(most.value));
+    newer.map(|most| most.value).or(older).map(|most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 fn metadata(config: Option<&Metadata>) -> Map<String, Value> {

@@ -168,6 +168,11 @@ impl Forward {
         }
     }
 
+    /// Whether the upstream reads in `grpc-timeout` what it has for an attempt.
+    pub(crate) fn replaces_grpc_timeout(&self) -> bool {
+        self.timeouts.legacy_grpc_max.is_some()
+    }
+
     /// When the call is tried again: as the route has it, and as headers of the request change it.
     pub(crate) fn retry_of(&self, call: &mut Call) -> Option<Arc<Retry>> {
         Retry::of(self.retry.as_ref(), call)

@@ -98,6 +98,8 @@ pub(crate) struct Matched {
     pub(crate) attempts_in_response: bool,
     /// `x-envoy-is-timeout-retry` for the upstream.
     pub(crate) timeout_retry_header: bool,
+    /// How many bytes of a request are kept for its retries.
+    pub(crate) request_kept: Option<usize>,
     /// In the order in which they are applied.
     request_rules: Vec<Arc<HeaderRules>>,
     response_rules: Vec<Arc<HeaderRules>>,

@@ -32,9 +32,14 @@ enum Target {
 impl Redirect {
     /// The same address, encrypted.
     pub(super) fn to_https() -> Self {
+        Self { scheme: Some("https".to_owned()), ..Self::to_itself(StatusCode::MOVED_PERMANENTLY) }
+    }
+
+    /// The same address.
+    pub(super) fn to_itself(status: StatusCode) -> Self {
         Self {
-            status: StatusCode::MOVED_PERMANENTLY,
-            scheme: Some("https".to_owned()),
+            status,
+            scheme: None,
             host: String::new(),
             port: String::new(),
             path: Target::Rewritten(PathRewrite::Keep),

@@ -2,6 +2,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod parameters;
+pub(crate) mod stats;
 pub(crate) mod verify;
 
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;

@@ -50,12 +50,11 @@ impl Pins {
     }
 
     pub(crate) fn check(&self, leaf: &CertificateDer<'_>) -> Result<(), Error> {
-        let refused = || Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
         if !self.hashes.is_empty() {
             let digest = Sha256::digest(leaf);
             let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             if !self.hashes.contains(&digest) {
-                return Err(refused());
+                return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
             }
         }
         if self.names.is_empty() {
@@ -74,7 +73,7 @@ impl Pins {
             };
             carried.iter().any(|name| matcher.matches(name))
         });
-        if matches { Ok(()) } else { Err(refused()) }
+        if matches { Ok(()) } else { Err(Error::InvalidCertificate(CertificateError::NotValidForName)) }
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct UpstreamBody {
 
 #[derive(Debug)]
 enum Stream {
-    Http1 { body: Incoming, lease: Option<Lease>, max_requests: Option<u64> },
+    Http1 { body: Incoming, lease: Option<Lease>, max_requests: Option<u64>, trailers: bool },
     // Fields are dropped in this order: the stream is given up before its place on the connection.
     Http2 { body: RecvStream, data_ended: bool, upload: Option<Upload>, _lane: Lane },
     Ended,
@@ -85,7 +85,8 @@ enum Stream {
 impl UpstreamBody {
     pub(super) fn http1(body: Incoming, lease: Lease, underway: Underway) -> Self {
         let max_requests = underway.core.settings.max_requests;
-        let stream = Stream::Http1 { body, lease: Some(lease), max_requests };
+        let trailers = underway.core.settings.http1.trailers;
+        let stream = Stream::Http1 { body, lease: Some(lease), max_requests, trailers };
         Self { stream, underway: Some(underway) }.ended_already()
     }
 
@@ -128,9 +129,10 @@ impl Stream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match self {
             Self::Ended => Poll::Ready(None),
-            Self::Http1 { body, .. } => {
+            Self::Http1 { body, trailers, .. } => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| http1::unanswered(&error))))
+                let frame = frame.filter(|frame| *trailers || !frame.as_ref().is_ok_and(Frame::is_trailers));
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| http1::broken_off(&error))))
             }
             Self::Http2 { body, data_ended, upload, .. } => {
                 if let Some(sent) = upload.as_mut().map(|upload| Pin::new(upload).poll(cx))

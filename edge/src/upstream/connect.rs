@@ -49,9 +49,22 @@ async fn reach(
     let Some(tls) = tls else { return Ok((Either::Left(plain), false)) };
     let name: ServerName<'static> = tls.name(host);
     let stream = TlsConnector::from(tls.config()).connect(name, plain).await;
+    tls.handshakes.count(&stream);
     let stream = stream.map_err(|error| format!("TLS_error:|{error}:TLS_error_end"))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Either::Right(Box::new(stream)), http2))
+}
+
+/// Our end of a connection.
+pub(super) fn local(io: &Io) -> Option<SocketAddr> {
+    let plain = match io {
+        Either::Left(plain) => plain,
+        Either::Right(tls) => tls.get_ref().0,
+    };
+    match plain {
+        Either::Left(tcp) => tcp.local_addr().ok(),
+        Either::Right(_) => None,
+    }
 }
 
 async fn tcp(address: SocketAddr, settings: &Settings) -> io::Result<TcpStream> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::host::{Host, Stated, Target};
 use super::{Cluster, Clusters};
@@ -41,7 +41,7 @@ impl Cluster {
     pub(crate) fn facts(&self) -> Value {
         let hosts: Vec<_> = self.core.members.hosts().iter().map(|host| host_facts(host)).collect();
         let thresholds = self.core.breakers.levels().iter().map(|level| {
-            let mut facts: serde_json::Map<_, _> =
+            let mut facts: Map<_, _> =
                 level.limits().into_iter().map(|(key, limit)| (key.to_owned(), limit.into())).collect();
             if level.name == "high" {
                 facts.insert("priority".to_owned(), "HIGH".into());
@@ -125,15 +125,23 @@ fn host_facts(host: &Host) -> Value {
     {
         health[flag] = true.into();
     }
-    json!({
+    let spec = &host.spec;
+    let locality = [("region", &spec.region), ("zone", &spec.zone), ("sub_zone", &spec.sub_zone)];
+    let locality = locality.into_iter().filter(|(_, name)| !name.is_empty());
+    let mut facts = json!({
         "address": address,
         "stats": shown.collect::<Vec<_>>(),
         "health_status": health,
-        "weight": host.spec.weight,
-        "priority": host.spec.priority,
-        "hostname": host.spec.hostname,
-        "locality": { "region": host.spec.region, "zone": host.spec.zone, "sub_zone": host.spec.sub_zone },
-    })
+        "weight": spec.weight,
+        "locality": locality.map(|(key, name)| (key.to_owned(), json!(name))).collect::<Map<_, _>>(),
+    });
+    if spec.priority > 0 {
+        facts["priority"] = spec.priority.into();
+    }
+    if !spec.hostname.is_empty() {
+        facts["hostname"] = spec.hostname.clone().into();
+    }
+    facts
 }
 
 impl Clusters {

@@ -1,17 +1,19 @@
 //! Calls over HTTP/1.1: one at a time on a connection, which is kept for the next.
 
 use std::error::Error as _;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, Response, Version};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::connect::Io;
+use super::connect::{self, Io};
 use super::pool::{Pool, next_id};
 use super::settings::Settings;
 use super::{Failure, FailureKind};
@@ -21,6 +23,7 @@ use crate::body::{BodyError, RequestBody};
 #[derive(Debug)]
 pub(super) struct Http1 {
     pub(super) id: u64,
+    local: Option<SocketAddr>,
     sender: SendRequest<RequestBody>,
     served: u64,
     idle_since: Instant,
@@ -34,9 +37,10 @@ pub(super) async fn handshake(
     builder
         .title_case_headers(settings.http1.proper_case)
         .max_header_size(settings.max_header_bytes as usize);
+    let local = connect::local(&io);
     let (sender, connection) =
         builder.handshake(TokioIo::new(io)).await.map_err(|error| Failure::new(failed(&error), ""))?;
-    Ok((Http1 { id: next_id(), sender, served: 0, idle_since: Instant::now() }, connection))
+    Ok((Http1 { id: next_id(), local, sender, served: 0, idle_since: Instant::now() }, connection))
 }
 
 impl Http1 {
@@ -62,6 +66,10 @@ impl Lease {
         Self { connection, pool }
     }
 
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.connection.local
+    }
+
     /// Sends a request; done when the answer's head is there. A request that the connection did not take comes back.
     pub(super) async fn send(
         &mut self,
@@ -69,6 +77,11 @@ impl Lease {
     ) -> Result<Response<Incoming>, Result<Request<RequestBody>, Failure>> {
         let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         request.headers_mut().insert(HOST, host.unwrap_or_else(|| HeaderValue::from_static("")));
+        // Without a body most methods say so; those that never have one need not.
+        let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE, Method::CONNECT];
+        if request.body().is_end_stream() && !bodiless.contains(request.method()) {
+            request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        }
         let path = request.uri().path_and_query().cloned();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let uri = std::mem::replace(request.uri_mut(), path.into());
@@ -118,6 +131,17 @@ pub(super) fn unanswered(error: &hyper::Error) -> Failure {
     let kind = failed(error);
     let reason = if kind == FailureKind::Protocol { error.to_string() } else { String::new() };
     Failure { sent: true, ..Failure::new(kind, reason) }
+}
+
+/// Why an answer does not come to its end. A host that closes before that has broken its word.
+pub(super) fn broken_off(error: &hyper::Error) -> Failure {
+    let failure = unanswered(error);
+    let ended = |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof;
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    if error.is_incomplete_message() || cause.is_some_and(ended) {
+        return Failure { kind: FailureKind::Protocol, ..failure };
+    }
+    failure
 }
 
 fn failed(error: &hyper::Error) -> FailureKind {

@@ -1,6 +1,7 @@
 //! Calls over HTTP/2: many share a connection.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use http_body::Body;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connect::Io;
+use super::connect::{self, Io};
 use super::pool::{Pool, next_id};
 use super::settings::Settings;
 use super::{Core, Failure, FailureKind};
@@ -25,6 +26,7 @@ use crate::body::RequestBody;
 #[derive(Debug)]
 pub(super) struct Http2 {
     pub(super) id: u64,
+    local: Option<SocketAddr>,
     sender: SendRequest<Bytes>,
     active: AtomicUsize,
     served: AtomicU64,
@@ -67,11 +69,13 @@ pub(super) async fn handshake(
     if let Some(max) = max_streams {
         builder.initial_max_send_streams(max);
     }
+    let local = connect::local(&io);
     let (sender, mut connection) =
         builder.handshake(io).await.map_err(|error| Failure::new(failed(&error), ""))?;
     let pings = connection.ping_pong();
     let shared = Http2 {
         id: next_id(),
+        local,
         sender,
         active: AtomicUsize::new(0),
         served: AtomicU64::new(0),
@@ -115,6 +119,10 @@ impl Http2 {
 }
 
 impl Lane {
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.connection.local
+    }
+
     /// Whether the connection takes no call after this one.
     pub(super) fn is_last(&self) -> bool {
         self.last

@@ -24,6 +24,7 @@ mod tls;
 mod work;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -117,6 +118,8 @@ pub(crate) struct Want {
     pub(crate) hash: Option<u64>,
     /// Hosts that a retry would rather not meet again.
     pub(crate) tried: Vec<Arc<Host>>,
+    /// How often another host is drawn in the place of such a one.
+    pub(crate) redraws: u32,
     /// Priority HIGH rather than DEFAULT, for circuit breakers.
     pub(crate) high_priority: bool,
     pub(crate) random: u64,
@@ -130,6 +133,8 @@ pub(crate) struct Answered {
     pub(crate) head: response::Parts,
     pub(crate) body: UpstreamBody,
     pub(crate) host: Arc<Host>,
+    /// Our end of the connection.
+    pub(crate) local: Option<SocketAddr>,
 }
 
 /// What a cluster's connections and background work share with it.
@@ -170,8 +175,12 @@ impl Cluster {
         };
         let scope = stats.scope(format!("cluster.{}", scope.replace(':', "_")));
         let settings = Settings::compile(config, at)?;
-        let tls =
-            Tls::compile(config.transport_socket.as_ref(), settings.protocol, &at.field("transport_socket"))?;
+        let tls = Tls::compile(
+            config.transport_socket.as_ref(),
+            settings.protocol,
+            &at.field("transport_socket"),
+            &scope,
+        )?;
         let breakers =
             Breakers::compile(config.circuit_breakers.as_ref(), &at.field("circuit_breakers"), &scope)?;
         let detector = match &config.outlier_detection {
@@ -258,13 +267,19 @@ impl Cluster {
         let level = core.breakers.level(want.high_priority);
         let pool = pool::of(&host);
         loop {
-            let place =
-                pool.place(core, &host, protocol, level).await.map_err(|failure| failure.at(&host))?;
+            let place = match pool.place(core, &host, protocol, level).await {
+                Ok(place) => place,
+                Err(failure) => {
+                    request.body_mut().take_in().await;
+                    return Err(failure.at(&host));
+                }
+            };
             let Some(permit) = level.requests.try_take() else {
                 core.stats.upstream_rq_pending_overflow.inc();
                 return Err(Failure::new(FailureKind::Overflow, "").at(&host));
             };
             let underway = Underway::new(core, &host, permit);
+            let local = place.local();
             let (head, body) = match place {
                 Place::Http2(mut lane) => match http2::send(&mut lane, request).await {
                     Ok((head, body, upload)) => (head, UpstreamBody::http2(body, upload, lane, underway)),
@@ -285,7 +300,7 @@ impl Cluster {
                 },
             };
             core.stats.answered(head.status.as_u16());
-            return Ok(Answered { head, body, host });
+            return Ok(Answered { head, body, host, local });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -71,6 +72,16 @@ impl std::fmt::Debug for State {
 pub(super) enum Place {
     Http1(http1::Lease),
     Http2(Lane),
+}
+
+impl Place {
+    /// Our end of the connection.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Http1(lease) => lease.local(),
+            Self::Http2(lane) => lane.local(),
+        }
+    }
 }
 
 /// What was made of a new connection.

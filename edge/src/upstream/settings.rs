@@ -46,6 +46,8 @@ pub(super) struct Settings {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Http1 {
     pub(super) proper_case: bool,
+    /// Whether trailers over HTTP/1.1 are passed on.
+    pub(super) trailers: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -202,9 +204,10 @@ fn http1(options: &core::Http1ProtocolOptions, at: &Path<'_>) -> Result<Http1, P
     use core::http1_protocol_options::header_key_format::HeaderFormat;
     refuse!(options, at, send_fully_qualified_url, ignore_http_11_upgrade);
     let format = options.header_key_format.as_ref().and_then(|format| format.header_format.as_ref());
+    let trailers = options.enable_trailers;
     match format {
-        None => Ok(Http1 { proper_case: false }),
-        Some(HeaderFormat::ProperCaseWords(_)) => Ok(Http1 { proper_case: true }),
+        None => Ok(Http1 { proper_case: false, trailers }),
+        Some(HeaderFormat::ProperCaseWords(_)) => Ok(Http1 { proper_case: true, trailers }),
         Some(HeaderFormat::StatefulFormatter(_)) => Err(at
             .field("header_key_format")
             .field("stateful_formatter")

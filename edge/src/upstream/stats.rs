@@ -35,6 +35,7 @@ figures! {
     counters {
         lb_healthy_panic
         membership_change
+        retry_or_shadow_abandoned
         update_attempt
         update_empty
         update_failure
@@ -59,6 +60,7 @@ figures! {
         upstream_cx_total
         upstream_rq_cancelled
         upstream_rq_completed
+        upstream_rq_max_duration_reached
         upstream_rq_pending_failure_eject
         upstream_rq_pending_overflow
         upstream_rq_pending_total

@@ -21,6 +21,8 @@ use super::host::{Host, Target};
 use super::read::{message, refuse, type_name};
 use super::settings::Protocol;
 use crate::problem::{Path, Problem};
+use crate::stats::Scope;
+use crate::tls::stats::HandshakeStats;
 use crate::tls::verify::{Pins, roots};
 use crate::tls::{certificate, parameters};
 use crate::value::number;
@@ -34,6 +36,7 @@ pub(super) struct Tls {
     context: UpstreamTlsContext,
     alpn: Vec<Vec<u8>>,
     current: ArcSwap<ClientConfig>,
+    pub(super) handshakes: HandshakeStats,
 }
 
 impl Tls {
@@ -42,6 +45,7 @@ impl Tls {
         socket: Option<&TransportSocket>,
         protocol: Protocol,
         at: &Path<'_>,
+        stats: &Scope,
     ) -> Result<Option<Self>, Problem> {
         let Some(socket) = socket else { return Ok(None) };
         let at = at.field("typed_config");
@@ -68,7 +72,7 @@ impl Tls {
             };
         }
         let current = ArcSwap::from(build(&context, &alpn, &at)?);
-        Ok(Some(Self { context, alpn, current }))
+        Ok(Some(Self { context, alpn, current, handshakes: HandshakeStats::new(stats) }))
     }
 
     /// Reads the files anew; where they are no good, those that were read before stay.

@@ -109,6 +109,8 @@ impl Call {
         }
         if answer.close && answer.is_bare() {
             self.close.notify_one();
+            // A stream that is dropped before its connection would be reset.
+            poll_fn(|context| respond.poll_reset(context)).await.ok();
             return Ok(());
         }
         let reason = answer.reset.as_deref().map(code);
@@ -130,6 +132,7 @@ impl Call {
         if answer.close {
             drain(&mut stream).await;
             self.close.notify_one();
+            poll_fn(|context| stream.poll_reset(context)).await.ok();
         } else if let Some(reason) = reason {
             drain(&mut stream).await;
             stream.send_reset(reason);

@@ -357,7 +357,8 @@ mod tests {
         let limit = filter(&Config { token_bucket: Some(bucket(1, 600)), ..Config::default() }).unwrap();
         let connections = ByConnection::default();
         let address = "127.0.0.1:1".parse().unwrap();
-        let open = |id| Arc::new(Connection { id, remote: address, local: address, tls: None });
+        let open =
+            |id| Arc::new(Connection { id, chain: "".into(), remote: address, local: address, tls: None });
         let (one, other) = (open(1), open(2));
         let refused = |connection| connections.of(connection, &limit.buckets).take(&[]).refused;
         assert_eq!([refused(&one), refused(&one), refused(&other)], [false, true, false]);

@@ -279,6 +279,7 @@ mod tests {
         let tls = TlsFacts { sni: Some("edge.test".into()), peer: Some(peer), ..TlsFacts::default() };
         let connection = Connection {
             id: 1,
+            chain: "".into(),
             remote: "127.0.0.1:1000".parse().unwrap(),
             local: "127.0.0.2:443".parse().unwrap(),
             tls: Some(tls),

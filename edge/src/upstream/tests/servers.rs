@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::body::{RequestBody, Source, Transformed};
+use crate::clock::Meter;
 use crate::problem::Path;
 use crate::stats::Stats;
 use crate::upstream::{Answered, Cluster, Failure, UpstreamBody, Want};
@@ -183,7 +184,7 @@ pub(super) async fn channel() -> (Client, RequestBody) {
         answer.await.map(drop)
     });
     let body = tells.await.expect("a request");
-    (Client(Some(stream)), Transformed::new(Source::Client(body)))
+    (Client(Some(stream)), Transformed::new(Source::Client { body, meter: Arc::new(Meter::new(false)) }))
 }
 
 /// The next frame of a body.
