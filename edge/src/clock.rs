@@ -15,6 +15,8 @@ pub(crate) enum Expired {
     Response,
     /// The longest that a call may take, its deadline among them.
     Duration,
+    /// The longest that a cluster's hosts may take.
+    Upstream,
     /// Nothing moved either way.
     Idle,
     /// One of several attempts.
@@ -76,6 +78,7 @@ pub(crate) struct Alarm {
     pub(crate) meter: Arc<Meter>,
     pub(crate) response: Option<Duration>,
     pub(crate) duration: Option<Instant>,
+    pub(crate) upstream: Option<Instant>,
     pub(crate) request: Option<Instant>,
     pub(crate) idle: Option<Duration>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -84,16 +87,25 @@ pub(crate) struct Alarm {
 impl Alarm {
     /// An alarm without clocks.
     pub(crate) fn new(meter: &Arc<Meter>) -> Self {
-        Self { meter: Arc::clone(meter), response: None, duration: None, request: None, idle: None, sleep: None }
+        Self {
+            meter: Arc::clone(meter),
+            response: None,
+            duration: None,
+            upstream: None,
+            request: None,
+            idle: None,
+            sleep: None,
+        }
     }
 
     fn next(&self) -> Option<(Instant, Expired)> {
         let ended = self.meter.ended();
         let response = self.response.zip(ended).map(|(timeout, ended)| (ended + timeout, Expired::Response));
         let duration = self.duration.map(|at| (at, Expired::Duration));
+        let upstream = self.upstream.map(|at| (at, Expired::Upstream));
         let request = self.request.filter(|_| ended.is_none()).map(|at| (at, Expired::Request));
         let idle = self.idle.map(|idle| (self.meter.moved() + idle, Expired::Idle));
-        [response, duration, request, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [response, duration, upstream, request, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Ready once a clock has run out.

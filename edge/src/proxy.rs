@@ -131,7 +131,7 @@ impl Flight {
             &hcm.routes.internal_only_headers,
         );
         normalize::check_upgrade(&mut call.request.headers)?;
-        call.route = hcm.routes.find(&call.request, &call.connection, call.random);
+        find_route(call, hcm);
         if let Some(route) = &call.route {
             self.chain = Arc::clone(&route.filters);
         }
@@ -152,7 +152,7 @@ impl Flight {
             decided?;
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
-                call.route = self.hcm.routes.find(&call.request, &call.connection, call.random);
+                find_route(call, &self.hcm);
             }
         }
         Ok(())
@@ -241,6 +241,12 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// Finds the call's route, and the cluster that it leads to.
+fn find_route(call: &mut Call, hcm: &Hcm) {
+    call.route = hcm.routes.find(&call.request, &call.connection, call.random);
+    call.upstream.cluster = call.cluster().map(|cluster| Arc::clone(&cluster.name));
 }
 
 /// Remembers the gRPC status, wherever it travels.

@@ -46,7 +46,11 @@ impl Filter for GrpcWeb {
         let content_type = HeaderValue::try_from(format!("application/grpc{format}"));
         call.protocol = Protocol::GrpcWeb { text_reply: accepts_text(headers) };
         if call.request.method != Method::POST {
-            let refused = LocalReply::new(StatusCode::METHOD_NOT_ALLOWED, "calls are made with POST", "grpc_web_method");
+            let refused = LocalReply::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "calls are made with POST",
+                "grpc_web_method",
+            );
             let allow = HeaderValue::from_static("POST, OPTIONS");
             return Flow::Reply(refused.with_grpc(12).with_header(http::header::ALLOW, allow));
         }
@@ -205,7 +209,11 @@ impl TextDecoder {
 }
 
 fn not_base64() -> LocalReply {
-    LocalReply::new(StatusCode::BAD_REQUEST, "Bad gRPC-web request, invalid base64 data.", "grpc_base_64_decode_failed")
+    LocalReply::new(
+        StatusCode::BAD_REQUEST,
+        "Bad gRPC-web request, invalid base64 data.",
+        "grpc_base_64_decode_failed",
+    )
 }
 
 impl Transform for TextDecoder {
@@ -253,8 +261,14 @@ mod tests {
             headers.insert(ACCEPT, accept.parse().expect("value"));
             asked(&headers).map(|(text, format)| (text, format, accepts_text(&headers)))
         };
-        assert_eq!(web("application/grpc-web+proto; charset=utf-8", "*/*"), Some((false, "+proto".into(), false)));
-        assert_eq!(web("application/gRPC-Web+json", "application/grpc-web"), Some((false, "+json".into(), false)));
+        assert_eq!(
+            web("application/grpc-web+proto; charset=utf-8", "*/*"),
+            Some((false, "+proto".into(), false))
+        );
+        assert_eq!(
+            web("application/gRPC-Web+json", "application/grpc-web"),
+            Some((false, "+json".into(), false))
+        );
         assert_eq!(
             web("application/grpc-web-text", "application/grpc-web-text, */*"),
             Some((true, "+proto".into(), true))

@@ -104,6 +104,7 @@ impl<'a> Attempts<'a> {
         let want = Want {
             hash: forward.hash(call),
             tried: Vec::new(),
+            redraws: retry.as_ref().map_or(0, |retry| retry.host_selection_attempts),
             high_priority: forward.high_priority,
             random: call.random,
             chosen: Arc::default(),
@@ -162,6 +163,9 @@ impl<'a> Attempts<'a> {
             }
             Ok(Err(refused)) => Err(refused),
             Err(expired) => {
+                if expired == Expired::Upstream {
+                    self.cluster.stats.upstream_rq_max_duration_reached.inc();
+                }
                 if expired == Expired::Response {
                     self.cluster.stats.upstream_rq_timeout.inc();
                     host.inspect(|host| host.timed_out());

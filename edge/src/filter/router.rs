@@ -1,14 +1,14 @@
 //! The last filter: sends a call to its cluster, once or more often, and turns what comes of it into a reply.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
 use crate::body::{Answer, BodyError, RequestBody};
-use crate::call::Call;
+use crate::call::{Call, Protocol};
 use crate::clock::{Alarm, Expired};
 use crate::downstream::hcm::Hcm;
 use crate::filter::retry::Attempts;
@@ -77,8 +77,8 @@ fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alar
     alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
     alarm.request = hcm.limits.request.map(|limit| call.started + limit);
     let longest = forward.max_duration(asked).unwrap_or(hcm.limits.stream);
-    let longest = [longest, cluster.max_stream_duration()].into_iter().flatten().min();
     alarm.duration = longest.map(|longest| call.started + longest);
+    alarm.upstream = cluster.max_stream_duration().map(|longest| Instant::now() + longest);
 }
 
 /// What the request's `grpc-timeout` says.
@@ -108,7 +108,10 @@ fn write_grpc_timeout(left: Duration) -> String {
 
 /// Makes the request's head what the upstream shall see.
 fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attempts<'_>) {
-    let longest = forward.max_duration(grpc_timeout(call)).flatten();
+    let asked = grpc_timeout(call);
+    let longest = forward.max_duration(asked).flatten();
+    // A browser that has set itself no deadline does not get one in its name.
+    let longest = longest.filter(|_| call.protocol == Protocol::Grpc || asked.is_some());
     let left = longest.map(|longest| longest.saturating_sub(call.started.elapsed()));
     let headers = &mut call.request.headers;
     let trailers = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).flat_map(|te| te.split(','));
@@ -253,6 +256,12 @@ pub(crate) fn too_late(expired: Expired, call: &Call) -> LocalReply {
         }
         Expired::Duration => {
             LocalReply::new(late, "downstream duration timeout", "max_duration_timeout").with_grpc(4)
+        }
+        Expired::Upstream => {
+            let message = "upstream max stream duration reached";
+            LocalReply::new(late, message, "upstream_max_stream_duration_reached")
+                .with_grpc(4)
+                .with_flag(Flag::UpstreamMaxStreamDurationReached)
         }
         Expired::Idle => LocalReply::new(late, "stream timeout", "stream_idle_timeout")
             .with_grpc(4)

@@ -85,7 +85,6 @@ pub(crate) struct Retry {
     pub(crate) on: RetryOn,
     pub(crate) num_retries: u32,
     pub(crate) per_try_timeout: Option<Duration>,
-    pub(crate) per_try_idle_timeout: Option<Duration>,
     /// The first back-off, and the longest.
     pub(crate) base_interval: Duration,
     pub(crate) max_interval: Duration,
@@ -140,10 +139,6 @@ impl Retry {
             on,
             num_retries: config.num_retries.as_ref().map_or(1, |retries| retries.value),
             per_try_timeout: some(duration(&config.per_try_timeout, &at.field("per_try_timeout"))?),
-            per_try_idle_timeout: some(duration(
-                &config.per_try_idle_timeout,
-                &at.field("per_try_idle_timeout"),
-            )?),
             base_interval,
             max_interval,
             rate_limited: rate_limited(config, at)?,

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use pb::CertificateValidationContext;
 use pb::subject_alt_name_matcher::SanType;
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use sha2::{Digest, Sha256};
 use x509_parser::parse_x509_certificate;
 
@@ -121,7 +123,12 @@ pub(crate) fn clients(
             Some(builder.build().map_err(|error| at.problem(error.to_string()))?)
         }
     };
-    Ok(Arc::new(Clients { chain, required, pins, algorithms: ring::default_provider().signature_verification_algorithms }))
+    Ok(Arc::new(Clients {
+        chain,
+        required,
+        pins,
+        algorithms: ring::default_provider().signature_verification_algorithms,
+    }))
 }
 
 /// Asks clients for certificates; without an authority it believes what they show.

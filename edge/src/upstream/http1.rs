@@ -1,6 +1,7 @@
 //! Calls over HTTP/1.1: one at a time on a connection, which is kept for the next.
 
 use std::error::Error as _;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -132,13 +133,15 @@ pub(super) fn unanswered(error: &hyper::Error) -> Failure {
     Failure { sent: true, ..Failure::new(kind, reason) }
 }
 
-/// Why a body did not come to its end: one that is shorter than its framing says is no HTTP.
-pub(super) fn broken_off(error: &hyper::Error) -> Failure {
+/// Why an answer does not come to its end. A host that closes before that has broken its word.
+pub(super) fn cut(error: &hyper::Error) -> Failure {
     let failure = unanswered(error);
-    match failure.kind {
-        FailureKind::ConnectionTermination => Failure { kind: FailureKind::Protocol, ..failure },
-        _ => failure,
+    let ended = |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof;
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    if error.is_incomplete_message() || cause.is_some_and(ended) {
+        return Failure { kind: FailureKind::Protocol, ..failure };
     }
+    failure
 }
 
 fn failed(error: &hyper::Error) -> FailureKind {

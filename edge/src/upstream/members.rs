@@ -9,9 +9,6 @@ use super::balance::{Balancer, Policy};
 use super::host::Host;
 use super::stats::ClusterStats;
 
-/// A call is moved on so often when it meets a host that it has tried.
-const PICKS: u32 = 8;
-
 /// How calls are spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rules {
@@ -82,7 +79,7 @@ impl Members {
             })?,
         };
         let mut picked = None;
-        for attempt in 0..if want.tried.is_empty() { 1 } else { PICKS } {
+        for attempt in 0..=want.redraws {
             picked = balancer.pick(want.hash, want.random, attempt);
             if !picked.is_some_and(|host| want.tried.iter().any(|tried| tried.id == host.id)) {
                 break;

@@ -118,6 +118,8 @@ pub(crate) struct Want {
     pub(crate) hash: Option<u64>,
     /// Hosts that a retry would rather not meet again.
     pub(crate) tried: Vec<Arc<Host>>,
+    /// How often another host is drawn in the place of such a one.
+    pub(crate) redraws: u32,
     /// Priority HIGH rather than DEFAULT, for circuit breakers.
     pub(crate) high_priority: bool,
     pub(crate) random: u64,
@@ -173,8 +175,12 @@ impl Cluster {
         };
         let scope = stats.scope(format!("cluster.{}", scope.replace(':', "_")));
         let settings = Settings::compile(config, at)?;
-        let tls =
-            Tls::compile(config.transport_socket.as_ref(), settings.protocol, &at.field("transport_socket"), &scope)?;
+        let tls = Tls::compile(
+            config.transport_socket.as_ref(),
+            settings.protocol,
+            &at.field("transport_socket"),
+            &scope,
+        )?;
         let breakers =
             Breakers::compile(config.circuit_breakers.as_ref(), &at.field("circuit_breakers"), &scope)?;
         let detector = match &config.outlier_detection {

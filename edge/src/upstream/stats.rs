@@ -60,6 +60,7 @@ figures! {
         upstream_cx_total
         upstream_rq_cancelled
         upstream_rq_completed
+        upstream_rq_max_duration_reached
         upstream_rq_pending_failure_eject
         upstream_rq_pending_overflow
         upstream_rq_pending_total

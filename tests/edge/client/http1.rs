@@ -1,7 +1,7 @@
 //! A client's side of HTTP/1.1, which can also send what is none.
 
 use bytes::Bytes;
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, BufWriter, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::Stream;
@@ -14,13 +14,14 @@ use crate::{DEADLINE, eventually};
 
 pub(crate) struct Connection {
     reader: Reader<ReadHalf<Box<dyn Stream>>>,
-    write: WriteHalf<Box<dyn Stream>>,
+    /// A head and what follows leave together: whether a server sees the body in time is no matter of chance.
+    write: BufWriter<WriteHalf<Box<dyn Stream>>>,
 }
 
 impl Connection {
     pub(crate) fn new(stream: Box<dyn Stream>) -> Self {
         let (read, write) = tokio::io::split(stream);
-        Self { reader: Reader::new(read), write }
+        Self { reader: Reader::new(read), write: BufWriter::new(write) }
     }
 
     /// What came back, and whether the connection can be used again.
@@ -51,8 +52,8 @@ impl Connection {
             // A server that refuses early closes; its response tells.
             for piece in message.pieces {
                 self.write.write_all(&piece).await.ok();
+                self.write.flush().await.ok();
             }
-            self.write.flush().await.ok();
         } else if let Some(refusal) = self.send(request, message).await {
             return refusal;
         }
