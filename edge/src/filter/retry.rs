@@ -338,7 +338,8 @@ impl<'a> Attempts<'a> {
 
     /// The last outcome is the call's.
     fn settle(&self, call: &mut Call, outcome: Outcome) -> Result<Answer, LocalReply> {
-        if call.upstream.attempts > 1 && matches!(outcome, Outcome::Answered(_)) && !call.flags.contains(Flag::UpstreamRetryLimitExceeded) {
+        let answered = matches!(outcome, Outcome::Answered(_));
+        if self.sent > 1 && answered && !call.flags.contains(Flag::UpstreamRetryLimitExceeded) {
             self.cluster.stats.upstream_rq_retry_success.inc();
         }
         match outcome {

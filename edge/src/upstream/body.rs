@@ -132,7 +132,7 @@ impl Stream {
             Self::Http1 { body, trailers, .. } => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 let frame = frame.filter(|frame| *trailers || !frame.as_ref().is_ok_and(Frame::is_trailers));
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| http1::cut(&error))))
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| http1::broken_off(&error))))
             }
             Self::Http2 { body, data_ended, upload, .. } => {
                 if let Some(sent) = upload.as_mut().map(|upload| Pin::new(upload).poll(cx))

@@ -134,7 +134,7 @@ pub(super) fn unanswered(error: &hyper::Error) -> Failure {
 }
 
 /// Why an answer does not come to its end. A host that closes before that has broken its word.
-pub(super) fn cut(error: &hyper::Error) -> Failure {
+pub(super) fn broken_off(error: &hyper::Error) -> Failure {
     let failure = unanswered(error);
     let ended = |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof;
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
