@@ -91,6 +91,22 @@ impl Pulse {
         self.enough.notify_one();
     }
 
+    /// Counts that a clock has run out; whether the connection goes on, if only to answer its client.
+    fn may_answer(&self, expired: Expired, hcm: &Hcm) -> bool {
+        match expired {
+            Expired::Idle => hcm.stats.idle_timeouts.inc(),
+            Expired::SlowHead if self.is_late() => return false,
+            Expired::SlowHead => {
+                hcm.stats.header_timeouts.inc();
+                // What reads from the client answers it, and is asked at once.
+                self.late.store(true, Ordering::Relaxed);
+                return self.received.load(Ordering::Relaxed) > 0;
+            }
+            Expired::Lived => {}
+        }
+        true
+    }
+
     fn is_late(&self) -> bool {
         self.late.load(Ordering::Relaxed)
     }
@@ -163,12 +179,7 @@ where
     hcm.stats.connections.inc();
     hcm.stats.connections_active.add(1);
     let pulse = Arc::new(Pulse::new());
-    let http2 = match hcm.codec {
-        CodecType::Http1 => Some(false),
-        CodecType::Http2 => Some(true),
-        _ => None,
-    };
-    let gate = Gate::new(&hcm, http2);
+    let gate = Gate::new(&hcm);
     let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&pulse), gate, linger: None, ended: false });
     let service = {
         let (pulse, drain) = (Arc::clone(&pulse), drain.clone());
@@ -212,22 +223,10 @@ where
                 let next = match pulse.check(&hcm) {
                     Ok(next) => next,
                     Err(expired) => {
-                        match expired {
-                            Expired::Idle => hcm.stats.idle_timeouts.inc(),
-                            Expired::SlowHead if pulse.is_late() => break,
-                            Expired::SlowHead => {
-                                hcm.stats.header_timeouts.inc();
-                                if pulse.received.load(Ordering::Relaxed) == 0 {
-                                    break;
-                                }
-                                // What reads from the client answers it, and is asked at once.
-                                pulse.late.store(true, Ordering::Relaxed);
-                                clock.as_mut().reset(tokio::time::Instant::now() + GOODBYE);
-                                continue;
-                            }
-                            Expired::Lived => {}
+                        if !pulse.may_answer(expired, &hcm) {
+                            break;
                         }
-                        if !leaving {
+                        if !leaving && expired != Expired::SlowHead {
                             leaving = true;
                             serving.as_mut().graceful_shutdown();
                         }

@@ -5,6 +5,7 @@
 //! whole heads only; in the place of one that is refused it gets a request that the proxy knows to answer.
 
 use bytes::{Buf, BytesMut};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::CodecType;
 use http::StatusCode;
 use tokio::io::ReadBuf;
 
@@ -56,12 +57,12 @@ enum State {
 pub(super) type Refusal = (u32, LocalReply);
 
 impl Gate {
-    pub(super) fn new(hcm: &Hcm, state_known: Option<bool>) -> Self {
+    pub(super) fn new(hcm: &Hcm) -> Self {
         Self {
-            state: match state_known {
-                None => State::Unknown,
-                Some(true) => State::Http2,
-                Some(false) => State::Head,
+            state: match hcm.codec {
+                CodecType::Http1 => State::Head,
+                CodecType::Http2 => State::Http2,
+                _ => State::Unknown,
             },
             held: BytesMut::new(),
             passed: BytesMut::new(),
@@ -145,7 +146,7 @@ impl Gate {
                 return Ok(false);
             }
             State::Head => return self.head(),
-            State::Body(0) | State::Trailers(0) => self.state = State::Head,
+            State::Body(0) => self.state = State::Head,
             State::Body(left) => match self.pass(left) {
                 0 => return Ok(false),
                 passed => self.state = State::Body(left - passed),
@@ -235,7 +236,7 @@ impl Gate {
         }
         let left = left.checked_sub(end + 2).ok_or_else(|| too_large("http1.trailers_too_large"))?;
         self.pass(end as u64 + 2);
-        self.state = if end == 0 { State::Head } else { State::Trailers(left.max(1)) };
+        self.state = if end == 0 { State::Head } else { State::Trailers(left) };
         Ok(true)
     }
 }
@@ -386,3 +387,6 @@ fn too_large(details: &'static str) -> LocalReply {
     let message = "Request Header Fields Too Large";
     LocalReply::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message, details)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,8 @@ use prost::Message as _;
 
 use crate::access_log::AccessLog;
 use crate::downstream::listener::Shared;
-use crate::downstream::normalize::{self, PathRules};
+use crate::downstream::normalize;
+use crate::downstream::path::PathRules;
 use crate::filter::{self, Context, Filter};
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};

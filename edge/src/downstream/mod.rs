@@ -5,4 +5,5 @@ mod gate;
 pub(crate) mod hcm;
 pub(crate) mod listener;
 pub(crate) mod normalize;
+pub(crate) mod path;
 pub(crate) mod tls;

@@ -184,7 +184,10 @@ pub(super) async fn channel() -> (Client, RequestBody) {
         answer.await.map(drop)
     });
     let body = tells.await.expect("a request");
-    (Client(Some(stream)), Transformed::new(Source::Client { body, meter: Arc::new(Meter::new(false)) }))
+    (
+        Client(Some(stream)),
+        Transformed::new(Source::Client { body, meter: Arc::new(Meter::new(false)), trailers: true }),
+    )
 }
 
 /// The next frame of a body.
