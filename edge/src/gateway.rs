@@ -335,9 +335,8 @@ impl Running {
         let serving = self.core.serving();
         let mut problems = serving.clusters.reload();
         for port in &serving.ports {
-            let root = Path::root();
             let listener = port.listener.load();
-            problems.extend(listener.tls().filter_map(|tls| tls.reload(&root).err()));
+            problems.extend(listener.tls().filter_map(|tls| tls.reload(&Path::root()).err()));
         }
         problems
     }

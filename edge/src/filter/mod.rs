@@ -1,5 +1,6 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+mod attempt;
 mod compressor;
 mod cors;
 mod ext_authz;

@@ -1,16 +1,12 @@
 //! Attempts: one after another where a retry policy says so, or side by side where it hedges.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body::{Body as _, Frame};
 use rand::Rng;
 use tokio::time::sleep;
 
@@ -18,27 +14,19 @@ use crate::body::{RequestBody, Source, Transformed};
 use crate::call::Call;
 use crate::clock::{Alarm, Expired, Meter};
 use crate::downstream::hcm::Hcm;
+use crate::filter::attempt::{
+    Answer, GRPC_CONDITIONS, Outcome, applies_to_answer, asked_pause, attempt, back_off,
+};
 use crate::filter::router;
 use crate::flag::Flag;
 use crate::replay::Replay;
-use crate::reply::{GRPC_STATUS, LocalReply};
+use crate::reply::LocalReply;
 use crate::route::{Forward, Matched, Retry, RetryOn};
-use crate::upstream::{Answered, Cluster, Failure, FailureKind, Host, RetryPermit, Want};
+use crate::upstream::{Cluster, Failure, FailureKind, Host, RetryPermit, Want};
 
 /// What of a request is kept for another attempt, where its route does not say.
 const KEPT: usize = 1 << 20;
 const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
-
-/// An answer, and what was read of its body to see how it begins.
-pub(crate) type Answer = (Answered, Option<Frame<Bytes>>);
-
-/// What one attempt came to.
-enum Outcome {
-    Answered(Box<Answer>),
-    Failed(Failure),
-    /// The attempt's own clock ran out.
-    Late,
-}
 
 /// The attempts of one call.
 pub(crate) struct Attempts<'a> {
@@ -358,109 +346,4 @@ impl<'a> Attempts<'a> {
             Outcome::Late => Err(self.too_late(Expired::Attempt, call)),
         }
     }
-}
-
-const GRPC_CONDITIONS: RetryOn = RetryOn::CANCELLED
-    .with(RetryOn::DEADLINE_EXCEEDED)
-    .with(RetryOn::RESOURCE_EXHAUSTED)
-    .with(RetryOn::UNAVAILABLE)
-    .with(RetryOn::INTERNAL);
-
-async fn attempt(
-    cluster: &Arc<Cluster>,
-    request: http::Request<RequestBody>,
-    want: &Want,
-    per_try: Option<Duration>,
-    peek: bool,
-) -> Outcome {
-    let call = async {
-        let mut answered = cluster.call(request, want).await?;
-        let peeks =
-            peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
-        let first = if peeks {
-            poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
-        } else {
-            None
-        };
-        Ok((answered, first))
-    };
-    let ended = match per_try {
-        Some(limit) => match tokio::time::timeout(limit, call).await {
-            Ok(ended) => ended,
-            Err(_) => return Outcome::Late,
-        },
-        None => call.await,
-    };
-    match ended {
-        Ok(answer) => {
-            answer.0.host.answered(http_meaning(&answer));
-            Outcome::Answered(Box::new(answer))
-        }
-        Err(failure) => Outcome::Failed(failure),
-    }
-}
-
-/// The gRPC status of an answer, if it is known already.
-fn grpc_status((answered, first): &Answer) -> Option<i32> {
-    let trailers: Option<&HeaderMap> = first.as_ref().and_then(Frame::trailers_ref);
-    let status = answered.head.headers.get(GRPC_STATUS).or_else(|| trailers?.get(GRPC_STATUS))?;
-    status.to_str().ok()?.parse().ok()
-}
-
-/// What an answer means to those who count HTTP statuses.
-fn http_meaning(answer: &Answer) -> u16 {
-    match grpc_status(answer) {
-        Some(0) | None => answer.0.head.status.as_u16(),
-        Some(2 | 13 | 15) => 500,
-        Some(4) => 504,
-        Some(14) => 503,
-        Some(12) => 501,
-        Some(_) => 400,
-    }
-}
-
-fn applies_to_answer(on: RetryOn, retry: &Retry, answer: &Answer) -> bool {
-    let headers = &answer.0.head.headers;
-    let grpc = match grpc_status(answer) {
-        Some(1) => RetryOn::CANCELLED,
-        Some(4) => RetryOn::DEADLINE_EXCEEDED,
-        Some(8) => RetryOn::RESOURCE_EXHAUSTED,
-        Some(13) => RetryOn::INTERNAL,
-        Some(14) => RetryOn::UNAVAILABLE,
-        _ => RetryOn::default(),
-    };
-    let status = answer.0.head.status.as_u16();
-    let http = match status {
-        409 => RetryOn::RETRIABLE_4XX,
-        502..=504 => RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR),
-        500..=599 => RetryOn::SERVER_ERROR,
-        _ => RetryOn::default(),
-    };
-    let limited = headers.contains_key("x-envoy-ratelimited");
-    on.intersects(grpc)
-        || (on.intersects(http) && !limited)
-        || (limited && on.intersects(RetryOn::RATE_LIMITED))
-        || (on.intersects(RetryOn::STATUS_CODES) && retry.status_codes.contains(&status))
-        || (on.intersects(RetryOn::HEADERS)
-            && retry.response_headers.iter().any(|header| header.matches(headers)))
-}
-
-/// The pause that an answer asks for.
-fn asked_pause(retry: &Retry, outcome: &Outcome) -> Option<Duration> {
-    let (limits, Outcome::Answered(answer)) = (retry.rate_limited.as_ref()?, outcome) else { return None };
-    let asked = limits.headers.iter().find_map(|header| {
-        let value: u64 = answer.0.head.headers.get(&header.name)?.to_str().ok()?.parse().ok()?;
-        if !header.unix_timestamp {
-            return Some(Duration::from_secs(value));
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        Duration::from_secs(value).checked_sub(now)
-    })?;
-    Some(asked).filter(|asked| *asked <= limits.max_interval)
-}
-
-/// A random pause below a bound that doubles with every attempt.
-fn back_off(retry: &Retry, pauses: u32) -> Duration {
-    let bound = retry.base_interval.saturating_mul((1_u32 << pauses.min(20)) - 1).min(retry.max_interval);
-    bound.mul_f64(rand::rng().random::<f64>())
 }

@@ -58,7 +58,7 @@ impl HeaderMatcher {
     pub(crate) fn matches(&self, headers: &impl Fields) -> bool {
         let missing = headers.first(&self.field).is_none();
         if let Kind::Present(present) = self.kind {
-            return (present != missing || present && self.missing_is_empty) != self.invert;
+            return (present == (!missing || self.missing_is_empty)) != self.invert;
         }
         if missing {
             // A missing header matches neither a text nor its opposite.

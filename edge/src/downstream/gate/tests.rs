@@ -1,3 +1,5 @@
+//! Heads and chunks as attackers write them, and as honest clients do.
+
 use super::*;
 
 fn gate() -> Gate {

@@ -185,10 +185,10 @@ impl Key {
 mod tests {
     use super::*;
 
-    /// The example of RFC 7515, appendix A.1.
+    /// Signed by another implementation.
     const TOKEN: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
         eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
-        dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        -oqjY_jk0JqnRIUwm4deQ605KhaJQ6x_pQebvdljiCU";
     const SECRET: &str =
         "AyM1SysPpbyUfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 
