@@ -96,7 +96,7 @@ impl CatalogService for Grpc {
         request: Request<pb::WatchProductsRequest>,
     ) -> Result<Response<Self::WatchProductsStream>, Status> {
         let begin = wire::watch_products(&request.into_inner()).map_err(refuse)?;
-        let told = self.0.watch_products(begin);
+        let told = self.0.watch_products(begin).await.map_err(refuse)?;
         Ok(Response::new(Box::pin(told.map(|told| told.map(Into::into).map_err(refuse)))))
     }
 }

@@ -107,7 +107,7 @@ impl InventoryService for Grpc {
         request: Request<pb::WatchStockRequest>,
     ) -> Result<Response<Self::WatchStockStream>, Status> {
         let (begin, filter) = wire::watch_stock(&request.into_inner()).map_err(refuse)?;
-        let told = self.0.watch_stock(begin, filter);
+        let told = self.0.watch_stock(begin, filter).await.map_err(refuse)?;
         Ok(Response::new(Box::pin(told.map(|told| told.map(Into::into).map_err(refuse)))))
     }
 }

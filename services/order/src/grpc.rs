@@ -105,7 +105,7 @@ impl OrderService for Grpc {
         request: Request<pb::WatchOrdersRequest>,
     ) -> Result<Response<Self::WatchOrdersStream>, Status> {
         let (begin, filter) = wire::watch_orders(&request.into_inner()).map_err(refuse)?;
-        let told = self.0.watch_orders(begin, filter);
+        let told = self.0.watch_orders(begin, filter).await.map_err(refuse)?;
         Ok(Response::new(Box::pin(told.map(|told| told.map(Into::into).map_err(refuse)))))
     }
 }

@@ -16,13 +16,14 @@ const PAGE: i64 = 1_000;
 
 impl Service {
     /// Streams changes of products.
-    pub(crate) fn watch_products(
+    pub(crate) async fn watch_products(
         &self,
         begin: Begin,
-    ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
+    ) -> Result<impl Stream<Item = Result<Told, Error>> + Send + use<>, Error> {
         let service = self.clone();
-        async_stream::try_stream! {
-            let after = begin.position(&service.log).await?;
+        // Before the caller is answered: what happens from then on is told.
+        let after = begin.position(&service.log).await?;
+        Ok(async_stream::try_stream! {
             if matches!(begin, Begin::WithInitial) {
                 let mut page = service.products_after(None).await?;
                 while !page.is_empty() {
@@ -35,7 +36,7 @@ impl Service {
             for await told in changes(&service.log, after) {
                 yield told?;
             }
-        }
+        })
     }
 
     /// The next products by sku, none at the end.

@@ -12,14 +12,15 @@ use crate::{
 
 impl Service {
     /// Streams changes of the stocks that `filter` lets through.
-    pub(crate) fn watch_stock(
+    pub(crate) async fn watch_stock(
         &self,
         begin: Begin,
         filter: Vec<Condition>,
-    ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
+    ) -> Result<impl Stream<Item = Result<Told, Error>> + Send + use<>, Error> {
         let service = self.clone();
-        async_stream::try_stream! {
-            let after = begin.position(&service.log).await?;
+        // Before the caller is answered: what happens from then on is told.
+        let after = begin.position(&service.log).await?;
+        Ok(async_stream::try_stream! {
             if matches!(begin, Begin::WithInitial) {
                 let mut page = service.next_stocks(&filter, None).await?;
                 while !page.is_empty() {
@@ -35,6 +36,6 @@ impl Service {
                     yield told;
                 }
             }
-        }
+        })
     }
 }

@@ -17,14 +17,15 @@ const PAGE: i64 = 500;
 
 impl Service {
     /// Streams changes of the orders that `filter` lets through.
-    pub(crate) fn watch_orders(
+    pub(crate) async fn watch_orders(
         &self,
         begin: Begin,
         filter: Vec<Condition>,
-    ) -> impl Stream<Item = Result<Told, Error>> + Send + use<> {
+    ) -> Result<impl Stream<Item = Result<Told, Error>> + Send + use<>, Error> {
         let service = self.clone();
-        async_stream::try_stream! {
-            let after = begin.position(&service.log).await?;
+        // Before the caller is answered: what happens from then on is told.
+        let after = begin.position(&service.log).await?;
+        Ok(async_stream::try_stream! {
             if matches!(begin, Begin::WithInitial) {
                 let mut page = service.standing_orders(&filter, None).await?;
                 while !page.is_empty() {
@@ -40,7 +41,7 @@ impl Service {
                     yield told;
                 }
             }
-        }
+        })
     }
 
     /// The next orders after `after` by time, none at the end.
