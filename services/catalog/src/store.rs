@@ -6,10 +6,7 @@ use storage::{
     Statement, insert_many,
     sqlx::{self, AnyConnection, Row, any::AnyRow, migrate::Migrator},
 };
-use types::{
-    Sku, Timestamp,
-    filter::{Condition, Value},
-};
+use types::{Sku, Timestamp, filter::Condition};
 
 use crate::{
     Error,
@@ -51,13 +48,7 @@ pub(crate) async fn list_products(
 ) -> Result<Vec<Product>, Error> {
     let mut statement = Statement::new(PRODUCT);
     statement.push(" WHERE sku > ").bind(after);
-    for condition in filter {
-        statement.push(" AND ").push(condition.field).push(" ").push(condition.operator.sql()).push(" ");
-        match &condition.value {
-            Value::Text(text) => statement.bind(text.as_str()),
-            Value::Time(time) => statement.bind(time.micros()),
-        };
-    }
+    statement.and(filter);
     statement.push(" ORDER BY sku LIMIT ").bind(limit);
     statement.fetch_all(connection).await?.iter().map(product).collect()
 }

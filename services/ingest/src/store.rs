@@ -106,12 +106,7 @@ impl Store {
     ) -> Result<Vec<Quarantined>, Error> {
         let mut statement = Statement::new(QUARANTINED);
         statement.push(" WHERE 1 = 1");
-        for condition in conditions {
-            if let types::filter::Value::Text(value) = &condition.value {
-                statement.push(&format!(" AND {} {} ", condition.field, condition.operator.sql()));
-                statement.bind(value.as_str());
-            }
-        }
+        statement.and(conditions);
         if let Some([time, id]) = page.after.as_deref() {
             statement.push(" AND (create_time, id) > (").bind(time.parse::<i64>().unwrap_or(0));
             statement.push(", ").bind(id.as_str()).push(")");

@@ -6,12 +6,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use mesh::status;
 use omnimesh_proto::inventory::v1::{self as pb, inventory_service_server::InventoryService};
 use tonic::{Request, Response, Status, Streaming};
+use types::Imported;
 
-use crate::{
-    Error,
-    service::{Imported, Service},
-    wire,
-};
+use crate::{Error, service::Service, wire};
 
 const DOMAIN: &str = "inventory";
 
@@ -86,7 +83,7 @@ impl InventoryService for Grpc {
             Ok(sum + self.0.import_stock_movements(wire::import_stock_movements(portion)?).await?)
         };
         let imported = portions.try_fold(Imported::default(), import).await.map_err(refuse)?;
-        Ok(Response::new(imported.into()))
+        Ok(Response::new(wire::imported(imported)))
     }
 
     async fn list_stock_movements(

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::Log;
 use storage::Tx;
-use types::{Request, Timestamp, filter::Condition, page::Page};
+use types::{Imported, Request, Timestamp, filter::Condition, page::Page};
 
 use crate::{
     Error,
@@ -29,21 +29,6 @@ pub(crate) struct Change {
 
 /// What the ledger has of one order: how much moved where and when.
 type Booking = BTreeMap<(StockId, Timestamp), i64>;
-
-/// What became of movements.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Imported {
-    pub(crate) accepted: i64,
-    pub(crate) unchanged: i64,
-}
-
-impl std::ops::Add for Imported {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { accepted: self.accepted + other.accepted, unchanged: self.unchanged + other.unchanged }
-    }
-}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
@@ -129,8 +114,7 @@ impl Service {
         let accepted = news.len();
         self.record(&mut tx, news, stocks).await?;
         tx.commit().await?;
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        Ok(Imported { accepted: count(accepted), unchanged: count(received - accepted) })
+        Ok(Imported::new(received, accepted))
     }
 
     pub(crate) async fn list_stock_movements(

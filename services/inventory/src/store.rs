@@ -6,10 +6,7 @@ use storage::{
     Database, Statement, Tx, insert_many,
     sqlx::{self, AnyConnection, Row, any::AnyRow, migrate::Migrator, pool::PoolConnection},
 };
-use types::{
-    LocationId, Sku, SourceRef, Timestamp,
-    filter::{Condition, Value},
-};
+use types::{LocationId, Sku, SourceRef, Timestamp, filter::Condition};
 
 use crate::{
     Error,
@@ -167,13 +164,7 @@ pub(crate) async fn list_stocks(
 ) -> Result<Vec<Stock>, Error> {
     let mut statement = Statement::new(STOCK);
     statement.push(" WHERE tracked = 1");
-    for condition in filter {
-        statement.push(" AND ").push(condition.field).push(" ").push(condition.operator.sql()).push(" ");
-        match &condition.value {
-            Value::Text(text) => statement.bind(text.as_str()),
-            Value::Time(time) => statement.bind(time.micros()),
-        };
-    }
+    statement.and(filter);
     if let Some(after) = after {
         statement.push(" AND (location_id, sku) > (");
         statement.bind_all([after.location_id.as_str(), after.sku.as_str()]).push(")");

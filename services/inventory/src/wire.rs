@@ -3,7 +3,7 @@
 use events::Begin;
 use omnimesh_proto::{inventory::v1 as pb, r#type::v1::ChangeType};
 use types::{
-    InvalidRequest, Request, SourceRef, Timestamp, Violations,
+    Imported, InvalidRequest, Request, SourceRef, Timestamp, Violations,
     filter::{self, Condition, Field, Kind as FieldKind},
     page::Page,
     wire,
@@ -13,7 +13,7 @@ use crate::{
     Error,
     domain::{Entry, Kind, Movement, Stock, StockId},
     event::Told,
-    service::{Change, Imported},
+    service::Change,
 };
 
 const PORTION: usize = 10_000;
@@ -163,9 +163,10 @@ pub(crate) fn watch_stock(request: &pb::WatchStockRequest) -> Result<(Begin, Vec
     Ok((begin.map_err(|_| Error::ResumeTokenInvalid)?, filter))
 }
 
-impl From<Imported> for pb::ImportStockMovementsResponse {
-    fn from(imported: Imported) -> Self {
-        Self { accepted_count: imported.accepted, unchanged_count: imported.unchanged }
+pub(crate) fn imported(imported: Imported) -> pb::ImportStockMovementsResponse {
+    pb::ImportStockMovementsResponse {
+        accepted_count: imported.accepted,
+        unchanged_count: imported.unchanged,
     }
 }
 

@@ -6,10 +6,7 @@ use storage::{
     Statement, insert_many,
     sqlx::{AnyConnection, Row, any::AnyRow},
 };
-use types::{
-    OrderUid, Timestamp,
-    filter::{Condition, Value},
-};
+use types::{OrderUid, Timestamp, filter::Condition};
 
 use super::{CHUNK, Store, corrupt, sightings::sighting, text};
 use crate::{
@@ -61,13 +58,7 @@ impl Store {
         };
         let mut statement = Statement::new(SELECT);
         statement.push("merged_into = ''");
-        for condition in &query.filter {
-            statement.push(" AND ").push(condition.field).push(" ").push(condition.operator.sql()).push(" ");
-            match &condition.value {
-                Value::Text(text) => statement.bind(text.as_str()),
-                Value::Time(time) => statement.bind(time.micros()),
-            };
-        }
+        statement.and(&query.filter);
         if let Some((time, order_uid)) = &query.after {
             statement.push(" AND (order_time, order_uid) ").push(beyond).push(" (").bind(time.micros());
             statement.push(", ").bind(order_uid.to_string()).push(")");
