@@ -70,10 +70,6 @@ impl<B> Transformed<B> {
         self.steps.push(step);
     }
 
-    pub(crate) fn inner(&self) -> &B {
-        &self.inner
-    }
-
     fn data(&mut self, data: Bytes, from: usize) -> Result<Bytes, LocalReply> {
         self.steps[from..].iter_mut().try_fold(
             data,

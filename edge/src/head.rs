@@ -43,11 +43,6 @@ impl Head {
         })
     }
 
-    /// Replaces a header, a pseudo-header among them. A value that cannot stand there changes nothing.
-    pub(crate) fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-        self.headers.insert(name, value);
-    }
-
     /// The path without its query.
     pub(crate) fn path_only(&self) -> &str {
         self.path.path()

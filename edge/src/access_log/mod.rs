@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{
 use envoy_types::pb::google::protobuf::Any;
 use pb::access_log::ConfigType;
 
-use crate::bootstrap::unpack;
+use crate::bootstrap::{type_name, unpack};
 use crate::call::Call;
 use crate::format::Facts;
 use crate::problem::{Path, Problem};
@@ -57,7 +57,7 @@ impl AccessLog {
 #[expect(deprecated, reason = "Envoy still reads format, json_format and typed_json_format")]
 fn logger(any: &Any, at: &Path<'_>) -> Result<(Target, Line), Problem> {
     let format_at = at.field("log_format");
-    match any.type_url.rsplit('/').next().unwrap_or_default() {
+    match type_name(&any.type_url) {
         "envoy.extensions.access_loggers.file.v3.FileAccessLog" => {
             let config: FileAccessLog = unpack(any, at)?;
             if config.path.is_empty() {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::command::Query;
 use super::{Admin, Reply};
-use crate::bootstrap::descriptors;
+use crate::bootstrap::{descriptors, type_name};
 
 const REDACTED: &str = "[redacted]";
 const TYPE: &str = "type.googleapis.com/envoy.admin.v3.";
@@ -102,7 +102,7 @@ fn redact_any(any: &mut DynamicMessage, sensitive: &ExtensionDescriptor, inside:
     };
     let Some(url) = text(any.get_field_by_name("type_url")) else { return };
     let pool = any.descriptor().parent_pool().clone();
-    let name = url.rsplit('/').next().unwrap_or_default();
+    let name = type_name(&url);
     let value =
         any.get_field_by_name("value").and_then(|value| value.as_bytes().cloned()).unwrap_or_default();
     let inner = pool.get_message_by_name(name).and_then(|kind| DynamicMessage::decode(kind, value).ok());

@@ -54,9 +54,14 @@ pub fn support_report(text: &str) -> Result<Report, Vec<Problem>> {
     Ok(decoder.report)
 }
 
+/// The name of the message that a type URL names.
+pub(crate) fn type_name(type_url: &str) -> &str {
+    type_url.rsplit('/').next().unwrap_or_default()
+}
+
 /// The message inside, which `load` has checked, or a complaint that another one is due.
 pub fn unpack<T: Message + Name + Default>(any: &Any, at: &Path<'_>) -> Result<T, Problem> {
-    let name = any.type_url.rsplit('/').next().unwrap_or_default();
+    let name = type_name(&any.type_url);
     if name != T::full_name() {
         return Err(at.problem(format!("{} is due here, not {name}", T::full_name())));
     }

@@ -71,7 +71,6 @@ pub(crate) struct Limits {
     pub(crate) request: Option<Duration>,
     pub(crate) stream_idle: Option<Duration>,
     pub(crate) stream: Option<Duration>,
-    pub(crate) drain: Duration,
 }
 
 #[derive(Debug)]
@@ -271,7 +270,6 @@ fn limits(config: &HttpConnectionManager) -> Limits {
         request: value::limit(config.request_timeout.as_ref(), None),
         stream_idle: value::limit(config.stream_idle_timeout.as_ref(), Some(STREAM_IDLE_TIMEOUT)),
         stream: value::limit(common.max_stream_duration.as_ref(), None),
-        drain: config.drain_timeout.as_ref().map_or(Duration::from_secs(5), value::duration),
     }
 }
 

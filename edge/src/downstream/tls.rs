@@ -6,7 +6,6 @@ use arc_swap::ArcSwap;
 use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
-use pb::common_tls_context::ValidationContextType;
 use pb::{CertificateValidationContext, CommonTlsContext, DownstreamTlsContext};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -95,12 +94,12 @@ fn ready(source: &DownstreamTlsContext, at: &Path<'_>) -> Result<Ready, Problem>
         .with_protocol_versions(&parameters::versions(common.tls_params.as_ref()))
         .map_err(|error| at.field("tls_params").problem(error.to_string()))?;
     let required = value::flag(source.require_client_certificate.as_ref(), false);
-    let (context, context_at) = (validation(&common), at.field("validation_context"));
-    let verifies = context.as_ref().is_some_and(|context| context.trusted_ca.is_some());
+    let (context, context_at) = (tls::validation(&common), at.field("validation_context"));
+    let verifies = context.is_some_and(|context| context.trusted_ca.is_some());
     let builder = match (context, required) {
         (None, false) => builder.with_no_client_auth(),
         (context, required) => builder.with_client_cert_verifier(tls::verify::clients(
-            &context.unwrap_or_default(),
+            context.unwrap_or(&CertificateValidationContext::default()),
             required,
             &context_at,
         )?),
@@ -116,13 +115,6 @@ fn ready(source: &DownstreamTlsContext, at: &Path<'_>) -> Result<Ready, Problem>
         config.send_tls13_tickets = 1;
     }
     Ok(Ready { config: Arc::new(config), local_uris, verifies })
-}
-
-fn validation(common: &CommonTlsContext) -> Option<CertificateValidationContext> {
-    match &common.validation_context_type {
-        Some(ValidationContextType::ValidationContext(context)) => Some(context.clone()),
-        _ => None,
-    }
 }
 
 fn identities(common: &CommonTlsContext, at: &Path<'_>) -> Result<Vec<Identity>, Problem> {

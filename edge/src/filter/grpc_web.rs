@@ -116,20 +116,21 @@ fn asked(headers: &HeaderMap) -> Option<(bool, String)> {
 }
 
 /// The media type in lower case, without parameters and without the `+proto` part.
-fn base_type(content_type: &str) -> String {
+pub(crate) fn base_type(content_type: &str) -> String {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     media_type.split('+').next().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// The `+proto` part of a media type; a bare one means protobuf.
-fn format_of(content_type: Option<&HeaderValue>) -> String {
+pub(crate) fn format_of(content_type: Option<&HeaderValue>) -> String {
     let format = content_type
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next()?.trim().split_once('+'));
     format!("+{}", format.map_or("proto", |(_, format)| format))
 }
 
-fn accepts_text(headers: &HeaderMap) -> bool {
+/// Whether a client wants its reply in text.
+pub(crate) fn accepts_text(headers: &HeaderMap) -> bool {
     headers
         .get_all(ACCEPT)
         .iter()
@@ -191,7 +192,7 @@ pub(crate) struct TextDecoder {
 
 impl TextDecoder {
     /// Decodes every group that is complete. `None`: not base64.
-    fn decode(&mut self, chunk: &[u8]) -> Option<Bytes> {
+    pub(crate) fn decode(&mut self, chunk: &[u8]) -> Option<Bytes> {
         self.cut.extend_from_slice(chunk);
         let whole = self.cut.len() - self.cut.len() % GROUP;
         let groups = self.cut.split_to(whole);
@@ -205,6 +206,11 @@ impl TextDecoder {
             rest = next;
         }
         Some(decoded.into())
+    }
+
+    /// Whether the body may end here.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.cut.is_empty()
     }
 }
 
@@ -222,7 +228,7 @@ impl Transform for TextDecoder {
     }
 
     fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), LocalReply> {
-        if self.cut.is_empty() { Ok((Bytes::new(), trailers)) } else { Err(not_base64()) }
+        if self.is_complete() { Ok((Bytes::new(), trailers)) } else { Err(not_base64()) }
     }
 }
 

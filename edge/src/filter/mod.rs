@@ -25,6 +25,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::Any;
 use futures::future::BoxFuture;
 
+use crate::bootstrap::type_name;
 use crate::call::Call;
 use crate::problem::{Path, Problem};
 use crate::reply::{LocalReply, Reply};
@@ -115,7 +116,7 @@ pub(crate) fn make(
     context: &Context<'_>,
     optional: bool,
 ) -> Result<Option<Arc<dyn Filter>>, Problem> {
-    let name = config.type_url.rsplit('/').next().unwrap_or_default();
+    let name = type_name(&config.type_url);
     match FACTORIES.iter().find(|(known, _)| *known == name) {
         Some((_, factory)) => factory(config, at, context).map(Some),
         None if optional => Ok(None),

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use rand::Rng;
+
 use tokio::time::sleep;
 
 use crate::body::{RequestBody, Source, Transformed};

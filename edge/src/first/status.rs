@@ -1,9 +1,10 @@
 //! The gRPC status that the edge gives a call which no backend answered.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use http::StatusCode;
+
+use crate::reply::encode_message;
 
 /// The gRPC codes that the edge itself can decide on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,16 +91,7 @@ impl Rejection {
 
     /// The message as `grpc-message` carries it: printable ASCII, the rest percent-encoded.
     pub(crate) fn encoded_message(&self) -> String {
-        let mut encoded = String::with_capacity(self.message.len());
-        for byte in self.message.bytes() {
-            if matches!(byte, b' '..=b'~') && byte != b'%' {
-                encoded.push(char::from(byte));
-            } else {
-                // Writing to a String cannot fail.
-                let _ = write!(encoded, "%{byte:02X}");
-            }
-        }
-        encoded
+        encode_message(&self.message)
     }
 }
 

@@ -173,7 +173,6 @@ impl Compiler<'_> {
             None => None,
         };
         let shared = Arc::new(VirtualHost {
-            name: config.name.clone(),
             rate_limits: each(&config.rate_limits, at, "rate_limits", RateLimitRule::compile)?,
             virtual_clusters: each(&config.virtual_clusters, at, "virtual_clusters", |cluster, at| {
                 if cluster.headers.is_empty() {

@@ -43,7 +43,6 @@ pub(crate) struct Forward {
     /// Whether the virtual host's rate limits count besides the route's own; else only in place of none.
     pub(crate) include_virtual_host_rate_limits: bool,
     /// Such as `websocket`, and whether it is allowed.
-    upgrades: Vec<(String, bool)>,
     /// What a part of a weighted cluster calls the host; set first, and never told.
     pub(super) weighted_host: Option<HeaderValue>,
     pub(crate) host_rewrite: HostRewrite,
@@ -91,6 +90,7 @@ impl Forward {
         host: &HostPolicies<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
+        check_upgrades(config, at)?;
         let idle_timeout = duration(&config.idle_timeout, &at.field("idle_timeout"))?;
         let path_rewrite = PathFields {
             prefix: &config.prefix_rewrite,
@@ -121,7 +121,6 @@ impl Forward {
                 .include_vh_rate_limits
                 .as_ref()
                 .is_some_and(|include| include.value),
-            upgrades: upgrades(config, at)?,
             weighted_host: None,
             host_rewrite: host_rewrite(config, at)?,
             append_x_forwarded_host: config.append_x_forwarded_host,
@@ -183,12 +182,6 @@ impl Forward {
         combine(&self.hash, call)
     }
 
-    /// Whether the route allows an upgrade; none: as the listener has it.
-    pub(crate) fn allows_upgrade(&self, protocol: &str) -> Option<bool> {
-        let mut upgrades = self.upgrades.iter();
-        upgrades.find(|(name, _)| name.eq_ignore_ascii_case(protocol)).map(|(_, enabled)| *enabled)
-    }
-
     /// Writes the authority and the path that the upstream is to see.
     pub(super) fn rewrite(&self, call: &mut Call) {
         call.request.headers.remove(&X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
@@ -230,7 +223,7 @@ pub(super) fn millis(call: &Call, header: &HeaderName) -> Option<Duration> {
     value.parse().ok().map(Duration::from_millis)
 }
 
-fn upgrades(config: &RouteAction, at: &Path<'_>) -> Result<Vec<(String, bool)>, Problem> {
+fn check_upgrades(config: &RouteAction, at: &Path<'_>) -> Result<(), Problem> {
     let upgrades = each(&config.upgrade_configs, at, "upgrade_configs", |upgrade, at| {
         if upgrade.upgrade_type.is_empty() {
             return Err(at.field("upgrade_type").problem("must not be empty"));
@@ -238,19 +231,15 @@ fn upgrades(config: &RouteAction, at: &Path<'_>) -> Result<Vec<(String, bool)>, 
         if upgrade.upgrade_type.eq_ignore_ascii_case("connect") || upgrade.connect_config.is_some() {
             return Err(at.problem("CONNECT is not supported"));
         }
-        let enabled = upgrade.enabled.as_ref().is_none_or(|enabled| enabled.value);
-        Ok((upgrade.upgrade_type.to_ascii_lowercase(), enabled))
+        Ok(upgrade.upgrade_type.to_ascii_lowercase())
     })?;
-    let duplicate = upgrades
-        .iter()
-        .enumerate()
-        .find(|(index, (name, _))| upgrades[..*index].iter().any(|(other, _)| other == name));
+    let duplicate = upgrades.iter().enumerate().find(|(index, name)| upgrades[..*index].contains(name));
     match duplicate {
-        Some((index, (name, _))) => {
+        Some((index, name)) => {
             let at = at.field("upgrade_configs");
             Err(at.index(index).problem(format!("Duplicate upgrade {name}")))
         }
-        None => Ok(upgrades),
+        None => Ok(()),
     }
 }
 

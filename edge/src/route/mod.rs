@@ -32,11 +32,10 @@ pub(crate) use criteria::Criteria;
 pub(crate) use direct::Direct;
 pub(crate) use forward::Forward;
 pub(crate) use headers::HeaderRules;
-pub(crate) use limit::{Descriptor, Limit, RateLimitRule};
+pub(crate) use limit::{Descriptor, RateLimitRule};
 pub(crate) use overlay::Link;
 pub(crate) use redirect::Redirect;
-pub(crate) use retry::{RateLimitedBackOff, ResetHeader, Retry, RetryOn};
-pub(crate) use rewrite::{HostRewrite, set_authority};
+pub(crate) use retry::{Retry, RetryOn};
 
 const X_FORWARDED_PROTO: Field = Field::Header(HeaderName::from_static("x-forwarded-proto"));
 const X_ENVOY_INTERNAL: Field = Field::Header(HeaderName::from_static("x-envoy-internal"));
@@ -108,7 +107,6 @@ pub(crate) struct Matched {
 /// What all routes of a virtual host share.
 #[derive(Debug)]
 pub(crate) struct VirtualHost {
-    pub(crate) name: String,
     pub(crate) rate_limits: Vec<RateLimitRule>,
     virtual_clusters: Vec<(String, Vec<HeaderMatcher>)>,
 }

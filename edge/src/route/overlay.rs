@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPoli
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
+use crate::bootstrap::type_name;
 use crate::filter::{Context, Filter};
 use crate::problem::{Path, Problem};
 
@@ -153,8 +154,4 @@ fn cors_policy(config: &LegacyCors) -> CorsPolicy {
         allow_private_network_access: config.allow_private_network_access,
         forward_not_matching_preflights: config.forward_not_matching_preflights,
     }
-}
-
-fn type_name(type_url: &str) -> &str {
-    type_url.rsplit('/').next().unwrap_or_default()
 }

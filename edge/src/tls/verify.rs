@@ -31,6 +31,7 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
+    #[expect(deprecated, reason = "Envoy still reads match_subject_alt_names")]
     pub(crate) fn compile(context: &CertificateValidationContext, at: &Path<'_>) -> Result<Self, Problem> {
         let at_names = at.field("match_typed_subject_alt_names");
         let mut names = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use envoy_types::pb::google::protobuf::{self, Any};
+use envoy_types::pb::google::protobuf;
 
 use crate::problem::{Path, Problem};
 use crate::value;
@@ -33,14 +33,4 @@ pub(super) fn positive(
         Some(duration) => Ok(duration),
         None => Ok(default),
     }
-}
-
-/// Decodes a message that stands behind a type URL.
-pub(super) fn message<T: prost::Message + Default>(any: &Any, at: &Path<'_>) -> Result<T, Problem> {
-    T::decode(any.value.as_slice()).map_err(|error| at.problem(format!("cannot be decoded: {error}")))
-}
-
-/// The name of the message that a type URL names.
-pub(super) fn type_name(any: &Any) -> &str {
-    any.type_url.rsplit('/').next().unwrap_or_default()
 }

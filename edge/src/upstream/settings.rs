@@ -10,7 +10,8 @@ use socket2::TcpKeepalive;
 use upstreams::http_protocol_options::explicit_http_config::ProtocolConfig;
 use upstreams::http_protocol_options::{AutoHttpConfig, UpstreamProtocolOptions};
 
-use super::read::{message, positive, refuse, type_name};
+use super::read::{positive, refuse};
+use crate::bootstrap::{type_name, unpack};
 use crate::problem::{Path, Problem};
 use crate::value::{self, limit, number};
 
@@ -89,10 +90,10 @@ impl Settings {
         let at = at.field("typed_extension_protocol_options");
         for (name, options) in &config.typed_extension_protocol_options {
             let at = at.key(name);
-            if name != OPTIONS || type_name(options) != OPTIONS {
+            if name != OPTIONS || type_name(&options.type_url) != OPTIONS {
                 return Err(at.problem(format!("is not supported: only {OPTIONS} is")));
             }
-            settings.typed(&message(options, &at)?, &at)?;
+            settings.typed(&unpack(options, &at)?, &at)?;
             return Ok(settings);
         }
         settings.legacy(config, &at)?;

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use pb::certificate_validation_context::TrustChainVerification;
 use pb::common_tls_context::ValidationContextType;
-use pb::{CertificateValidationContext, CommonTlsContext, UpstreamTlsContext};
+use pb::{CommonTlsContext, UpstreamTlsContext};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -18,13 +18,14 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::host::{Host, Target};
-use super::read::{message, refuse, type_name};
+use super::read::refuse;
 use super::settings::Protocol;
+use crate::bootstrap::{type_name, unpack};
 use crate::problem::{Path, Problem};
 use crate::stats::Scope;
 use crate::tls::stats::HandshakeStats;
 use crate::tls::verify::{Pins, roots};
-use crate::tls::{certificate, parameters};
+use crate::tls::{certificate, parameters, validation};
 use crate::value::number;
 
 const UPSTREAM: &str = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
@@ -52,12 +53,12 @@ impl Tls {
         let Some(ConfigType::TypedConfig(any)) = &socket.config_type else {
             return Err(at.problem(format!("is missing: give the type {UPSTREAM}")));
         };
-        match type_name(any) {
+        match type_name(&any.type_url) {
             UPSTREAM => {}
             RAW => return Ok(None),
             other => return Err(at.problem(format!("{other} is not supported: only {UPSTREAM} is"))),
         }
-        let context: UpstreamTlsContext = message(any, &at)?;
+        let context: UpstreamTlsContext = unpack(any, &at)?;
         refuse!(context, at, allow_renegotiation);
         let common = context.common_tls_context.clone().unwrap_or_default();
         check(&common, &at.field("common_tls_context"))?;
@@ -150,19 +151,16 @@ fn build(
     let common = context.common_tls_context.clone().unwrap_or_default();
     let provider = Arc::new(parameters::provider(common.tls_params.as_ref(), &at_common)?);
     let algorithms = provider.signature_verification_algorithms;
-    let validation = match common.validation_context_type {
-        Some(ValidationContextType::ValidationContext(validation)) => validation,
-        _ => CertificateValidationContext::default(),
-    };
+    let pinned = validation(&common).cloned().unwrap_or_default();
     let at_validation = at_common.field("validation_context");
-    let mut roots = roots(&validation, &at_validation)?;
-    if validation.trust_chain_verification() == TrustChainVerification::AcceptUntrusted {
+    let mut roots = roots(&pinned, &at_validation)?;
+    if pinned.trust_chain_verification() == TrustChainVerification::AcceptUntrusted {
         roots = None;
     } else if roots.is_none() {
         tracing::warn!(at = %at_validation, "without trusted_ca any server's certificate is accepted");
     }
     let by_name = context.auto_sni_san_validation;
-    let servers = Servers { roots, pins: Pins::compile(&validation, &at_validation)?, by_name, algorithms };
+    let servers = Servers { roots, pins: Pins::compile(&pinned, &at_validation)?, by_name, algorithms };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&parameters::versions(common.tls_params.as_ref()))
         .map_err(|error| at_common.field("tls_params").problem(error.to_string()))?

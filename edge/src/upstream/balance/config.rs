@@ -9,8 +9,9 @@ use envoy_types::pb::envoy::extensions::load_balancing_policies as policies;
 use envoy_types::pb::google::protobuf::{Any, UInt64Value};
 
 use super::Policy;
+use crate::bootstrap::{type_name, unpack};
 use crate::problem::{Path, Problem};
-use crate::upstream::read::{message, refuse, type_name};
+use crate::upstream::read::refuse;
 use crate::value::number;
 
 const MAGLEV_SIZE: u64 = 65_537;
@@ -97,23 +98,23 @@ fn typed(config: &LoadBalancingPolicy, at: &Path<'_>) -> Result<Policy, Problem>
 }
 
 fn known(any: &Any, at: &Path<'_>) -> Result<Option<Policy>, Problem> {
-    let name = type_name(any);
+    let name = type_name(&any.type_url);
     let Some(name) = name.strip_prefix("envoy.extensions.load_balancing_policies.") else { return Ok(None) };
     Ok(Some(match name {
         "round_robin.v3.RoundRobin" => {
-            let config: policies::round_robin::v3::RoundRobin = message(any, at)?;
+            let config: policies::round_robin::v3::RoundRobin = unpack(any, at)?;
             refuse!(config, at, slow_start_config, locality_lb_config);
             Policy::RoundRobin
         }
         "least_request.v3.LeastRequest" => {
-            let config: policies::least_request::v3::LeastRequest = message(any, at)?;
+            let config: policies::least_request::v3::LeastRequest = unpack(any, at)?;
             refuse!(config, at, slow_start_config, locality_lb_config, enable_full_scan, selection_method);
             let choices = number(config.choice_count.as_ref(), 2);
             least_request(choices, config.active_request_bias.as_ref(), at)?
         }
         "ring_hash.v3.RingHash" => {
             use policies::ring_hash::v3::ring_hash::HashFunction;
-            let config: policies::ring_hash::v3::RingHash = message(any, at)?;
+            let config: policies::ring_hash::v3::RingHash = unpack(any, at)?;
             refuse!(config, at, hash_balance_factor, locality_weighted_lb_config);
             if config.hash_function() == HashFunction::MurmurHash2 {
                 return Err(at.field("hash_function").problem("is not supported: use XX_HASH"));
@@ -126,14 +127,14 @@ fn known(any: &Any, at: &Path<'_>) -> Result<Option<Policy>, Problem> {
             ring(config.minimum_ring_size, config.maximum_ring_size, by_hostname, at)?
         }
         "maglev.v3.Maglev" => {
-            let config: policies::maglev::v3::Maglev = message(any, at)?;
+            let config: policies::maglev::v3::Maglev = unpack(any, at)?;
             refuse!(config, at, locality_weighted_lb_config);
             let hashing = config.consistent_hashing_lb_config.unwrap_or_default();
             refuse!(hashing, at.field("consistent_hashing_lb_config"), hash_balance_factor, hash_policy);
             maglev(config.table_size, hashing.use_hostname_for_hashing, at)?
         }
         "random.v3.Random" => {
-            let config: policies::random::v3::Random = message(any, at)?;
+            let config: policies::random::v3::Random = unpack(any, at)?;
             refuse!(config, at, locality_lb_config);
             Policy::Random
         }
