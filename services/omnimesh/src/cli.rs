@@ -45,7 +45,8 @@ enum Command {
     #[command(
         args_conflicts_with_subcommands = true,
         after_help = "Examples:\n  omnimesh edge -c envoy.yaml\n  omnimesh edge -c envoy.yaml --mode validate\n  \
-        omnimesh edge support envoy.yaml\n  omnimesh edge migrate old.yaml > envoy.yaml\n\n\
+        omnimesh edge support envoy.yaml\n  omnimesh edge migrate old.yaml > envoy.yaml\n  \
+        omnimesh edge --print-config --config omnimesh.toml > edge.yaml\n\n\
         SIGHUP, and any change of the file, makes it take the file's new content; a file that cannot work changes \
         nothing. SIGTERM and Ctrl-C drain: calls under way end."
     )]
@@ -123,11 +124,14 @@ pub(crate) struct EdgeArgs {
     #[command(subcommand)]
     pub(crate) command: Option<EdgeCommand>,
     /// The bootstrap: YAML or JSON.
-    #[arg(short = 'c', long = "config-path", value_name = "FILE", required_unless_present = "config_yaml")]
+    #[arg(short = 'c', long = "config-path", value_name = "FILE", required_unless_present_any = ["config_yaml", "print_config"])]
     pub(crate) config_path: Option<PathBuf>,
     /// The bootstrap itself.
     #[arg(long, value_name = "TEXT", conflicts_with = "config_path")]
     pub(crate) config_yaml: Option<String>,
+    /// Print the bootstrap that `up` (or `serve` with the same --role) runs its edge with.
+    #[arg(long, conflicts_with_all = ["config_path", "config_yaml"])]
+    pub(crate) print_config: bool,
     /// Serve, or only say whether the bootstrap would start.
     #[arg(long, value_enum, default_value_t = EdgeMode::Serve)]
     pub(crate) mode: EdgeMode,
@@ -140,6 +144,13 @@ pub(crate) struct EdgeArgs {
     /// What is logged to standard error.
     #[arg(short = 'l', long = "log-level", value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: EdgeLogLevel,
+    #[command(flatten, next_help_heading = "With --print-config, as for up and serve")]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) addresses: Addresses,
+    /// Roles beside which the edge runs, separated by commas [default: all].
+    #[arg(long = "role", value_delimiter = ',', value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, anyhow};
-use edge::{ApiKey, Grant, Keys};
+use edge::{ApiKey, Consumers, Grant};
 use jiff::{Span, Timestamp, tz::TimeZone};
 use mesh::{Clock, Permissions};
 use serde::Serialize;
@@ -40,8 +40,8 @@ async fn add(args: AddArgs) -> Result<(), Failure> {
     let now = time(Clock::system().now_micros())?;
     let expires_at =
         args.expires.as_deref().map(|when| expiry(when, now)).transpose().map_err(Failure::Usage)?;
-    let keys = open(&args.common).await?;
-    let (key, text) = keys
+    let consumers = open(&args.common).await?;
+    let (key, text) = consumers
         .issue(Grant {
             consumer: args.name,
             permissions,
@@ -93,13 +93,13 @@ async fn revoke(common: &Common, name: &str) -> Result<(), Failure> {
     }
 }
 
-/// The keys of a deployment, whether or not its edge runs.
-async fn open(common: &Common) -> Result<Keys, Failure> {
+/// The consumers of a deployment, whether or not its edge runs.
+async fn open(common: &Common) -> Result<Consumers, Failure> {
     let config = Config::load(common, None)?;
     if config.storage.is_none() {
         config.must_exist()?;
     }
-    Keys::open(&config.storage()).await.map_err(Failure::usage)
+    Consumers::open(&config.storage()).await.map_err(Failure::usage)
 }
 
 /// What a key may do: what was asked for, or to read everything.

@@ -3,13 +3,12 @@
 use sqlx::{Any, Row, any::AnyRow};
 use storage::Tx;
 
-use crate::first::error::KeysError;
-use crate::keys::{ApiKey, Grant};
+use super::{ApiKey, ConsumersError, Grant};
 
-pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 /// Every key, expired ones included.
-pub(crate) async fn list_keys(database: &storage::Database) -> Result<Vec<ApiKey>, KeysError> {
+pub(super) async fn list_keys(database: &storage::Database) -> Result<Vec<ApiKey>, ConsumersError> {
     let mut connection = database.reader().await?;
     let rows = sqlx::query::<Any>(
         "SELECT id, secret_sha256, consumer, permissions, created_at, expires_at FROM api_keys
@@ -20,10 +19,12 @@ pub(crate) async fn list_keys(database: &storage::Database) -> Result<Vec<ApiKey
     rows.iter().map(read_key).collect()
 }
 
-fn read_key(row: &AnyRow) -> Result<ApiKey, KeysError> {
+fn read_key(row: &AnyRow) -> Result<ApiKey, ConsumersError> {
     let id: String = row.try_get("id")?;
-    let secret_sha256 =
-        row.try_get::<Vec<u8>, _>("secret_sha256")?.try_into().map_err(|_| KeysError::Corrupt(id.clone()))?;
+    let secret_sha256 = row
+        .try_get::<Vec<u8>, _>("secret_sha256")?
+        .try_into()
+        .map_err(|_| ConsumersError::Corrupt(id.clone()))?;
     let permissions: String = row.try_get("permissions")?;
     Ok(ApiKey {
         id,
@@ -37,7 +38,7 @@ fn read_key(row: &AnyRow) -> Result<ApiKey, KeysError> {
     })
 }
 
-pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey) -> Result<(), KeysError> {
+pub(super) async fn insert_key(tx: &mut Tx, key: &ApiKey) -> Result<(), ConsumersError> {
     sqlx::query::<Any>(
         "INSERT INTO api_keys (id, secret_sha256, consumer, permissions, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -54,7 +55,7 @@ pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey) -> Result<(), KeysErro
 }
 
 /// Forgets every key of a consumer, and says how many those were.
-pub(crate) async fn delete_keys_of(tx: &mut Tx, consumer: &str) -> Result<u64, KeysError> {
+pub(super) async fn delete_keys_of(tx: &mut Tx, consumer: &str) -> Result<u64, ConsumersError> {
     let deleted = sqlx::query::<Any>("DELETE FROM api_keys WHERE consumer = $1")
         .bind(consumer.to_owned())
         .execute(tx.connection()?)
@@ -63,7 +64,7 @@ pub(crate) async fn delete_keys_of(tx: &mut Tx, consumer: &str) -> Result<u64, K
 }
 
 /// Forgets one key, if it is there.
-pub(crate) async fn delete_key(tx: &mut Tx, id: &str) -> Result<u64, KeysError> {
+pub(super) async fn delete_key(tx: &mut Tx, id: &str) -> Result<u64, ConsumersError> {
     let deleted = sqlx::query::<Any>("DELETE FROM api_keys WHERE id = $1")
         .bind(id.to_owned())
         .execute(tx.connection()?)
