@@ -7,7 +7,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -15,7 +14,6 @@ use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use pingora::server::Fds;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +28,7 @@ use crate::drain::Drainer;
 use crate::problem::{Path, Problem};
 use crate::stats::Stats;
 use crate::upstream::Clusters;
+use crate::worker::Worker;
 
 /// How long a reload waits for new clusters to look names up and check hosts.
 const WARM: Duration = Duration::from_secs(10);
@@ -269,34 +268,6 @@ impl Port {
     }
 }
 
-/// A thread with a runtime of its own: what it serves never moves to another thread.
-struct Worker {
-    handle: Handle,
-    end: CancellationToken,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    fn start(name: String) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
-        let ended = end.clone();
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || runtime.block_on(ended.cancelled()))?;
-        Ok(Self { handle, end, thread: Some(thread) })
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.end.cancel();
-        if let Some(thread) = self.thread.take() {
-            // A worker that panicked has ended, too.
-            let _ = thread.join();
-        }
-    }
-}
-
 /// A gateway that serves. Dropped, it ends at once and cuts the calls that it serves.
 pub struct Running {
     core: Arc<Core>,
@@ -407,6 +378,7 @@ impl Running {
             );
         }
         self.core.background.cancel();
+        self.core.rosters.stopped().await;
         let workers = std::mem::take(&mut self.workers);
         // Joining threads waits, which is not for a runtime's thread to do.
         let _ = tokio::task::spawn_blocking(move || drop(workers)).await;

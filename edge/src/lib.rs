@@ -4,6 +4,7 @@ mod access_log;
 pub mod admin;
 mod body;
 pub mod bootstrap;
+mod bucket;
 mod call;
 mod certificates;
 mod clock;
@@ -27,7 +28,8 @@ mod stats;
 mod tls;
 mod upstream;
 mod value;
+mod worker;
 
 pub use config::{Address, ClientTls, Config, Cors, DatabaseUrl, Limits, ServerTls, Upstream};
-pub use consumers::{ApiKey, Consumers, ConsumersError, Grant};
+pub use consumers::{ApiKey, Consumers, ConsumersError, Grant, Month, NoMonth, Plan, Rate, Usage};
 pub use problem::Problem;

@@ -100,15 +100,18 @@ impl Config {
         let own = |name: &str, kind: &str, config| {
             extension(&format!("omnimesh.{name}"), &format!("omnimesh.edge.v1.{kind}"), config)
         };
-        let database = match &self.consumers {
-            DatabaseUrl::Plain(url) => json!({ "database_url": url }),
-            DatabaseUrl::Variable(name) => json!({ "database_url_variable": name }),
+        let deny = self.failure_mode_deny;
+        let consumers = match &self.consumers {
+            DatabaseUrl::Plain(url) => json!({ "database_url": url, "failure_mode_deny": deny }),
+            DatabaseUrl::Variable(name) => {
+                json!({ "database_url_variable": name, "failure_mode_deny": deny })
+            }
         };
         let limit = json!({ "max_message_bytes": self.limits.max_message_bytes });
         json!([
             envoys("grpc_web", "GrpcWeb"),
             envoys("cors", "Cors"),
-            own("consumers", "Consumers", database),
+            own("consumers", "Consumers", consumers),
             own("message_limit", "MessageLimit", limit),
             envoys("router", "Router"),
         ])

@@ -22,6 +22,8 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     /// Where consumers are kept.
     pub consumers: DatabaseUrl,
+    /// Whether calls are refused whose quota cannot be counted because that database does not answer.
+    pub failure_mode_deny: bool,
     /// The backends. A service belongs to exactly one of them.
     pub upstreams: Vec<Upstream>,
     pub cors: Cors,

@@ -15,6 +15,19 @@ pub enum ConsumersError {
          `-` or `omk_`; `admin` and `operator` are taken"
     )]
     Consumer(String),
+    #[error(
+        "`{0}` cannot be a plan: take up to 63 letters, digits, `.`, `_`, `-` and `@` as its name, and a rate and a \
+         burst of at least 1"
+    )]
+    Plan(String),
+    #[error("there is no plan `{0}`: `omnimesh consumer plan list` names them")]
+    NoPlan(String),
+    #[error("plan {plan} is that of {consumers}: put them on another one first")]
+    PlanInUse { plan: String, consumers: String },
+    #[error("there is no consumer `{0}`: `omnimesh consumer list` names them")]
+    NoConsumer(String),
+    #[error("the consumers' database does not answer in time")]
+    Late,
     #[error("API key {0} is stored with a secret hash of the wrong length")]
     Corrupt(String),
 }

@@ -51,12 +51,21 @@ pub struct ApiKey {
 
 impl Consumers {
     /// Makes a key and returns it with the text that its holder presents: the only moment at which that is known.
-    pub async fn issue(&self, grant: Grant) -> Result<(ApiKey, String), ConsumersError> {
+    /// With a plan, the consumer is put on that, whatever keys it has besides.
+    pub async fn issue(&self, grant: Grant, plan: Option<&str>) -> Result<(ApiKey, String), ConsumersError> {
         if RESERVED.contains(&&*grant.consumer) || !is_name(&grant.consumer) {
             return Err(ConsumersError::Consumer(grant.consumer));
         }
+        if let Some(plan) = plan {
+            self.check_plan(plan).await?;
+        }
         let (key, text) = ApiKey::generate(grant);
-        self.insert(&key).await?;
+        let mut tx = self.database.begin().await?;
+        store::insert_key(&mut tx, &key).await?;
+        if plan.is_some() {
+            store::assign_plan(&mut tx, &key.grant.consumer, plan).await?;
+        }
+        tx.commit().await?;
         Ok((key, text))
     }
 
@@ -94,12 +103,8 @@ impl Consumers {
         // The file comes first: a crash between the two leaves a key that nobody honours, and the next start makes
         // another, instead of a stored key that nobody knows.
         write_secret(&file, &text).map_err(|reason| ConsumersError::AdminKey { path: file, reason })?;
-        self.insert(&key).await
-    }
-
-    async fn insert(&self, key: &ApiKey) -> Result<(), ConsumersError> {
         let mut tx = self.database.begin().await?;
-        store::insert_key(&mut tx, key).await?;
+        store::insert_key(&mut tx, &key).await?;
         Ok(tx.commit().await?)
     }
 }
@@ -142,7 +147,7 @@ pub(super) fn split(presented: &[u8]) -> Option<(&str, &str)> {
 }
 
 /// Whether it can be a consumer's name: in a header, on a command line, and never mistaken for a key.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
     (1..=NAME_LENGTH).contains(&text.len())
         && text.bytes().all(is_plain)

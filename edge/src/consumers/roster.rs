@@ -7,24 +7,28 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
+use super::keeper::Keeper;
 use super::keys::split;
-use super::{ApiKey, Consumers, ConsumersError};
+use super::{Account, ApiKey};
 
-/// How often an edge looks for what other processes have changed.
-const REFRESH: Duration = Duration::from_secs(1);
+/// How long an edge that ends has to give back what it has leased.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Every roster in use, by its database: filters that name the same one share it, also over a reload.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rosters(Arc<Mutex<HashMap<String, Weak<Roster>>>>);
+pub(crate) struct Rosters {
+    by_database: Arc<Mutex<HashMap<String, Weak<Roster>>>>,
+    keeping: TaskTracker,
+}
 
 impl Rosters {
     /// The roster of a database.
     pub(crate) fn of(&self, url: &str) -> Arc<Roster> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.by_database.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, roster| roster.strong_count() > 0);
         if let Some(roster) = all.get(url).and_then(Weak::upgrade) {
             return roster;
@@ -37,7 +41,7 @@ impl Rosters {
     /// Begins to follow the databases of rosters that are new.
     pub(crate) fn start(&self, runtime: &Handle, stop: &CancellationToken) {
         for roster in self.all() {
-            roster.start(runtime, stop);
+            roster.start(runtime, stop, &self.keeping);
         }
     }
 
@@ -49,8 +53,16 @@ impl Rosters {
         }
     }
 
+    /// Once they were told to stop: done when every database knows what was used, if that does not take too long.
+    pub(crate) async fn stopped(&self) {
+        self.keeping.close();
+        if tokio::time::timeout(LAST_WORDS, self.keeping.wait()).await.is_err() {
+            tracing::warn!("a database does not answer: what is left of leased quotas is lost");
+        }
+    }
+
     fn all(&self) -> Vec<Arc<Roster>> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.by_database.lock().unwrap_or_else(PoisonError::into_inner);
         all.values().filter_map(Weak::upgrade).collect()
     }
 }
@@ -63,26 +75,30 @@ pub(crate) struct Roster {
     work: OnceLock<DropGuard>,
 }
 
+/// What calls and the keeper of the roster share.
 #[derive(Debug)]
-struct Shared {
-    database: storage::Config,
+pub(super) struct Shared {
+    pub(super) database: storage::Config,
     /// By id; none before the database has answered.
-    keys: ArcSwapOption<HashMap<String, Held>>,
-    warm: watch::Sender<bool>,
+    pub(super) keys: ArcSwapOption<HashMap<String, Held>>,
+    pub(super) warm: watch::Sender<bool>,
+    /// A call wants a portion of its quota to be leased.
+    pub(super) wake: Arc<Notify>,
 }
 
 /// A key with what its holder is to services.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     key: ApiKey,
     caller: Caller,
 }
 
-/// Who calls, as the headers that services believe.
+/// Who calls: the headers that services believe, and what may be called.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) consumer: HeaderValue,
     pub(crate) permissions: HeaderValue,
+    pub(crate) account: Arc<Account>,
 }
 
 /// Why a call is not let through.
@@ -96,7 +112,12 @@ pub(crate) enum Refused {
 
 impl Roster {
     fn new(database: storage::Config) -> Self {
-        let shared = Shared { database, keys: ArcSwapOption::empty(), warm: watch::Sender::new(false) };
+        let shared = Shared {
+            database,
+            keys: ArcSwapOption::empty(),
+            warm: watch::Sender::new(false),
+            wake: Arc::default(),
+        };
         Self { shared: Arc::new(shared), work: OnceLock::new() }
     }
 
@@ -109,50 +130,21 @@ impl Roster {
         Ok(held.caller.clone())
     }
 
-    fn start(&self, runtime: &Handle, stop: &CancellationToken) {
+    fn start(&self, runtime: &Handle, stop: &CancellationToken, keeping: &TaskTracker) {
         let stop = stop.child_token();
         if self.work.set(stop.clone().drop_guard()).is_ok() {
-            let following = Arc::clone(&self.shared).follow();
-            runtime.spawn(stop.run_until_cancelled_owned(following));
+            keeping.spawn_on(Keeper::new(Arc::clone(&self.shared)).run(stop), runtime);
         }
-    }
-}
-
-impl Shared {
-    /// Keeps up with the database; while it does not answer, what it said last holds.
-    async fn follow(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(REFRESH);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut consumers = None;
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.refresh(&mut consumers).await {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                let database = storage::redacted(&self.database.url);
-                tracing::warn!(error, database, "cannot look for changed consumers; the known ones stay");
-            }
-        }
-    }
-
-    async fn refresh(&self, consumers: &mut Option<Consumers>) -> Result<(), ConsumersError> {
-        let consumers = match consumers {
-            Some(consumers) => consumers,
-            None => consumers.insert(Consumers::open(&self.database).await?),
-        };
-        let keys = consumers.list().await?.into_iter();
-        let keys = keys.filter_map(|key| Some((key.id.clone(), Held::new(key)?)));
-        self.keys.store(Some(Arc::new(keys.collect())));
-        self.warm.send_replace(true);
-        Ok(())
     }
 }
 
 impl Held {
     /// None for a name that no header can carry, which no key is issued for.
-    fn new(key: ApiKey) -> Option<Self> {
+    pub(super) fn new(key: ApiKey, account: Arc<Account>) -> Option<Self> {
         let caller = Caller {
             consumer: HeaderValue::from_str(&key.grant.consumer).ok()?,
             permissions: HeaderValue::from_str(&key.grant.permissions.join(",")).ok()?,
+            account,
         };
         Some(Self { key, caller })
     }

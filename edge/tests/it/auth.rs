@@ -7,7 +7,7 @@ use http::StatusCode;
 use tempfile::TempDir;
 
 use crate::backend::{Backend, HEALTH, frame};
-use crate::harness::{Edge, config, tcp, upstream, with, without};
+use crate::harness::{Edge, config, grant, tcp, upstream, with, without};
 
 #[tokio::test]
 async fn calls_without_a_valid_key_are_refused_on_both_protocols() {
@@ -58,8 +58,8 @@ async fn health_needs_no_key() {
 async fn expired_keys_are_refused() {
     let edge = Edge::start().await;
     let expiring = |expires_at| Grant { expires_at: Some(expires_at), ..grant("partner") };
-    let (_, expired) = edge.consumers.issue(expiring(0)).await.expect("key");
-    let (_, valid) = edge.consumers.issue(expiring(i64::MAX)).await.expect("key");
+    let (_, expired) = edge.consumers.issue(expiring(0), None).await.expect("key");
+    let (_, valid) = edge.consumers.issue(expiring(i64::MAX), None).await.expect("key");
     edge.becomes(&valid, SERVED).await;
     assert_eq!(edge.status(&expired).await, UNAUTHENTICATED);
 }
@@ -69,7 +69,7 @@ async fn keys_outlive_the_process_on_both_engines() {
     for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
         let directory = TempDir::new().expect("directory");
         let open = async || Consumers::open(&database.config).await.expect("keys");
-        let (_, key) = open().await.issue(grant("till-7")).await.expect("key");
+        let (_, key) = open().await.issue(grant("till-7"), None).await.expect("key");
         let edge = on_database(&database.config, directory).await;
         for key in [&key, &edge.admin_key] {
             assert_eq!(edge.status(key).await, SERVED);
@@ -83,7 +83,7 @@ async fn keys_are_listed_and_revoked_on_both_engines() {
         let keys = Consumers::open(&database.config).await.expect("consumers");
         let mut issued = Vec::new();
         for consumer in ["till-7", "till-7", "till-7", "shop"] {
-            issued.push(keys.issue(grant(consumer)).await.expect("key"));
+            issued.push(keys.issue(grant(consumer), None).await.expect("key"));
         }
         let list = async || {
             let keys = keys.list().await.expect("keys").into_iter();
@@ -111,7 +111,7 @@ async fn a_running_edge_hears_of_keys_that_another_process_adds_and_revokes() {
     for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
         let edge = on_database(&database.config, TempDir::new().expect("directory")).await;
         let elsewhere = Consumers::open(&database.config).await.expect("keys");
-        let (_, key) = elsewhere.issue(grant("till-7")).await.expect("key");
+        let (_, key) = elsewhere.issue(grant("till-7"), None).await.expect("key");
         edge.becomes(&key, SERVED).await;
         elsewhere.revoke("till-7").await.expect("revoked");
         edge.becomes(&key, UNAUTHENTICATED).await;
@@ -125,10 +125,10 @@ async fn names_that_mislead_are_refused() {
     for consumer in
         ["", "admin", "operator", "omk_till", "-till", "till 7", "till\n", "ti,ll", &"x".repeat(64)]
     {
-        let error = edge.consumers.issue(grant(consumer)).await.expect_err("refused");
+        let error = edge.consumers.issue(grant(consumer), None).await.expect_err("refused");
         assert!(error.to_string().starts_with(&format!("`{consumer}` cannot be")), "{error}");
     }
-    edge.consumers.issue(grant("Till_7.berlin@shop-1")).await.expect("key");
+    edge.consumers.issue(grant("Till_7.berlin@shop-1"), None).await.expect("key");
 }
 
 #[tokio::test]
@@ -174,11 +174,6 @@ async fn secrets_are_not_in_the_database() {
 /// What the backend's answer to the call of [`status`] is, and the edge's where it does not know the key.
 const SERVED: Option<i32> = Some(0);
 const UNAUTHENTICATED: Option<i32> = Some(16);
-
-fn grant(consumer: &str) -> Grant {
-    let permissions = vec!["order.read".to_owned()];
-    Grant { consumer: consumer.to_owned(), permissions, expires_at: Some(i64::MAX) }
-}
 
 /// An edge whose keys are in that database.
 async fn on_database(database: &storage::Config, directory: TempDir) -> Edge {

@@ -36,6 +36,7 @@ pub(crate) fn config(directory: &Path, upstreams: Vec<Upstream>) -> Config {
         admin: "127.0.0.1:0".parse().expect("address"),
         access_log: Some(directory.join("access.log")),
         consumers: DatabaseUrl::Plain(database(directory).url),
+        failure_mode_deny: false,
         upstreams,
         cors: Cors { allowed_origins: vec!["https://shop.example".to_owned()] },
         limits: Limits::default(),
@@ -49,6 +50,12 @@ pub(crate) fn upstream(address: Address) -> Upstream {
 
 pub(crate) fn tcp(address: SocketAddr, tls: Option<ClientTls>) -> Address {
     Address::Tcp { host: address.ip().to_string(), port: address.port(), tls }
+}
+
+/// What the key of a consumer is made for.
+pub(crate) fn grant(consumer: &str) -> Grant {
+    let permissions = vec!["order.read".to_owned()];
+    Grant { consumer: consumer.to_owned(), permissions, expires_at: Some(i64::MAX) }
 }
 
 /// Where an edge in the directory keeps its consumers.
@@ -100,7 +107,7 @@ impl Edge {
     pub(crate) async fn issue(&self, consumer: &str, permissions: &[&str]) -> String {
         let permissions = permissions.iter().map(|&permission| permission.to_owned()).collect();
         let grant = Grant { consumer: consumer.to_owned(), permissions, expires_at: None };
-        self.consumers.issue(grant).await.expect("key").1
+        self.consumers.issue(grant, None).await.expect("key").1
     }
 
     /// How a call with the key ends.

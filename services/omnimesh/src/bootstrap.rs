@@ -82,6 +82,7 @@ fn edge_of(config: &Config, roles: &[&'static Role], consumers: DatabaseUrl) -> 
         admin: config.edge.admin,
         access_log: config.edge.access_log.clone(),
         consumers,
+        failure_mode_deny: config.edge.failure_mode_deny,
         upstreams,
         cors: config.edge.cors.clone(),
         limits: config.edge.limits.clone(),

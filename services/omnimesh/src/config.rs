@@ -59,6 +59,8 @@ pub(crate) struct EdgeConfig {
     pub(crate) tls: Option<edge::ServerTls>,
     /// Where a line of JSON about each call is written, such as `/dev/stderr`. Default: nowhere.
     pub(crate) access_log: Option<PathBuf>,
+    /// Whether calls are refused whose quota cannot be counted because the database does not answer. Default: false.
+    pub(crate) failure_mode_deny: bool,
     /// Which web pages may call.
     pub(crate) cors: edge::Cors,
     /// Bounds on what one client can make the edge hold.
@@ -72,6 +74,7 @@ impl Default for EdgeConfig {
             admin: (Ipv4Addr::LOCALHOST, 9901).into(),
             tls: None,
             access_log: None,
+            failure_mode_deny: false,
             cors: edge::Cors::default(),
             limits: edge::Limits::default(),
         }

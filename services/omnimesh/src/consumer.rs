@@ -1,4 +1,7 @@
-//! `omnimesh consumer`: who may call from outside, by which keys and until when.
+//! `omnimesh consumer`: who may call from outside, by which keys, until when and how much.
+
+mod plan;
+mod usage;
 
 use std::collections::BTreeSet;
 
@@ -31,6 +34,8 @@ pub(crate) async fn run(command: ConsumerCommand) -> Result<(), Failure> {
         ConsumerCommand::Add(args) => add(args).await,
         ConsumerCommand::List(args) => list(args).await,
         ConsumerCommand::Revoke(args) => revoke(&args.common, &args.name).await,
+        ConsumerCommand::Plan(command) => plan::run(command).await,
+        ConsumerCommand::Usage(args) => usage::run(args).await,
     }
 }
 
@@ -41,14 +46,9 @@ async fn add(args: AddArgs) -> Result<(), Failure> {
     let expires_at =
         args.expires.as_deref().map(|when| expiry(when, now)).transpose().map_err(Failure::Usage)?;
     let consumers = open(&args.common).await?;
-    let (key, text) = consumers
-        .issue(Grant {
-            consumer: args.name,
-            permissions,
-            expires_at: expires_at.map(Timestamp::as_microsecond),
-        })
-        .await
-        .map_err(Failure::usage)?;
+    let grant =
+        Grant { consumer: args.name, permissions, expires_at: expires_at.map(Timestamp::as_microsecond) };
+    let (key, text) = consumers.issue(grant, args.plan.as_deref()).await.map_err(Failure::usage)?;
     println!("{text}");
     let until = expires_at.map_or_else(|| "until it is revoked".to_owned(), |end| format!("until {end:.0}"));
     eprintln!("{} of {} may {} {until}", key.name(), key.grant.consumer, key.grant.permissions.join(", "));
