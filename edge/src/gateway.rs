@@ -23,10 +23,12 @@ use tokio_util::task::TaskTracker;
 use crate::access_log::Files;
 use crate::admin::{self, SetLogFilter};
 use crate::bootstrap::Loaded;
-use crate::downstream::listener::{Accepting, Listener, Shared};
+use crate::downstream::listener::{Accepting, Listener};
 use crate::drain::Drainer;
 use crate::problem::{Path, Problem};
+use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::telemetry::{Exporting, Exports};
 use crate::upstream::Clusters;
 
 /// How long a reload waits for new clusters to look names up and check hosts.
@@ -76,6 +78,7 @@ impl fmt::Debug for Options {
 pub(crate) struct Table {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) clusters: Arc<Clusters>,
+    exports: Exports,
     listeners: Vec<Listener>,
     admin: Option<admin::Settings>,
 }
@@ -93,8 +96,9 @@ impl Table {
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
         let clusters =
             Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
-        let node_cluster = bootstrap.node.as_ref().map_or("", |node| &node.cluster);
-        let shared = Shared { clusters: &clusters, stats, files, node_cluster };
+        let node = bootstrap.node.clone().unwrap_or_default();
+        let exports = Exports::default();
+        let shared = Shared { clusters: &clusters, stats, files, exports: &exports, node: &node };
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners
@@ -102,10 +106,10 @@ impl Table {
             .collect::<Result<_, _>>()?;
         let admin_at = root.field("admin");
         let admin = match &bootstrap.admin {
-            Some(admin) => admin::Settings::compile(admin, &admin_at, files)?,
+            Some(admin) => admin::Settings::compile(admin, &admin_at, &shared)?,
             None => None,
         };
-        Ok(Self { bootstrap, clusters, listeners, admin })
+        Ok(Self { bootstrap, clusters, exports, listeners, admin })
     }
 }
 
@@ -133,6 +137,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         stop: watch::Sender::new(false),
         background: CancellationToken::new(),
         connections: TaskTracker::new(),
+        exporting: Exporting::default(),
         ids: Arc::new(AtomicU64::new(1)),
         started: Instant::now(),
         start_time: SystemTime::now(),
@@ -154,6 +159,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     }
     let main = Worker::start("edge-main".to_owned()).map_err(StartError::Threads)?;
     running.core.serving().clusters.start(&main.handle, &running.core.background);
+    table.exports.start(&main.handle, &running.core.exporting);
     if let Some(port) = admin {
         running.admin = Some(port.address);
         admin::start(port, &running.core, &main.handle);
@@ -178,6 +184,7 @@ pub(crate) struct Core {
     /// Ends health checks, name resolution and the like.
     pub(crate) background: CancellationToken,
     connections: TaskTracker,
+    exporting: Exporting,
     ids: Arc<AtomicU64>,
     pub(crate) started: Instant,
     pub(crate) start_time: SystemTime,
@@ -316,6 +323,7 @@ impl Running {
         }
         if let Some(main) = self.workers.last() {
             table.clusters.start(&main.handle, &core.background);
+            table.exports.start(&main.handle, &core.exporting);
         }
         // A name that cannot be looked up must not keep the rest from its new routes.
         if tokio::time::timeout(WARM, table.clusters.warm()).await.is_err() {
@@ -385,6 +393,7 @@ impl Running {
                 "the gateway cuts what outlived its grace"
             );
         }
+        self.core.exporting.finish().await;
         self.core.background.cancel();
         let workers = std::mem::take(&mut self.workers);
         // Joining threads waits, which is not for a runtime's thread to do.

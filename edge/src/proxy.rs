@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 
 use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
@@ -10,6 +11,7 @@ use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
 use crate::downstream::hcm::Hcm;
 use crate::downstream::normalize::{self, X_REQUEST_ID};
+use crate::downstream::upgrade;
 use crate::drain::Drain;
 use crate::filter::router;
 use crate::filter::{Filter, Flow};
@@ -22,6 +24,7 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 /// Serves one request of a connection.
 pub(crate) async fn serve(
@@ -101,6 +104,8 @@ impl Flight {
         };
         let mut call = Call::new(head, source, meter, parts.version, connection);
         call.clusters = Some(Arc::clone(&hcm.clusters));
+        call.upgrade = parts.extensions.remove();
+        call.local_replies.clone_from(&hcm.local_replies);
         let chain = Arc::clone(&hcm.filters);
         Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up }
     }
@@ -130,8 +135,19 @@ impl Flight {
             call.remote,
             &hcm.routes.internal_only_headers,
         );
-        normalize::check_upgrade(&mut call.request.headers)?;
+        if let Some(scheme) = &hcm.scheme {
+            call.request.scheme = scheme.clone();
+        }
+        let protocol = normalize::wanted_upgrade(&mut call.request.headers);
         find_route(call, hcm);
+        if let Some(tracer) = &hcm.tracer {
+            tracer.begin(call);
+        }
+        if let Some(protocol) = protocol {
+            may_upgrade(call, hcm, &protocol)?;
+        } else {
+            call.upgrade = None;
+        }
         if let Some(route) = &call.route {
             self.chain = Arc::clone(&route.filters);
         }
@@ -167,6 +183,9 @@ impl Flight {
         for filter in self.chain.iter().rev() {
             filter.response(call, reply);
         }
+        if let Some(trace) = &call.trace {
+            trace.tell(&mut reply.headers);
+        }
         self.hcm.identity.sign(&mut reply.headers);
         if self.hcm.identity.request_id_in_response
             && let Some(id) = call.request.headers.get(&X_REQUEST_ID)
@@ -183,6 +202,7 @@ impl Flight {
         if hangs_up && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        let meter = Arc::clone(&self.call.meter);
         let call = &mut *self.call;
         call.ended.status = Some(reply.status);
         call.ended.response_begun = Some(call.started.elapsed());
@@ -191,15 +211,38 @@ impl Flight {
             call.ended.headers = headers.clone();
         }
         // Nobody asks for the body of such an answer.
+        let upgrade = reply.upgrade.and_then(|upstream| Some((call.upgrade.take()?, upstream)));
         let body = if call.request.method == Method::HEAD {
             Transformed::new(Answer::Full(None))
         } else {
             reply.body
         };
-        let mut response = Response::new(Outgoing::new(body, alarm, self));
+        let outgoing = match upgrade {
+            Some((client, upstream)) => {
+                self.pulse.upgrade();
+                let tunnels = self.pulse.tunnels.clone();
+                tunnels.spawn(self.tunnel(client, upstream, alarm));
+                Outgoing::ended(&meter)
+            }
+            None => Outgoing::new(body, alarm, self),
+        };
+        let mut response = Response::new(outgoing);
         *response.status_mut() = reply.status;
         *response.headers_mut() = headers;
         response
+    }
+
+    /// Carries what the client speaks instead of HTTP; the call ends with it.
+    async fn tunnel(mut self, client: OnUpgrade, upstream: OnUpgrade, mut alarm: Alarm) {
+        let Ok((client, upstream)) = tokio::try_join!(client, upstream) else { return };
+        let sent = AtomicU64::new(0);
+        let carried = alarm.over(upgrade::carry(client, upstream, &self.call.meter, &sent)).await;
+        self.call.ended.bytes_sent = sent.into_inner();
+        self.complete = true;
+        if let Err(expired) = carried {
+            // There is nobody left who could be told in the words of the call's protocol.
+            let _ = router::cut(&mut self.call, &BodyError::Expired(expired));
+        }
     }
 
     /// The call is over, and everybody who counts or writes is told.
@@ -233,6 +276,9 @@ impl Flight {
         for log in &self.hcm.access_logs {
             log.write(call);
         }
+        if let Some(tracer) = &self.hcm.tracer {
+            tracer.end(call);
+        }
         self.pulse.request_ended();
     }
 }
@@ -247,6 +293,17 @@ impl Drop for Flight {
 fn find_route(call: &mut Call, hcm: &Hcm) {
     call.route = hcm.routes.find(&call.request, &call.connection, call.random);
     call.upstream.cluster = call.cluster().map(|cluster| Arc::clone(&cluster.name));
+}
+
+/// Whether the connection may go over to `protocol`: as the route says, else as the connection manager does.
+fn may_upgrade(call: &Call, hcm: &Hcm, protocol: &HeaderValue) -> Result<(), LocalReply> {
+    let protocol = protocol.to_str().unwrap_or_default();
+    let route = call.route.as_ref().and_then(|route| route.forward()?.upgrades.allows(protocol));
+    let allowed = route.or(hcm.upgrades.allows(protocol)).unwrap_or(false);
+    match allowed && call.upgrade.is_some() {
+        true => Ok(()),
+        false => Err(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed")),
+    }
 }
 
 /// Remembers the gRPC status, wherever it travels.
@@ -272,6 +329,11 @@ impl Outgoing {
             outgoing.complete();
         }
         outgoing
+    }
+
+    /// Nothing: what follows is no body.
+    fn ended(meter: &Arc<Meter>) -> Self {
+        Self { body: Transformed::new(Answer::Full(None)), alarm: Alarm::new(meter), flight: None }
     }
 
     /// The body was passed on to its end.

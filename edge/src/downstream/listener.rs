@@ -19,7 +19,6 @@ use rustls::server::Acceptor;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
-use crate::access_log::Files;
 use crate::bootstrap;
 use crate::call::Connection;
 use crate::downstream::connection;
@@ -28,9 +27,9 @@ use crate::downstream::tls::{self, ServerTls};
 use crate::drain::Drain;
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
-use crate::stats::{Counter, Stats};
+use crate::shared::Shared;
+use crate::stats::Counter;
 use crate::tls::stats::HandshakeStats;
-use crate::upstream::Clusters;
 
 /// A client that does not finish its handshake is cut off after this long.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -81,16 +80,6 @@ struct Hello<'a> {
     tls: bool,
     server_name: Option<&'a str>,
     protocols: Vec<&'a [u8]>,
-}
-
-/// What the listeners of a configuration are made with.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    pub(crate) clusters: &'a Arc<Clusters>,
-    pub(crate) stats: &'a Stats,
-    pub(crate) files: &'a Files,
-    /// The cluster that this edge itself belongs to.
-    pub(crate) node_cluster: &'a str,
 }
 
 impl Listener {

@@ -137,18 +137,16 @@ pub(crate) fn check_names(hcm: &Hcm, headers: &mut HeaderMap, version: Version) 
     Ok(())
 }
 
-/// No other protocol is spoken here. HTTP/2 over an upgrade is not asked for in earnest by anybody: such a request is
-/// served as what it is.
-pub(crate) fn check_upgrade(headers: &mut HeaderMap) -> Result<(), LocalReply> {
-    if !headers.contains_key(UPGRADE) || !lists(headers, CONNECTION, "upgrade") {
-        return Ok(());
-    }
+/// The protocol that a client wants to go over to. HTTP/2 over an upgrade is not asked for in earnest by anybody: such
+/// a request is served as what it is.
+pub(crate) fn wanted_upgrade(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let wanted = headers.get(UPGRADE).cloned().filter(|_| lists(headers, CONNECTION, "upgrade"))?;
     if lists(headers, UPGRADE, "h2c") {
         headers.remove(UPGRADE);
         headers.remove("http2-settings");
-        return Ok(());
+        return None;
     }
-    Err(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed"))
+    Some(wanted)
 }
 
 /// Names us among those who passed a message on.

@@ -31,6 +31,7 @@ use crate::filter::Context;
 use crate::head::{Field, header_name};
 use crate::matcher::{HeaderMatcher, each};
 use crate::problem::{Path, Problem};
+use crate::telemetry::trace::{Decorator, RouteTracing};
 use crate::value;
 
 const DEFAULT_MAX_DIRECT_BODY_LEN: u32 = 4096;
@@ -217,6 +218,8 @@ impl HostCompiler<'_> {
             action: Action::Redirect(Box::new(Redirect::to_https())),
             filters: overlay(chain, &levels),
             metadata: Map::new(),
+            tracing: None,
+            decorator: None,
             attempts_in_request: false,
             attempts_in_response: false,
             timeout_retry_header: false,
@@ -374,6 +377,11 @@ impl RouteCompiler<'_> {
             action,
             filters,
             metadata: metadata(config.metadata.as_ref()),
+            tracing: match &config.tracing {
+                Some(tracing) => Some(RouteTracing::compile(tracing, &at.field("tracing"))?),
+                None => None,
+            },
+            decorator: config.decorator.as_ref().map(Decorator::compile),
             attempts_in_request: host.config.include_request_attempt_count,
             attempts_in_response: host.config.include_attempt_count_in_response,
             timeout_retry_header: host.config.include_is_timeout_retry_header,

@@ -26,6 +26,7 @@ use crate::filter::Filter;
 use crate::head::{Field, Fields, Head};
 use crate::matcher::HeaderMatcher;
 use crate::problem::{Path, Problem};
+use crate::telemetry::trace::{Decorator, RouteTracing};
 use domain::Domains;
 
 pub(crate) use criteria::Criteria;
@@ -92,6 +93,8 @@ pub(crate) struct Matched {
     /// The chain as this route overrides it.
     pub(crate) filters: Arc<[Arc<dyn Filter>]>,
     pub(crate) metadata: Map<String, Value>,
+    pub(crate) tracing: Option<RouteTracing>,
+    pub(crate) decorator: Option<Decorator>,
     /// `x-envoy-attempt-count` for the upstream, for the client.
     pub(crate) attempts_in_request: bool,
     pub(crate) attempts_in_response: bool,

@@ -309,6 +309,11 @@ impl Cluster {
         self.core.breakers.level(high_priority).try_retry()
     }
 
+    /// Whether its connections can go over to another protocol.
+    pub(crate) fn upgrades(&self) -> bool {
+        self.core.settings.protocol != Protocol::Http2
+    }
+
     /// How long any call may take, whatever its route says.
     pub(crate) fn max_stream_duration(&self) -> Option<Duration> {
         self.core.settings.max_stream_duration
@@ -331,10 +336,6 @@ fn refuse_unknown(config: &ClusterConfig, at: &Path<'_>) -> Result<(), Problem> 
         transport_socket_matcher,
         stats_matcher,
         eds_cluster_config,
-        dns_resolvers,
-        use_tcp_for_dns_lookups,
-        dns_resolution_config,
-        typed_dns_resolver_config,
         upstream_bind_config,
         lb_subset_config,
         close_connections_on_host_health_failure,
@@ -342,7 +343,6 @@ fn refuse_unknown(config: &ClusterConfig, at: &Path<'_>) -> Result<(), Problem> 
         lrs_server,
         lrs_report_endpoint_metrics,
         upstream_config,
-        preconnect_policy,
         connection_pool_per_downstream_connection,
         queuing_policies,
     );
