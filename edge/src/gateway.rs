@@ -29,6 +29,7 @@ use crate::problem::{Path, Problem};
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::telemetry::{Exporting, Exports};
+use crate::tls::secrets;
 use crate::upstream::Clusters;
 
 /// How long a reload waits for new clusters to look names up and check hosts.
@@ -78,6 +79,7 @@ impl fmt::Debug for Options {
 pub(crate) struct Table {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) clusters: Arc<Clusters>,
+    secret_files: Vec<String>,
     exports: Exports,
     listeners: Vec<Listener>,
     admin: Option<admin::Settings>,
@@ -93,7 +95,8 @@ impl Table {
     ) -> Result<Self, Problem> {
         let root = Path::root();
         let at = root.field("static_resources");
-        let resources = bootstrap.static_resources.clone().unwrap_or_default();
+        let mut resources = bootstrap.static_resources.clone().unwrap_or_default();
+        let secret_files = secrets::inline(&mut resources, &at)?;
         let clusters =
             Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
         let node = bootstrap.node.clone().unwrap_or_default();
@@ -109,7 +112,7 @@ impl Table {
             Some(admin) => admin::Settings::compile(admin, &admin_at, &shared)?,
             None => None,
         };
-        Ok(Self { bootstrap, clusters, exports, listeners, admin })
+        Ok(Self { bootstrap, clusters, secret_files, exports, listeners, admin })
     }
 }
 
@@ -144,6 +147,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         serving: Mutex::new(Serving {
             bootstrap: table.bootstrap,
             clusters: table.clusters,
+            secret_files: table.secret_files,
             ports: Vec::new(),
         }),
     });
@@ -195,6 +199,8 @@ pub(crate) struct Core {
 pub(crate) struct Serving {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) clusters: Arc<Clusters>,
+    /// Files that hold certificates by name.
+    secret_files: Vec<String>,
     pub(crate) ports: Vec<Arc<Port>>,
 }
 
@@ -335,6 +341,7 @@ impl Running {
         }
         let mut serving = core.serving();
         (serving.bootstrap, serving.clusters) = (table.bootstrap, table.clusters);
+        serving.secret_files = table.secret_files;
         Ok(())
     }
 
@@ -352,7 +359,8 @@ impl Running {
     /// The files besides the configuration that are read again when they change.
     pub fn files(&self) -> Vec<String> {
         let serving = self.core.serving();
-        let mut files: Vec<_> = serving.clusters.files().into_iter().map(str::to_owned).collect();
+        let mut files = serving.secret_files.clone();
+        files.extend(serving.clusters.files().into_iter().map(str::to_owned));
         for port in &serving.ports {
             let listener = port.listener.load();
             files.extend(listener.tls().flat_map(|tls| tls.files()).map(str::to_owned));

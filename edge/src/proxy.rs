@@ -11,13 +11,14 @@ use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
 use crate::downstream::hcm::Hcm;
 use crate::downstream::normalize::{self, X_REQUEST_ID};
-use crate::downstream::upgrade;
+use crate::downstream::upgrade::{self, Side};
 use crate::drain::Drain;
 use crate::filter::router;
 use crate::filter::{Filter, Flow};
 use crate::flag::Flag;
 use crate::head::Head;
 use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply};
+use crate::upstream::Failure;
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
@@ -95,8 +96,9 @@ impl Flight {
             method: parts.method,
             headers: parts.headers,
         };
-        let empty = body.is_end_stream();
-        let meter = Arc::new(Meter::new(empty));
+        let (empty, upgrade) = (body.is_end_stream(), parts.extensions.remove());
+        // What follows an upgrade is part of its request.
+        let meter = Arc::new(Meter::new(empty && upgrade.is_none()));
         let trailers = parts.version == Version::HTTP_2 || hcm.http1_trailers;
         let source = match empty {
             true => Source::Empty,
@@ -104,7 +106,7 @@ impl Flight {
         };
         let mut call = Call::new(head, source, meter, parts.version, connection);
         call.clusters = Some(Arc::clone(&hcm.clusters));
-        call.upgrade = parts.extensions.remove();
+        call.upgrade = upgrade;
         call.local_replies.clone_from(&hcm.local_replies);
         let chain = Arc::clone(&hcm.filters);
         Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up }
@@ -137,6 +139,7 @@ impl Flight {
         );
         if let Some(scheme) = &hcm.scheme {
             call.request.scheme = scheme.clone();
+            normalize::tell_scheme(&mut call.request.headers, scheme);
         }
         let protocol = normalize::wanted_upgrade(&mut call.request.headers);
         find_route(call, hcm);
@@ -145,8 +148,8 @@ impl Flight {
         }
         if let Some(protocol) = protocol {
             may_upgrade(call, hcm, &protocol)?;
-        } else {
-            call.upgrade = None;
+        } else if call.upgrade.take().is_some() && call.body.is_end_stream() {
+            call.meter.end();
         }
         if let Some(route) = &call.route {
             self.chain = Arc::clone(&route.filters);
@@ -238,11 +241,14 @@ impl Flight {
         let sent = AtomicU64::new(0);
         let carried = alarm.over(upgrade::carry(client, upstream, &self.call.meter, &sent)).await;
         self.call.ended.bytes_sent = sent.into_inner();
+        let error = match carried {
+            Ok(Side::Client) => return,
+            Ok(Side::Upstream) => BodyError::Upstream(Failure::closed()),
+            Err(expired) => BodyError::Expired(expired),
+        };
         self.complete = true;
-        if let Err(expired) = carried {
-            // There is nobody left who could be told in the words of the call's protocol.
-            let _ = router::cut(&mut self.call, &BodyError::Expired(expired));
-        }
+        // There is nobody left who could be told in the words of the call's protocol.
+        let _ = router::cut(&mut self.call, &error);
     }
 
     /// The call is over, and everybody who counts or writes is told.

@@ -133,8 +133,9 @@ impl LocalReply {
         let mut body = std::mem::take(&mut self.message).into_owned();
         let named = headers.get(CONTENT_TYPE).cloned();
         rules.rewrite(call, &mut self.status, &mut body, headers);
-        self.message = body.into();
-        if call.protocol != Protocol::Http || call.is_grpc() {
+        let grpc = call.protocol != Protocol::Http || call.is_grpc();
+        self.message = if grpc { body.trim_end().to_owned() } else { body }.into();
+        if grpc {
             headers.remove(CONTENT_TYPE);
             headers.extend(named.map(|named| (CONTENT_TYPE, named)));
         }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use http::header::{CONNECTION, EXPECT, UPGRADE, VIA};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pb::http_connection_manager::ForwardClientCertDetails;
 
@@ -103,6 +104,11 @@ pub(crate) fn annotate(
     if let Some(via) = &identity.via {
         add_via(headers, via);
     }
+}
+
+/// Tells the upstream which scheme the client is taken to have used.
+pub(crate) fn tell_scheme(headers: &mut HeaderMap, scheme: &Scheme) {
+    set(headers, X_FORWARDED_PROTO, scheme.as_str());
 }
 
 /// Whether one address only is said to have sent the request on.

@@ -46,8 +46,15 @@ impl Upgrades {
     }
 }
 
+/// Who ended what was carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Upstream,
+}
+
 /// Carries bytes both ways until either side ends; `sent` counts those for the client.
-pub(crate) async fn carry(client: Upgraded, upstream: Upgraded, meter: &Meter, sent: &AtomicU64) {
+pub(crate) async fn carry(client: Upgraded, upstream: Upgraded, meter: &Meter, sent: &AtomicU64) -> Side {
     let (from_client, to_client) = split(TokioIo::new(client));
     let (from_upstream, to_upstream) = split(TokioIo::new(upstream));
     let up = pump(from_client, to_upstream, |len| meter.count(len));
@@ -55,13 +62,14 @@ pub(crate) async fn carry(client: Upgraded, upstream: Upgraded, meter: &Meter, s
         sent.fetch_add(len as u64, Ordering::Relaxed);
         meter.touch();
     });
-    let ended = tokio::select! {
-        ended = up => ended,
-        ended = down => ended,
+    let (ended, side) = tokio::select! {
+        ended = up => (ended, Side::Client),
+        ended = down => (ended, Side::Upstream),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an upgraded connection broke off");
     }
+    side
 }
 
 async fn pump(

@@ -53,9 +53,6 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
         return Err(refused.with_flag(Flag::NoClusterFound));
     };
     call.upstream.cluster = Some(Arc::clone(&cluster.name));
-    if call.upgrade.is_some() && !cluster.upgrades() {
-        return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "upgrade_failed"));
-    }
     set_clocks(call, hcm, forward, &cluster, alarm);
     let mut attempts = Attempts::new(call, hcm, &route, forward, &cluster, alarm.response);
     prepare(call, &route, forward, &attempts);
@@ -76,10 +73,9 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
 /// Starts the clocks of the call: its route's, its connection manager's, and its own deadline.
 fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alarm: &mut Alarm) {
     let asked = grpc_timeout(call);
-    // What follows an upgrade has no end that a timeout could wait for.
-    alarm.response = forward.timeout(call, asked).filter(|_| call.upgrade.is_none());
+    alarm.response = forward.timeout(call, asked);
     alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
-    alarm.request = hcm.limits.request.map(|limit| call.started + limit);
+    alarm.request = hcm.limits.request.filter(|_| call.upgrade.is_none()).map(|limit| call.started + limit);
     let longest = forward.max_duration(asked).unwrap_or(hcm.limits.stream);
     alarm.duration = longest.map(|longest| call.started + longest);
     alarm.upstream = cluster.max_stream_duration().map(|longest| Instant::now() + longest);

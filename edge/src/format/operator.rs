@@ -106,7 +106,7 @@ const PLAIN: &[(&str, Read)] = &[
     ("DURATION", |facts| millis(Some(duration(facts)))),
     ("FILTER_CHAIN_NAME", |facts| some(&*facts.call.connection.chain)),
     ("GRPC_STATUS_NUMBER", |facts| number(facts.call.ended.grpc_status?)),
-    ("LOCAL_REPLY_BODY", |facts| some(facts.local_body?)),
+    ("LOCAL_REPLY_BODY", |facts| Some(facts.local_body?.into())),
     ("PROTOCOL", |facts| some(protocol(facts.call.version))),
     ("REQUESTED_SERVER_NAME", |facts| some(tls(facts)?.sni.as_deref()?)),
     ("REQUEST_DURATION", |facts| millis(facts.call.ended.request_received)),

@@ -31,6 +31,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterConfig;
 use futures::future::join_all;
+use http::header::UPGRADE;
 use http::{Request, Version, response};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -92,6 +93,11 @@ pub(crate) enum FailureKind {
 impl Failure {
     fn new(kind: FailureKind, reason: impl Into<Arc<str>>) -> Self {
         Self { kind, reason: reason.into(), host: None, sent: false, refused: None }
+    }
+
+    /// The connection ended, which was to go on.
+    pub(crate) fn closed() -> Self {
+        Self { sent: true, ..Self::new(FailureKind::ConnectionTermination, "") }
     }
 
     /// The request's body ended before its end.
@@ -264,6 +270,10 @@ impl Cluster {
             Protocol::Downstream => Protocol::Http1,
             other => other,
         };
+        if protocol == Protocol::Http2 && request.headers().contains_key(UPGRADE) {
+            // HTTP/2 knows no such thing.
+            return Err(Failure::new(FailureKind::Protocol, "").at(&host));
+        }
         let level = core.breakers.level(want.high_priority);
         let pool = pool::of(&host);
         loop {
@@ -307,11 +317,6 @@ impl Cluster {
     /// One more retry, unless there are too many already.
     pub(crate) fn try_retry(&self, high_priority: bool) -> Option<RetryPermit> {
         self.core.breakers.level(high_priority).try_retry()
-    }
-
-    /// Whether its connections can go over to another protocol.
-    pub(crate) fn upgrades(&self) -> bool {
-        self.core.settings.protocol != Protocol::Http2
     }
 
     /// How long any call may take, whatever its route says.
