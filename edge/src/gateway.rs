@@ -81,7 +81,7 @@ pub(crate) struct Table {
     pub(crate) clusters: Arc<Clusters>,
     secret_files: Vec<String>,
     exports: Exports,
-    listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     admin: Option<admin::Settings>,
 }
 
@@ -118,9 +118,13 @@ impl Table {
 
 /// Says whether a configuration would start.
 pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
+    compiled(loaded).map(drop)
+}
+
+/// A configuration as it would serve.
+pub(crate) fn compiled(loaded: &Loaded) -> Result<Table, Problem> {
     let stats = Stats::default();
     Table::compile(loaded.bootstrap.clone(), None, &stats, &Files::new(&stats))
-        .map(drop)
         .map_err(|problem| loaded.lines.locate(problem))
 }
 

@@ -2,12 +2,14 @@
 
 mod access_log;
 pub mod admin;
+mod arrival;
 mod body;
 pub mod bootstrap;
 mod call;
 mod clock;
 mod downstream;
 mod drain;
+pub mod explain;
 mod filter;
 mod first;
 mod flag;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 
+use crate::arrival;
 use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
 use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
@@ -22,7 +23,7 @@ use crate::upstream::Failure;
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -112,46 +113,9 @@ impl Flight {
         Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up }
     }
 
-    /// Brings the head into the form that everything behind it expects, and finds its route.
     fn arrive(&mut self) -> Result<(), LocalReply> {
-        let (call, hcm) = (&mut *self.call, &*self.hcm);
-        if call.request.authority.is_empty() {
-            if call.version == Version::HTTP_10 && !hcm.default_host.is_empty() {
-                call.request.authority = HeaderValue::from_str(&hcm.default_host)
-                    .map_err(|_| LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"))?;
-            } else {
-                return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
-            }
-        }
-        let authority = call.request.authority.clone();
-        call.request.authority = hcm.path.authority(authority, call.connection.local.port());
-        normalize::check_names(hcm, &mut call.request.headers, call.version)?;
-        if let Some(path) = hcm.path.path(&call.request.path, call.is_grpc())? {
-            call.request.path = path;
-        }
-        call.remote = normalize::client(&hcm.identity, &call.request.headers, &call.connection);
-        normalize::annotate(
-            &hcm.identity,
-            &mut call.request.headers,
-            &call.connection,
-            call.remote,
-            &hcm.routes.internal_only_headers,
-        );
-        if let Some(scheme) = &hcm.scheme {
-            call.request.scheme = scheme.clone();
-            normalize::tell_scheme(&mut call.request.headers, scheme);
-        }
-        let protocol = normalize::wanted_upgrade(&mut call.request.headers);
-        find_route(call, hcm);
-        if let Some(tracer) = &hcm.tracer {
-            tracer.begin(call);
-        }
-        if let Some(protocol) = protocol {
-            may_upgrade(call, hcm, &protocol)?;
-        } else if call.upgrade.take().is_some() && call.body.is_end_stream() {
-            call.meter.end();
-        }
-        if let Some(route) = &call.route {
+        arrival::arrive(&mut self.call, &self.hcm)?;
+        if let Some(route) = &self.call.route {
             self.chain = Arc::clone(&route.filters);
         }
         Ok(())
@@ -171,7 +135,7 @@ impl Flight {
             decided?;
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
-                find_route(call, &self.hcm);
+                arrival::find_route(call, &self.hcm);
             }
         }
         Ok(())
@@ -292,23 +256,6 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.finish();
-    }
-}
-
-/// Finds the call's route, and the cluster that it leads to.
-fn find_route(call: &mut Call, hcm: &Hcm) {
-    call.route = hcm.routes.find(&call.request, &call.connection, call.random);
-    call.upstream.cluster = call.cluster().map(|cluster| Arc::clone(&cluster.name));
-}
-
-/// Whether the connection may go over to `protocol`: as the route says, else as the connection manager does.
-fn may_upgrade(call: &Call, hcm: &Hcm, protocol: &HeaderValue) -> Result<(), LocalReply> {
-    let protocol = protocol.to_str().unwrap_or_default();
-    let route = call.route.as_ref().and_then(|route| route.forward()?.upgrades.allows(protocol));
-    let allowed = route.or(hcm.upgrades.allows(protocol)).unwrap_or(false);
-    match allowed && call.upgrade.is_some() {
-        true => Ok(()),
-        false => Err(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed")),
     }
 }
 

@@ -150,6 +150,20 @@ impl Listener {
         self.chains.iter().chain(&self.default).filter_map(|chain| chain.tls.as_ref())
     }
 
+    /// The chain that a connection would take, none for the default one, and whether it speaks TLS.
+    pub(crate) fn taken(
+        &self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        name: &str,
+    ) -> Option<(Option<usize>, Arc<Hcm>, bool)> {
+        let tls = self.wants_tls();
+        let hello = Hello { local, remote, tls, server_name: Some(name), protocols: vec![b"h2"] };
+        let chain = self.chain(&hello)?;
+        let index = self.chains.iter().position(|other| std::ptr::eq(other, chain));
+        Some((index, chain.hcm.load_full(), chain.tls.is_some()))
+    }
+
     fn wants_tls(&self) -> bool {
         self.tls().next().is_some()
     }

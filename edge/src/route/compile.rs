@@ -49,7 +49,7 @@ impl Table {
         let at_hosts = at.field("virtual_hosts");
         for (index, host) in config.virtual_hosts.iter().enumerate() {
             let at = at_hosts.index(index);
-            let compiled = Arc::new(compiler.host(host, &at)?);
+            let compiled = Arc::new(compiler.host(index, host, &at)?);
             let at = at.field("domains");
             if host.domains.is_empty() {
                 return Err(at.problem("needs one domain or more, such as \"*\""));
@@ -168,7 +168,7 @@ struct HostCompiler<'c> {
 }
 
 impl Compiler<'_> {
-    fn host(&self, config: &HostConfig, at: &Path<'_>) -> Result<Host, Problem> {
+    fn host(&self, index: usize, config: &HostConfig, at: &Path<'_>) -> Result<Host, Problem> {
         let retry = match &config.retry_policy {
             Some(policy) => Some(Arc::new(Retry::compile(policy, &at.field("retry_policy"))?)),
             None => None,
@@ -185,6 +185,7 @@ impl Compiler<'_> {
         let level = Level::compile(&level_fields!(config), &self.level.chain, at, self.context)?;
         let routes = HostCompiler { table: self, config, shared, retry, level };
         Ok(Host {
+            index,
             require_tls: match config.require_tls() {
                 TlsRequirementType::None => RequireTls::No,
                 TlsRequirementType::ExternalOnly => RequireTls::OfExternal,

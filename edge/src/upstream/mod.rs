@@ -319,6 +319,11 @@ impl Cluster {
         self.core.breakers.level(high_priority).try_retry()
     }
 
+    /// Whether its hosts are spoken to over HTTP/2, as far as that is settled beforehand.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.core.settings.protocol == Protocol::Http2
+    }
+
     /// How long any call may take, whatever its route says.
     pub(crate) fn max_stream_duration(&self) -> Option<Duration> {
         self.core.settings.max_stream_duration

@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow};
 use edge::{
     Problem,
     bootstrap::{self, Loaded},
+    explain::{Question, explain},
     gateway::{self, Options, Running},
 };
 use tokio::{
@@ -37,6 +38,16 @@ pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
         Some(EdgeCommand::Migrate { file }) => {
             print!("{}", bootstrap::migrate(&read(file)?).map_err(|all| told(&all, file))?);
             return Ok(());
+        }
+        Some(EdgeCommand::Explain { method, path, file, headers, authority, listener, json }) => {
+            let question = Question {
+                method: method.clone(),
+                path: path.clone(),
+                authority: authority.clone(),
+                headers: headers.clone(),
+                listener: listener.clone(),
+            };
+            return tell(file, &question, *json);
         }
         None => {}
     }
@@ -123,6 +134,22 @@ async fn take_again(args: &EdgeArgs, running: &Running) {
     }
 }
 
+/// Explains what becomes of a request.
+fn tell(file: &Path, question: &Question, json: bool) -> Result<(), Failure> {
+    let loaded = bootstrap::load(&read(file)?).map_err(|all| told(&all, file))?;
+    let explanation = explain(&loaded, question).map_err(|problem| told(&[problem], file))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&explanation).map_err(Failure::usage)?);
+    } else {
+        print!("{explanation}");
+    }
+    if explanation.is_matched() {
+        Ok(())
+    } else {
+        Err(Failure::Unsound("no route takes the request".to_owned()))
+    }
+}
+
 fn load(args: &EdgeArgs) -> Result<Loaded, Failure> {
     let text = match (&args.config_path, &args.config_yaml) {
         (Some(path), _) => read(path)?,
@@ -136,9 +163,9 @@ fn name(args: &EdgeArgs) -> String {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))
-        .map_err(Failure::Usage)
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    // A comment may be in any encoding; what matters is not.
+    Ok(String::from_utf8_lossy(&bytes.map_err(Failure::Usage)?).into_owned())
 }
 
 fn told(problems: &[Problem], file: &Path) -> Failure {
