@@ -165,8 +165,9 @@ impl Flight {
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
         // What is left of a request that is answered already would have to be read to its end.
+        let upgrade = reply.upgrade.and_then(|upstream| Some((self.call.upgrade.take()?, upstream)));
         let hangs_up = self.hangs_up || drain.leaving() || self.call.meter.ended().is_none();
-        if hangs_up && self.call.version < Version::HTTP_2 {
+        if hangs_up && upgrade.is_none() && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let meter = Arc::clone(&self.call.meter);
@@ -178,7 +179,6 @@ impl Flight {
             call.ended.headers = headers.clone();
         }
         // Nobody asks for the body of such an answer.
-        let upgrade = reply.upgrade.and_then(|upstream| Some((call.upgrade.take()?, upstream)));
         let body = if call.request.method == Method::HEAD {
             Transformed::new(Answer::Full(None))
         } else {

@@ -83,6 +83,7 @@ async fn pump(
             0 => return to.shutdown().await,
             len => {
                 to.write_all(&piece[..len]).await?;
+                to.flush().await?;
                 moved(len);
             }
         }

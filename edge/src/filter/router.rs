@@ -250,7 +250,8 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
             before("remote refused stream reset", "").with_flag(Flag::UpstreamRemoteReset)
         }
         FailureKind::Protocol | FailureKind::Reset(h2::Reason::PROTOCOL_ERROR) => {
-            before("protocol error", "").with_flag(Flag::UpstreamProtocolError)
+            let refused = before("protocol error", "").with_flag(Flag::UpstreamProtocolError);
+            LocalReply { status: StatusCode::BAD_GATEWAY, ..refused }
         }
         FailureKind::Reset(_) => before("remote reset", "").with_flag(Flag::UpstreamRemoteReset),
         FailureKind::ClientGone => {

@@ -151,7 +151,7 @@ impl Table {
                 break;
             }
         }
-        Some(Tried { host: host.index, to_https, mismatches })
+        Some(Tried { host: host.index, mismatches })
     }
 
     /// What of a path routes are compared with.
@@ -169,9 +169,7 @@ impl Table {
 pub(crate) struct Tried {
     /// Which virtual host it was.
     pub(crate) host: usize,
-    /// It wants TLS, and redirects there.
-    pub(crate) to_https: bool,
-    /// Of its first routes.
+    /// Of its first routes; none is looked at where the host redirects to TLS.
     pub(crate) mismatches: Vec<Option<Mismatch>>,
 }
 
