@@ -5,10 +5,12 @@ use std::{env, error::Error, fs, path::Path, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
-/// What a static configuration can hold; the messages of xDS and of Envoy's other services are left out.
-const ROOTS: [&str; 4] = [
+/// What a static configuration can hold; the messages of Envoy's other services are left out.
+const ROOTS: [&str; 5] = [
     "data-plane-api/envoy/config",
     "data-plane-api/envoy/extensions",
+    // Files of secrets have the form of answers to a subscription.
+    "data-plane-api/envoy/service/discovery",
     "data-plane-api/envoy/type",
     "xds/xds/type/matcher",
 ];

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Extensions, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
 use serde_json::{Map, Value};
 
 use crate::body::{RequestBody, Source, Transformed};
 use crate::clock::Meter;
+use crate::downstream::local_reply::LocalReplies;
 use crate::flag::{Flag, Flags};
 use crate::head::Head;
 use crate::route::Matched;
+use crate::telemetry::trace::Trace;
 use crate::upstream::{Cluster, Clusters};
 
 /// What the client speaks. gRPC-Web is made gRPC on the way up by its filter.
@@ -88,6 +91,11 @@ pub(crate) struct Call {
     /// Where routes lead; none where a call is not served, only described.
     pub(crate) clusters: Option<Arc<Clusters>>,
     pub(crate) route: Option<Arc<Matched>>,
+    pub(crate) trace: Option<Box<Trace>>,
+    /// The client's end of the connection, once it is HTTP no more.
+    pub(crate) upgrade: Option<OnUpgrade>,
+    /// How the edge's own replies are rewritten.
+    pub(crate) local_replies: Option<Arc<LocalReplies>>,
     /// A filter has changed what the route is found by, and wants it found anew.
     pub(crate) reroute: bool,
     pub(crate) started: Instant,
@@ -144,6 +152,9 @@ impl Call {
             connection,
             clusters: None,
             route: None,
+            trace: None,
+            upgrade: None,
+            local_replies: None,
             reroute: false,
             started: Instant::now(),
             start_time: SystemTime::now(),

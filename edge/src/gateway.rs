@@ -23,10 +23,13 @@ use crate::admin::{self, SetLogFilter};
 use crate::bootstrap::Loaded;
 use crate::certificates;
 use crate::consumers::Rosters;
-use crate::downstream::listener::{Accepting, Listener, Shared};
+use crate::downstream::listener::{Accepting, Listener};
 use crate::drain::Drainer;
 use crate::problem::{Path, Problem};
+use crate::shared::Shared;
 use crate::stats::Stats;
+use crate::telemetry::{Exporting, Exports};
+use crate::tls::secrets;
 use crate::upstream::Clusters;
 use crate::worker::Worker;
 
@@ -82,7 +85,9 @@ impl fmt::Debug for Options {
 pub(crate) struct Table {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) clusters: Arc<Clusters>,
-    listeners: Vec<Listener>,
+    secret_files: Vec<String>,
+    exports: Exports,
+    pub(crate) listeners: Vec<Listener>,
     admin: Option<admin::Settings>,
 }
 
@@ -97,11 +102,13 @@ impl Table {
     ) -> Result<Self, Problem> {
         let root = Path::root();
         let at = root.field("static_resources");
-        let resources = bootstrap.static_resources.clone().unwrap_or_default();
+        let mut resources = bootstrap.static_resources.clone().unwrap_or_default();
+        let secret_files = secrets::inline(&mut resources, &at)?;
         let clusters =
             Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
-        let node_cluster = bootstrap.node.as_ref().map_or("", |node| &node.cluster);
-        let shared = Shared { clusters: &clusters, stats, files, rosters, node_cluster };
+        let node = bootstrap.node.clone().unwrap_or_default();
+        let exports = Exports::default();
+        let shared = Shared { clusters: &clusters, stats, files, rosters, exports: &exports, node: &node };
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners
@@ -109,10 +116,10 @@ impl Table {
             .collect::<Result<_, _>>()?;
         let admin_at = root.field("admin");
         let admin = match &bootstrap.admin {
-            Some(admin) => admin::Settings::compile(admin, &admin_at, files)?,
+            Some(admin) => admin::Settings::compile(admin, &admin_at, &shared)?,
             None => None,
         };
-        Ok(Self { bootstrap, clusters, listeners, admin })
+        Ok(Self { bootstrap, clusters, secret_files, exports, listeners, admin })
     }
 }
 
@@ -123,9 +130,13 @@ pub fn cores() -> usize {
 
 /// Says whether a configuration would start.
 pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
+    compiled(loaded).map(drop)
+}
+
+/// A configuration as it would serve.
+pub(crate) fn compiled(loaded: &Loaded) -> Result<Table, Problem> {
     let stats = Stats::default();
     Table::compile(loaded.bootstrap.clone(), None, &stats, &Files::new(&stats), &Rosters::default())
-        .map(drop)
         .map_err(|problem| loaded.lines.locate(problem))
 }
 
@@ -146,12 +157,14 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         stop: watch::Sender::new(false),
         background: CancellationToken::new(),
         connections: TaskTracker::new(),
+        exporting: Exporting::default(),
         ids: Arc::new(AtomicU64::new(1)),
         started: Instant::now(),
         start_time: SystemTime::now(),
         serving: Mutex::new(Serving {
             bootstrap: table.bootstrap,
             clusters: table.clusters,
+            secret_files: table.secret_files,
             ports: Vec::new(),
         }),
     });
@@ -168,6 +181,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let main = Worker::start("edge-main".to_owned()).map_err(StartError::Threads)?;
     running.core.serving().clusters.start(&main.handle, &running.core.background);
     running.core.rosters.start(&main.handle, &running.core.background);
+    table.exports.start(&main.handle, &running.core.exporting);
     let following = certificates::follow(Arc::clone(&running.core));
     main.handle.spawn(running.core.background.clone().run_until_cancelled_owned(following));
     if let Some(port) = admin {
@@ -195,6 +209,7 @@ pub(crate) struct Core {
     /// Ends health checks, name resolution and the like.
     pub(crate) background: CancellationToken,
     connections: TaskTracker,
+    exporting: Exporting,
     ids: Arc<AtomicU64>,
     pub(crate) started: Instant,
     pub(crate) start_time: SystemTime,
@@ -205,6 +220,8 @@ pub(crate) struct Core {
 pub(crate) struct Serving {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) clusters: Arc<Clusters>,
+    /// Files that hold certificates by name.
+    secret_files: Vec<String>,
     pub(crate) ports: Vec<Arc<Port>>,
 }
 
@@ -329,6 +346,7 @@ impl Running {
         if let Some(main) = self.workers.last() {
             table.clusters.start(&main.handle, &core.background);
             core.rosters.start(&main.handle, &core.background);
+            table.exports.start(&main.handle, &core.exporting);
         }
         // A name that cannot be looked up must not keep the rest from its new routes.
         let warm = async { tokio::join!(table.clusters.warm(), core.rosters.warm()) };
@@ -341,7 +359,13 @@ impl Running {
         }
         let mut serving = core.serving();
         (serving.bootstrap, serving.clusters) = (table.bootstrap, table.clusters);
+        serving.secret_files = table.secret_files;
         Ok(())
+    }
+
+    /// The files besides the bootstrap that its secrets stand in: one that has changed wants a reload.
+    pub fn secret_files(&self) -> Vec<String> {
+        self.core.serving().secret_files.clone()
     }
 
     /// Where clients connect, by listener name: with the port that the system chose where the file left it open.
@@ -377,6 +401,7 @@ impl Running {
                 "the gateway cuts what outlived its grace"
             );
         }
+        self.core.exporting.finish().await;
         self.core.background.cancel();
         self.core.rosters.stopped().await;
         let workers = std::mem::take(&mut self.workers);

@@ -115,8 +115,24 @@ impl Service {
         question: &Q,
         call: &Call,
     ) -> impl Future<Output = Result<A, Unanswered>> + Send + use<Q, A> {
-        let request = self.request(path, question, call);
-        let want = Want { random: call.random, ..Want::default() };
+        self.send(self.request(path, question, Some(call)), call.random)
+    }
+
+    /// Tells `message` at `path`, for no call in particular; what is answered does not matter.
+    pub(crate) fn tell<Q: Message>(
+        &self,
+        path: &'static str,
+        message: &Q,
+    ) -> impl Future<Output = Result<(), Unanswered>> + Send + use<Q> {
+        self.send(self.request(path, message, None), rand::random())
+    }
+
+    fn send<A: Message + Default>(
+        &self,
+        request: Result<Request<RequestBody>, Unanswered>,
+        random: u64,
+    ) -> impl Future<Output = Result<A, Unanswered>> + Send + use<A> {
+        let want = Want { random, ..Want::default() };
         let (cluster, longest, timeout) = (Arc::clone(&self.cluster), self.longest, self.timeout);
         async move {
             let asked = async {
@@ -134,7 +150,7 @@ impl Service {
         &self,
         path: &'static str,
         question: &Q,
-        call: &Call,
+        call: Option<&Call>,
     ) -> Result<Request<RequestBody>, Unanswered> {
         let length = question.encoded_len();
         let mut body = BytesMut::with_capacity(PREFIX + length);
@@ -153,7 +169,10 @@ impl Service {
             headers.insert(GRPC_TIMEOUT, HeaderValue::try_from(timeout).map_err(http::Error::from)?);
         }
         for (name, value) in &self.metadata {
-            let value = value.text(Facts::of_request(call));
+            let value = match call {
+                Some(call) => value.text(Facts::of_request(call)),
+                None => value.constant().unwrap_or_default().into(),
+            };
             headers.append(name, HeaderValue::from_str(&value).map_err(http::Error::from)?);
         }
         Ok(request)

@@ -2,6 +2,7 @@
 
 mod access_log;
 pub mod admin;
+mod arrival;
 mod body;
 pub mod bootstrap;
 mod bucket;
@@ -12,6 +13,7 @@ mod config;
 mod consumers;
 mod downstream;
 mod drain;
+pub mod explain;
 mod filter;
 mod flag;
 mod format;
@@ -24,7 +26,9 @@ mod proxy;
 mod replay;
 mod reply;
 mod route;
+mod shared;
 mod stats;
+mod telemetry;
 mod tls;
 mod upstream;
 mod value;

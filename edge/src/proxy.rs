@@ -2,26 +2,31 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 
+use crate::arrival;
 use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
 use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::connection::Pulse;
 use crate::downstream::hcm::Hcm;
 use crate::downstream::normalize::{self, X_REQUEST_ID};
+use crate::downstream::upgrade::{self, Side};
 use crate::drain::Drain;
 use crate::filter::router;
 use crate::filter::{Filter, Flow};
 use crate::flag::Flag;
 use crate::head::Head;
 use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply};
+use crate::upstream::Failure;
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 /// Serves one request of a connection.
 pub(crate) async fn serve(
@@ -92,8 +97,9 @@ impl Flight {
             method: parts.method,
             headers: parts.headers,
         };
-        let empty = body.is_end_stream();
-        let meter = Arc::new(Meter::new(empty));
+        let (empty, upgrade) = (body.is_end_stream(), parts.extensions.remove());
+        // What follows an upgrade is part of its request.
+        let meter = Arc::new(Meter::new(empty && upgrade.is_none()));
         let trailers = parts.version == Version::HTTP_2 || hcm.http1_trailers;
         let source = match empty {
             true => Source::Empty,
@@ -101,38 +107,15 @@ impl Flight {
         };
         let mut call = Call::new(head, source, meter, parts.version, connection);
         call.clusters = Some(Arc::clone(&hcm.clusters));
+        call.upgrade = upgrade;
+        call.local_replies.clone_from(&hcm.local_replies);
         let chain = Arc::clone(&hcm.filters);
         Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up }
     }
 
-    /// Brings the head into the form that everything behind it expects, and finds its route.
     fn arrive(&mut self) -> Result<(), LocalReply> {
-        let (call, hcm) = (&mut *self.call, &*self.hcm);
-        if call.request.authority.is_empty() {
-            if call.version == Version::HTTP_10 && !hcm.default_host.is_empty() {
-                call.request.authority = HeaderValue::from_str(&hcm.default_host)
-                    .map_err(|_| LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"))?;
-            } else {
-                return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
-            }
-        }
-        let authority = call.request.authority.clone();
-        call.request.authority = hcm.path.authority(authority, call.connection.local.port());
-        normalize::check_names(hcm, &mut call.request.headers, call.version)?;
-        if let Some(path) = hcm.path.path(&call.request.path, call.is_grpc())? {
-            call.request.path = path;
-        }
-        call.remote = normalize::client(&hcm.identity, &call.request.headers, &call.connection);
-        normalize::annotate(
-            &hcm.identity,
-            &mut call.request.headers,
-            &call.connection,
-            call.remote,
-            &hcm.routes.internal_only_headers,
-        );
-        normalize::check_upgrade(&mut call.request.headers)?;
-        find_route(call, hcm);
-        if let Some(route) = &call.route {
+        arrival::arrive(&mut self.call, &self.hcm)?;
+        if let Some(route) = &self.call.route {
             self.chain = Arc::clone(&route.filters);
         }
         Ok(())
@@ -152,7 +135,7 @@ impl Flight {
             decided?;
             let call = &mut *self.call;
             if std::mem::take(&mut call.reroute) {
-                find_route(call, &self.hcm);
+                arrival::find_route(call, &self.hcm);
             }
         }
         Ok(())
@@ -167,6 +150,9 @@ impl Flight {
         for filter in self.chain.iter().rev() {
             filter.response(call, reply);
         }
+        if let Some(trace) = &call.trace {
+            trace.tell(&mut reply.headers);
+        }
         self.hcm.identity.sign(&mut reply.headers);
         if self.hcm.identity.request_id_in_response
             && let Some(id) = call.request.headers.get(&X_REQUEST_ID)
@@ -179,10 +165,12 @@ impl Flight {
     fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
         let mut headers = reply.headers;
         // What is left of a request that is answered already would have to be read to its end.
+        let upgrade = reply.upgrade.and_then(|upstream| Some((self.call.upgrade.take()?, upstream)));
         let hangs_up = self.hangs_up || drain.leaving() || self.call.meter.ended().is_none();
-        if hangs_up && self.call.version < Version::HTTP_2 {
+        if hangs_up && upgrade.is_none() && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        let meter = Arc::clone(&self.call.meter);
         let call = &mut *self.call;
         call.ended.status = Some(reply.status);
         call.ended.response_begun = Some(call.started.elapsed());
@@ -196,10 +184,35 @@ impl Flight {
         } else {
             reply.body
         };
-        let mut response = Response::new(Outgoing::new(body, alarm, self));
+        let outgoing = match upgrade {
+            Some((client, upstream)) => {
+                self.pulse.upgrade();
+                let tunnels = self.pulse.tunnels.clone();
+                tunnels.spawn(self.tunnel(client, upstream, alarm));
+                Outgoing::ended(&meter)
+            }
+            None => Outgoing::new(body, alarm, self),
+        };
+        let mut response = Response::new(outgoing);
         *response.status_mut() = reply.status;
         *response.headers_mut() = headers;
         response
+    }
+
+    /// Carries what the client speaks instead of HTTP; the call ends with it.
+    async fn tunnel(mut self, client: OnUpgrade, upstream: OnUpgrade, mut alarm: Alarm) {
+        let Ok((client, upstream)) = tokio::try_join!(client, upstream) else { return };
+        let sent = AtomicU64::new(0);
+        let carried = alarm.over(upgrade::carry(client, upstream, &self.call.meter, &sent)).await;
+        self.call.ended.bytes_sent = sent.into_inner();
+        let error = match carried {
+            Ok(Side::Client) => return,
+            Ok(Side::Upstream) => BodyError::Upstream(Failure::closed()),
+            Err(expired) => BodyError::Expired(expired),
+        };
+        self.complete = true;
+        // There is nobody left who could be told in the words of the call's protocol.
+        let _ = router::cut(&mut self.call, &error);
     }
 
     /// The call is over, and everybody who counts or writes is told.
@@ -233,6 +246,9 @@ impl Flight {
         for log in &self.hcm.access_logs {
             log.write(call);
         }
+        if let Some(tracer) = &self.hcm.tracer {
+            tracer.end(call);
+        }
         self.pulse.request_ended();
     }
 }
@@ -241,12 +257,6 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.finish();
     }
-}
-
-/// Finds the call's route, and the cluster that it leads to.
-fn find_route(call: &mut Call, hcm: &Hcm) {
-    call.route = hcm.routes.find(&call.request, &call.connection, call.random);
-    call.upstream.cluster = call.cluster().map(|cluster| Arc::clone(&cluster.name));
 }
 
 /// Remembers the gRPC status, wherever it travels.
@@ -272,6 +282,11 @@ impl Outgoing {
             outgoing.complete();
         }
         outgoing
+    }
+
+    /// Nothing: what follows is no body.
+    fn ended(meter: &Arc<Meter>) -> Self {
+        Self { body: Transformed::new(Answer::Full(None)), alarm: Alarm::new(meter), flight: None }
     }
 
     /// The body was passed on to its end.

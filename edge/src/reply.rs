@@ -6,9 +6,11 @@ use std::fmt::Write;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Answer, ReplyBody, Transformed};
 use crate::call::{Call, Protocol};
+use crate::downstream::local_reply::LocalReplies;
 use crate::flag::Flag;
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -22,11 +24,13 @@ pub(crate) struct Reply {
     pub(crate) body: ReplyBody,
     /// Whether the edge made it.
     pub(crate) local: bool,
+    /// The upstream's end of a connection that goes over to another protocol.
+    pub(crate) upgrade: Option<OnUpgrade>,
 }
 
 impl Reply {
     pub(crate) fn new(status: StatusCode, headers: HeaderMap, body: Answer) -> Self {
-        Self { status, headers, body: Transformed::new(body), local: false }
+        Self { status, headers, body: Transformed::new(body), local: false, upgrade: None }
     }
 }
 
@@ -78,13 +82,20 @@ impl LocalReply {
     }
 
     /// Makes the reply, and notes on the call why it was made.
-    pub(crate) fn render(self, call: &mut Call) -> Reply {
+    pub(crate) fn render(mut self, call: &mut Call) -> Reply {
         if let Some(flag) = self.flag {
             call.flag(flag);
         }
         call.details = self.details.clone();
+        let mut own = HeaderMap::new();
+        for (name, value) in std::mem::take(&mut self.headers) {
+            own.append(name, value);
+        }
+        if let Some(rules) = call.local_replies.clone() {
+            self.rewrite(&rules, call, &mut own);
+        }
         let (code, grpc) = (self.code(), call.protocol != Protocol::Http || call.is_grpc());
-        let mut headers = HeaderMap::with_capacity(4 + self.headers.len());
+        let mut headers = HeaderMap::with_capacity(4 + own.len());
         let mut body = None;
         let mut status = self.status;
         if grpc {
@@ -108,11 +119,26 @@ impl LocalReply {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             body = Some(text);
         }
-        for (name, _) in &self.headers {
+        for name in own.keys() {
             headers.remove(name);
         }
-        headers.extend(self.headers);
+        headers.extend(own);
         Reply { local: true, ..Reply::new(status, headers, Answer::Full(body)) }
+    }
+}
+
+impl LocalReply {
+    /// Makes of it what operators want; a gRPC client reads it as its protocol has it all the same.
+    fn rewrite(&mut self, rules: &LocalReplies, call: &mut Call, headers: &mut HeaderMap) {
+        let mut body = std::mem::take(&mut self.message).into_owned();
+        let named = headers.get(CONTENT_TYPE).cloned();
+        rules.rewrite(call, &mut self.status, &mut body, headers);
+        let grpc = call.protocol != Protocol::Http || call.is_grpc();
+        self.message = if grpc { body.trim_end().to_owned() } else { body }.into();
+        if grpc {
+            headers.remove(CONTENT_TYPE);
+            headers.extend(named.map(|named| (CONTENT_TYPE, named)));
+        }
     }
 }
 

@@ -78,6 +78,10 @@ impl Line {
         line
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.form, Form::Json(_))
+    }
+
     fn missing(&self) -> &'static str {
         if self.omit_empty { "" } else { "-" }
     }

@@ -3,6 +3,7 @@
 mod file;
 mod filter;
 mod line;
+mod otel;
 
 use std::sync::Arc;
 
@@ -19,43 +20,67 @@ use crate::bootstrap::{type_name, unpack};
 use crate::call::Call;
 use crate::format::Facts;
 use crate::problem::{Path, Problem};
+use crate::shared::Shared;
 pub(crate) use file::Files;
 use file::{LogFile, Target};
-use filter::Filter;
-use line::Line;
+pub(crate) use filter::Filter;
+pub(crate) use line::Line;
+use otel::Records;
+
+const OPEN_TELEMETRY: &str = "envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig";
 
 /// One access log of a connection manager.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     filter: Option<Filter>,
-    line: Line,
-    file: Arc<LogFile>,
+    logger: Logger,
+}
+
+/// Where a log goes.
+#[derive(Debug)]
+enum Logger {
+    Lines { line: Line, file: Arc<LogFile> },
+    Records(Records),
 }
 
 impl AccessLog {
-    pub(crate) fn compile(config: &pb::AccessLog, at: &Path<'_>, files: &Files) -> Result<Self, Problem> {
+    pub(crate) fn compile(
+        config: &pb::AccessLog,
+        at: &Path<'_>,
+        shared: &Shared<'_>,
+    ) -> Result<Self, Problem> {
         let filter_at = at.field("filter");
         let filter = config.filter.as_ref().map(|filter| Filter::compile(filter, &filter_at)).transpose()?;
         let Some(ConfigType::TypedConfig(any)) = &config.config_type else {
             return Err(at.problem("an access log needs typed_config with its \"@type\""));
         };
         let at = at.field("typed_config");
-        let (target, line) = logger(any, &at)?;
-        let file = files.open(target).map_err(|error| at.problem(format!("cannot open the log: {error}")))?;
-        Ok(Self { filter, line, file })
+        let logger = match type_name(&any.type_url) {
+            OPEN_TELEMETRY => Logger::Records(Records::compile(any, &at, shared)?),
+            _ => {
+                let (target, line) = lines(any, &at)?;
+                let file = shared.files.open(target);
+                let file = file.map_err(|error| at.problem(format!("cannot open the log: {error}")))?;
+                Logger::Lines { line, file }
+            }
+        };
+        Ok(Self { filter, logger })
     }
 
     /// Writes the line of a call that has ended.
     pub(crate) fn write(&self, call: &Call) {
         if self.filter.as_ref().is_none_or(|filter| filter.takes(call)) {
-            self.file.append(&self.line.write(Facts::of_ended(call)));
+            match &self.logger {
+                Logger::Lines { line, file } => file.append(&line.write(Facts::of_ended(call))),
+                Logger::Records(records) => records.write(Facts::of_ended(call)),
+            }
         }
     }
 }
 
-/// Where a logger writes, and what.
+/// Where a logger writes lines, and what.
 #[expect(deprecated, reason = "Envoy still reads format, json_format and typed_json_format")]
-fn logger(any: &Any, at: &Path<'_>) -> Result<(Target, Line), Problem> {
+fn lines(any: &Any, at: &Path<'_>) -> Result<(Target, Line), Problem> {
     let format_at = at.field("log_format");
     match type_name(&any.type_url) {
         "envoy.extensions.access_loggers.file.v3.FileAccessLog" => {
@@ -96,7 +121,8 @@ fn logger(any: &Any, at: &Path<'_>) -> Result<(Target, Line), Problem> {
             Ok((Target::Stderr, line))
         }
         other => Err(at.problem(format!(
-            "{other} is not supported; access logs go to a FileAccessLog, StdoutAccessLog or StderrAccessLog"
+            "{other} is not supported; access logs go to a FileAccessLog, StdoutAccessLog, StderrAccessLog or \
+             OpenTelemetryAccessLogConfig"
         ))),
     }
 }

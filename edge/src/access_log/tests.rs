@@ -20,7 +20,7 @@ use crate::call::{Connection, Protocol};
 use crate::clock::Meter;
 use crate::flag::Flag;
 use crate::head::Head;
-use crate::stats::Stats;
+use crate::shared::Parts;
 
 fn call() -> Call {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
@@ -210,17 +210,17 @@ fn filters_can_be_joined() {
 
 #[test]
 fn what_is_not_supported_is_a_problem_with_its_place() {
-    let files = Files::new(&Stats::default());
+    let mut parts = Parts::default();
     let filter_specifier = Some(FilterSpecifier::TraceableFilter(pb::TraceableFilter {}));
     let log =
         pb::AccessLog { filter: Some(pb::AccessLogFilter { filter_specifier }), ..pb::AccessLog::default() };
-    let problem = AccessLog::compile(&log, &Path::root().index(0), &files).unwrap_err();
+    let problem = AccessLog::compile(&log, &Path::root().index(0), &parts.shared()).unwrap_err();
     assert_eq!(problem.path, "[0].filter.traceable_filter");
     let any = Any {
         type_url: "type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog".to_owned(),
         ..Any::default()
     };
     let log = pb::AccessLog { config_type: Some(ConfigType::TypedConfig(any)), ..pb::AccessLog::default() };
-    let problem = AccessLog::compile(&log, &Path::root(), &files).unwrap_err();
+    let problem = AccessLog::compile(&log, &Path::root(), &parts.shared()).unwrap_err();
     assert!(problem.message.contains("WasmAccessLog is not supported"), "{problem}");
 }

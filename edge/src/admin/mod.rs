@@ -34,7 +34,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access_log::{AccessLog, Files};
+use crate::access_log::AccessLog;
 use crate::body::Source;
 use crate::call::{Call, Connection};
 use crate::clock::Meter;
@@ -42,6 +42,7 @@ use crate::downstream::listener;
 use crate::gateway::{Core, StartError};
 use crate::head::Head;
 use crate::problem::{Path, Problem};
+use crate::shared::Shared;
 use command::Query;
 use logging::Levels;
 pub use logging::SetLogFilter;
@@ -59,7 +60,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn compile(config: &Config, at: &Path<'_>, files: &Files) -> Result<Option<Self>, Problem> {
+    pub(crate) fn compile(
+        config: &Config,
+        at: &Path<'_>,
+        shared: &Shared<'_>,
+    ) -> Result<Option<Self>, Problem> {
         let Some(address) = &config.address else { return Ok(None) };
         let address = listener::socket_address(address, &at.field("address"))?;
         let logs = at.field("access_log");
@@ -67,16 +72,16 @@ impl Settings {
             .access_log
             .iter()
             .enumerate()
-            .map(|(i, log)| AccessLog::compile(log, &logs.index(i), files));
+            .map(|(i, log)| AccessLog::compile(log, &logs.index(i), shared));
         let mut access_logs: Vec<_> = logs.collect::<Result<_, _>>()?;
-        access_logs.extend(legacy_log(config, at, files)?);
+        access_logs.extend(legacy_log(config, at, shared)?);
         Ok(Some(Self { address, access_logs }))
     }
 }
 
 /// The log of whoever names only its path, as was done of old.
 #[expect(deprecated, reason = "most files in use still say access_log_path")]
-fn legacy_log(config: &Config, at: &Path<'_>, files: &Files) -> Result<Option<AccessLog>, Problem> {
+fn legacy_log(config: &Config, at: &Path<'_>, shared: &Shared<'_>) -> Result<Option<AccessLog>, Problem> {
     if config.access_log_path.is_empty() {
         return Ok(None);
     }
@@ -84,7 +89,7 @@ fn legacy_log(config: &Config, at: &Path<'_>, files: &Files) -> Result<Option<Ac
     let any = Any { type_url: FileAccessLog::type_url(), value: file.encode_to_vec() };
     let config_type = Some(pb::access_log::ConfigType::TypedConfig(any));
     let log = pb::AccessLog { config_type, ..pb::AccessLog::default() };
-    AccessLog::compile(&log, &at.field("access_log_path"), files).map(Some)
+    AccessLog::compile(&log, &at.field("access_log_path"), shared).map(Some)
 }
 
 /// The bound port of the interface.

@@ -1,5 +1,7 @@
 //! Files for Envoy's v2 API, and files that configure extensions by name alone, rewritten for the v3 API.
 
+use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+use prost::Name;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
 use super::{names, refuse, schema::Schema, tree::Tree, yaml};
@@ -15,11 +17,11 @@ pub fn migrate(text: &str) -> Result<String, Vec<Problem>> {
     let root = yaml::parse(text).map_err(|problem| vec![problem])?;
     let schema = Schema::read().map_err(|problem| vec![problem])?;
     let mut tree = Tree::from(&*root);
-    if let Some(kind) = schema.pool.get_message_by_name("envoy.config.bootstrap.v3.Bootstrap") {
+    if let Some(kind) = schema.pool.get_message_by_name(&Bootstrap::full_name()) {
         message(&schema.pool, &kind, &mut tree);
     }
     let migrated = tree.to_yaml();
-    let (decoder, ..) = super::decode(&migrated)?;
+    let (decoder, ..) = super::decode(&migrated, &Bootstrap::full_name())?;
     // The lines are those of a file that nobody has.
     refuse(decoder.problems.into_iter().map(|problem| Problem { line: None, ..problem }).collect())?;
     Ok(migrated)

@@ -18,7 +18,13 @@ mod yaml;
 
 use std::sync::Arc;
 
-use envoy_types::pb::{envoy::config::bootstrap::v3::Bootstrap, google::protobuf::Any};
+use envoy_types::pb::{
+    envoy::{
+        config::bootstrap::v3::Bootstrap, extensions::transport_sockets::tls::v3::Secret,
+        service::discovery::v3::DiscoveryResponse,
+    },
+    google::protobuf::Any,
+};
 use prost::{Message, Name};
 
 use crate::problem::{Path, Problem};
@@ -39,7 +45,7 @@ pub struct Loaded {
 
 /// Reads YAML or JSON. All problems are told at once, in the file's order.
 pub fn load(text: &str) -> Result<Loaded, Vec<Problem>> {
-    let (mut decoder, lines, bytes) = decode(text)?;
+    let (mut decoder, lines, bytes) = decode(text, &Bootstrap::full_name())?;
     decoder.problems.append(&mut decoder.unsupported);
     refuse(decoder.problems)?;
     let bootstrap =
@@ -49,7 +55,7 @@ pub fn load(text: &str) -> Result<Loaded, Vec<Problem>> {
 
 /// What a well-formed file uses, and whether it is implemented here.
 pub fn support_report(text: &str) -> Result<Report, Vec<Problem>> {
-    let (decoder, ..) = decode(text)?;
+    let (decoder, ..) = decode(text, &Bootstrap::full_name())?;
     refuse(decoder.problems)?;
     Ok(decoder.report)
 }
@@ -57,6 +63,20 @@ pub fn support_report(text: &str) -> Result<Report, Vec<Problem>> {
 /// Writes JSON as the YAML that people edit.
 pub(crate) fn to_yaml(value: &serde_json::Value) -> String {
     tree::Tree::from(value).to_yaml()
+}
+
+/// The secrets that a file holds as a control plane would send them. The first problem is told.
+pub(crate) fn load_secrets(text: &str) -> Result<Vec<Secret>, Problem> {
+    let (mut decoder, _, bytes) = decode(text, &DiscoveryResponse::full_name()).map_err(first)?;
+    decoder.problems.append(&mut decoder.unsupported);
+    refuse(decoder.problems).map_err(first)?;
+    let at = Path::root();
+    let response = DiscoveryResponse::decode(&*bytes).map_err(|error| undecodable(&at, &error))?;
+    response.resources.iter().map(|any| unpack(any, &at.field("resources"))).collect()
+}
+
+fn first(problems: Vec<Problem>) -> Problem {
+    problems.into_iter().next().unwrap_or_else(|| Path::root().problem("cannot be read"))
 }
 
 /// The name of the message that a type URL names.
@@ -73,7 +93,7 @@ pub fn unpack<T: Message + Name + Default>(any: &Any, at: &Path<'_>) -> Result<T
     T::decode(&*any.value).map_err(|error| undecodable(at, &error))
 }
 
-fn decode(text: &str) -> Result<(Decoder, Lines, Vec<u8>), Vec<Problem>> {
+fn decode(text: &str, name: &str) -> Result<(Decoder, Lines, Vec<u8>), Vec<Problem>> {
     let root = yaml::parse(text).map_err(|problem| vec![problem])?;
     let lines = Lines(Arc::clone(&root));
     let at = Path::root();
@@ -81,7 +101,7 @@ fn decode(text: &str) -> Result<(Decoder, Lines, Vec<u8>), Vec<Problem>> {
         return Err(vec![lines.locate(at.problem(format!("a mapping is due, not {}", root.kind())))]);
     }
     let mut decoder = Decoder::new().map_err(|problem| vec![problem])?;
-    let kind = decoder.schema.pool.get_message_by_name(&Bootstrap::full_name());
+    let kind = decoder.schema.pool.get_message_by_name(name);
     let message = kind.and_then(|kind| decoder.message(&kind, &root, &at));
     // What the rules found has no line yet.
     decoder.problems =

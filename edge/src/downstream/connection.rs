@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
+use tokio_util::task::TaskTracker;
 
 use crate::call::Connection;
 use crate::downstream::gate::{Gate, Refusal};
@@ -50,6 +51,10 @@ pub(crate) struct Pulse {
     late: AtomicBool,
     /// The request that must not be served.
     refused: OnceLock<Refusal>,
+    /// What is spoken is HTTP no more.
+    upgraded: AtomicBool,
+    /// What carries it then.
+    pub(crate) tunnels: TaskTracker,
 }
 
 impl Pulse {
@@ -67,6 +72,8 @@ impl Pulse {
             closed: AtomicBool::new(false),
             late: AtomicBool::new(false),
             refused: OnceLock::new(),
+            upgraded: AtomicBool::new(false),
+            tunnels: TaskTracker::new(),
         }
     }
 
@@ -105,6 +112,11 @@ impl Pulse {
             Expired::Lived => {}
         }
         true
+    }
+
+    /// The client may speak another protocol now.
+    pub(crate) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
     }
 
     fn is_late(&self) -> bool {
@@ -240,6 +252,8 @@ where
             }
         }
     }
+    pulse.tunnels.close();
+    pulse.tunnels.wait().await;
     hcm.stats.connections_active.add(-1);
     hcm.stats.connection_length.record_since(pulse.began);
     hcm.stats.received.add(pulse.received.load(Ordering::Relaxed));
@@ -318,6 +332,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         {
             let _ = this.pulse.refused.set(refusal);
         }
+        if this.pulse.upgraded.load(Ordering::Relaxed) {
+            this.gate.open();
+        }
         let mut space = [MaybeUninit::uninit(); READ];
         loop {
             if this.gate.hand_over(buf) {
@@ -325,6 +342,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             }
             if this.gate.is_broken() {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            if this.gate.is_full() {
+                // Whoever is granted the other protocol asks again.
+                return Poll::Pending;
             }
             let mut heard = ReadBuf::uninit(&mut space);
             ready!(this.poll_hear(cx, &mut heard))?;

@@ -16,6 +16,8 @@ use crate::reply::LocalReply;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What the parser gets in the place of a head that is refused.
 const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+/// What is kept of a protocol that is not granted yet.
+const UPGRADE_HELD: usize = 64 << 10;
 /// The longest line before a chunk.
 const CHUNK_LINE: usize = 4096;
 
@@ -40,7 +42,8 @@ pub(super) struct Gate {
 enum State {
     /// It may become HTTP/2.
     Unknown,
-    Http2,
+    /// All passes: HTTP/2, or what was upgraded to.
+    Open,
     Head,
     Body(u64),
     ChunkSize,
@@ -49,6 +52,8 @@ enum State {
     Trailers(usize),
     /// What comes is thrown away.
     Refused,
+    /// Another protocol follows, if the request is granted; else nothing does.
+    Upgrade,
     /// A body that goes wrong after its head has passed.
     Broken,
 }
@@ -61,7 +66,7 @@ impl Gate {
         Self {
             state: match hcm.codec {
                 CodecType::Http1 => State::Head,
-                CodecType::Http2 => State::Http2,
+                CodecType::Http2 => State::Open,
                 _ => State::Unknown,
             },
             held: BytesMut::new(),
@@ -76,12 +81,25 @@ impl Gate {
 
     /// Whether all that comes may go on as it comes.
     pub(super) fn is_open(&self) -> bool {
-        self.state == State::Http2 && self.passed.is_empty()
+        self.state == State::Open && self.passed.is_empty()
     }
 
     /// Whether a body cannot be read on.
     pub(super) fn is_broken(&self) -> bool {
         self.state == State::Broken && self.passed.is_empty()
+    }
+
+    /// Whether nothing more is to be read now.
+    pub(super) fn is_full(&self) -> bool {
+        self.state == State::Upgrade && self.held.len() >= UPGRADE_HELD
+    }
+
+    /// The request to go over to another protocol is granted.
+    pub(super) fn open(&mut self) {
+        if self.state == State::Upgrade {
+            self.state = State::Open;
+            self.passed.unsplit(self.held.split());
+        }
     }
 
     /// Hands over what may go on; whether there was anything.
@@ -137,11 +155,12 @@ impl Gate {
                 let like = self.held[..len] == PREFACE[..len];
                 match like {
                     true if len < PREFACE.len() => return Ok(false),
-                    true => self.state = State::Http2,
+                    true => self.state = State::Open,
                     false => self.state = State::Head,
                 }
             }
-            State::Http2 => {
+            State::Upgrade => return Ok(false),
+            State::Open => {
                 self.passed.unsplit(self.held.split());
                 return Ok(false);
             }
@@ -201,6 +220,7 @@ impl Gate {
         self.state = match head.length {
             _ if head.chunked => State::ChunkSize,
             Some(length) => State::Body(length),
+            None if head.upgrades() => State::Upgrade,
             None => State::Head,
         };
         Ok(true)
@@ -248,6 +268,9 @@ struct Head {
     chunked: bool,
     hosts: usize,
     folded: bool,
+    /// Another protocol is named, and the connection is to go over to it.
+    protocol: bool,
+    goes_over: bool,
 }
 
 impl Head {
@@ -277,6 +300,10 @@ impl Head {
         Ok(head)
     }
 
+    fn upgrades(&self) -> bool {
+        self.protocol && self.goes_over
+    }
+
     /// A name that says how long the body is may stand only once, and in one form.
     fn note(&mut self, name: &[u8], value: &[u8], old: bool) -> Result<(), LocalReply> {
         if name.eq_ignore_ascii_case(b"content-length") {
@@ -293,6 +320,10 @@ impl Head {
                 return Err(LocalReply::new(StatusCode::NOT_IMPLEMENTED, "Not Implemented", details));
             }
             self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.protocol |= !lists(value, b"h2c");
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            self.goes_over |= lists(value, b"upgrade");
         } else if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
             if self.hosts > 1 {
@@ -333,6 +364,10 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), LocalReply> {
     let colon = line.iter().position(|byte| *byte == b':').ok_or_else(malformed)?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     if is_name(name) && is_value(value) { Ok((name, value)) } else { Err(malformed()) }
+}
+
+fn lists(value: &[u8], word: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 fn is_name(name: &[u8]) -> bool {

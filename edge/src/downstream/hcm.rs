@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
+use envoy_types::pb::envoy::config::core::v3::scheme_header_transformation::Transformation;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use envoy_types::pb::google::protobuf::BoolValue;
 use http::header::SERVER;
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue};
 use pb::HttpConnectionManager;
 use pb::http_connection_manager::{
@@ -16,14 +19,17 @@ use pb::http_connection_manager::{
 use prost::Message as _;
 
 use crate::access_log::AccessLog;
-use crate::downstream::listener::Shared;
+use crate::downstream::local_reply::LocalReplies;
 use crate::downstream::normalize;
 use crate::downstream::path::PathRules;
+use crate::downstream::upgrade::Upgrades;
 use crate::filter::{self, Context, Filter};
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
 use crate::route::{Link, Table};
+use crate::shared::Shared;
 use crate::stats::{Counter, Gauge, Histogram, Scope};
+use crate::telemetry::trace::Tracer;
 use crate::upstream::Clusters;
 use crate::value;
 
@@ -42,6 +48,8 @@ pub(crate) struct Hcm {
     /// The chain where no route overrides it.
     pub(crate) filters: Arc<[Arc<dyn Filter>]>,
     pub(crate) access_logs: Vec<AccessLog>,
+    pub(crate) tracer: Option<Tracer>,
+    pub(crate) local_replies: Option<Arc<LocalReplies>>,
     pub(crate) clusters: Arc<Clusters>,
     pub(crate) limits: Limits,
     pub(crate) http2: Http2,
@@ -49,8 +57,11 @@ pub(crate) struct Hcm {
     pub(crate) default_host: String,
     /// Whether trailers of requests over HTTP/1.1 are passed on.
     pub(crate) http1_trailers: bool,
+    pub(crate) upgrades: Upgrades,
     pub(crate) identity: Identity,
     pub(crate) path: PathRules,
+    /// The scheme of every request, whatever the client used.
+    pub(crate) scheme: Option<Scheme>,
     /// Whether nothing is to tell that an Envoy is on the way.
     pub(crate) suppress_envoy_headers: bool,
     pub(crate) underscores: HeadersWithUnderscoresAction,
@@ -177,9 +188,8 @@ impl Hcm {
         shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
-        let Shared { clusters, stats, files, rosters, node_cluster } = *shared;
-        let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
-        let context = Context { clusters, stats: &stats.scope, rosters, node_cluster };
+        let stats = HcmStats::new(shared.stats.scope(format!("http.{}", config.stat_prefix)));
+        let context = shared.context(&stats.scope);
         let chain = chain(config, at, &context)?;
         let routes = match &config.route_specifier {
             Some(RouteSpecifier::RouteConfig(routes)) => {
@@ -194,7 +204,7 @@ impl Hcm {
         let logs = at.field("access_log");
         let access_logs = config.access_log.iter().enumerate();
         let access_logs = access_logs
-            .map(|(i, log)| AccessLog::compile(log, &logs.index(i), files))
+            .map(|(i, log)| AccessLog::compile(log, &logs.index(i), shared))
             .collect::<Result<_, _>>()?;
         let http1 = config.http_protocol_options.clone().unwrap_or_default();
         Ok(Self {
@@ -202,12 +212,15 @@ impl Hcm {
             routes,
             filters: chain.into_iter().filter(|link| !link.disabled).map(|link| link.filter).collect(),
             access_logs,
-            clusters: Arc::clone(clusters),
+            tracer: Tracer::compile(config, &stats.scope, shared, at)?,
+            local_replies: local_replies(config, at)?,
+            clusters: Arc::clone(shared.clusters),
             limits: limits(config),
             http2: http2(config),
             accept_http_10: http1.accept_http_10,
             default_host: http1.default_host_for_http_10,
             http1_trailers: http1.enable_trailers,
+            upgrades: upgrades(config, at)?,
             identity: identity(config, at)?,
             suppress_envoy_headers: router(config).suppress_envoy_headers,
             underscores: config
@@ -217,6 +230,7 @@ impl Hcm {
                     common.headers_with_underscores_action()
                 }),
             path: PathRules::compile(config),
+            scheme: scheme(config, at)?,
             stats,
         })
     }
@@ -249,6 +263,33 @@ fn chain(config: &HttpConnectionManager, at: &Path<'_>, context: &Context<'_>) -
         }
     }
     if router { Ok(chain) } else { Err(at.problem("the last filter must be the router")) }
+}
+
+fn upgrades(config: &HttpConnectionManager, at: &Path<'_>) -> Result<Upgrades, Problem> {
+    let enabled = |enabled: &Option<BoolValue>| value::flag(enabled.as_ref(), true);
+    let all = config.upgrade_configs.iter();
+    Upgrades::compile(all.map(|upgrade| (&*upgrade.upgrade_type, enabled(&upgrade.enabled))), at)
+}
+
+fn local_replies(
+    config: &HttpConnectionManager,
+    at: &Path<'_>,
+) -> Result<Option<Arc<LocalReplies>>, Problem> {
+    let rules = config.local_reply_config.as_ref();
+    let rules = rules.map(|rules| LocalReplies::compile(rules, &at.field("local_reply_config")));
+    Ok(rules.transpose()?.map(Arc::new))
+}
+
+fn scheme(config: &HttpConnectionManager, at: &Path<'_>) -> Result<Option<Scheme>, Problem> {
+    let transformation = config.scheme_header_transformation.as_ref();
+    let Some(Transformation::SchemeToOverwrite(scheme)) =
+        transformation.and_then(|transformation| transformation.transformation.as_ref())
+    else {
+        return Ok(None);
+    };
+    let at = at.field("scheme_header_transformation");
+    let unknown = |_| at.field("scheme_to_overwrite").problem("must be http or https");
+    scheme.parse().map(Some).map_err(unknown)
 }
 
 /// The router's own configuration; `chain` has seen that there is one.

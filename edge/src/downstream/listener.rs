@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use envoy_types::pb::envoy::config::core::v3::Address;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use envoy_types::pb::envoy::config::listener::v3::{self as pb, filter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use pingora::apps::ServerApp;
@@ -19,19 +20,18 @@ use rustls::server::Acceptor;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
-use crate::access_log::Files;
 use crate::bootstrap;
 use crate::call::Connection;
-use crate::consumers::Rosters;
 use crate::downstream::connection;
 use crate::downstream::hcm::Hcm;
 use crate::downstream::tls::{self, ServerTls};
 use crate::drain::Drain;
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
-use crate::stats::{Counter, Stats};
+use crate::shared::Shared;
+use crate::stats::Counter;
 use crate::tls::stats::HandshakeStats;
-use crate::upstream::Clusters;
+use crate::value;
 
 /// A client that does not finish its handshake is cut off after this long.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -43,6 +43,8 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     chains: Vec<Chain>,
     default: Option<Chain>,
+    /// How long a client may take for its hello.
+    hello: Option<Duration>,
     stats: ListenerStats,
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct Chain {
     name: Arc<str>,
     matches: Match,
     pub(crate) tls: Option<Arc<ServerTls>>,
+    /// How long a client may take for its handshake.
+    handshake: Duration,
     /// Connections that are served already find a reloaded configuration here, too.
     pub(crate) hcm: Arc<ArcSwap<Hcm>>,
 }
@@ -68,6 +72,7 @@ pub(crate) struct Chain {
 struct Match {
     port: Option<u16>,
     destinations: Vec<Cidr>,
+    source_type: ConnectionSourceType,
     sources: Vec<Cidr>,
     source_ports: Vec<u16>,
     server_names: Vec<String>,
@@ -84,23 +89,16 @@ struct Hello<'a> {
     protocols: Vec<&'a [u8]>,
 }
 
-/// What the listeners of a configuration are made with.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    pub(crate) clusters: &'a Arc<Clusters>,
-    pub(crate) stats: &'a Stats,
-    pub(crate) files: &'a Files,
-    pub(crate) rosters: &'a Rosters,
-    /// The cluster that this edge itself belongs to.
-    pub(crate) node_cluster: &'a str,
-}
-
 impl Listener {
     pub(crate) fn compile(
         config: &pb::Listener,
         shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
+        if !value::flag(config.bind_to_port.as_ref(), true) {
+            let at = at.field("bind_to_port");
+            return Err(at.problem("only listeners with a port of their own are supported: remove it"));
+        }
         let address_at = at.field("address");
         let address =
             config.address.as_ref().ok_or_else(|| address_at.problem("a listener needs a socket_address"));
@@ -127,6 +125,7 @@ impl Listener {
             address,
             chains,
             default,
+            hello: value::limit(config.listener_filters_timeout.as_ref(), Some(HANDSHAKE)),
             stats: ListenerStats {
                 connections: scope.counter("downstream_cx_total"),
                 no_chain: scope.counter("no_filter_chain_match"),
@@ -149,6 +148,20 @@ impl Listener {
     /// Every chain's TLS.
     pub(crate) fn tls(&self) -> impl Iterator<Item = &Arc<ServerTls>> {
         self.chains.iter().chain(&self.default).filter_map(|chain| chain.tls.as_ref())
+    }
+
+    /// The chain that a connection would take, none for the default one, and whether it speaks TLS.
+    pub(crate) fn taken(
+        &self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        name: &str,
+    ) -> Option<(Option<usize>, Arc<Hcm>, bool)> {
+        let tls = self.wants_tls();
+        let hello = Hello { local, remote, tls, server_name: Some(name), protocols: vec![b"h2"] };
+        let chain = self.chain(&hello)?;
+        let index = self.chains.iter().position(|other| std::ptr::eq(other, chain));
+        Some((index, chain.hcm.load_full(), chain.tls.is_some()))
     }
 
     fn wants_tls(&self) -> bool {
@@ -207,6 +220,8 @@ impl Chain {
                 .transpose()?
                 .unwrap_or_default(),
             tls,
+            handshake: value::limit(config.transport_socket_connect_timeout.as_ref(), None)
+                .unwrap_or(HANDSHAKE),
             hcm: Arc::new(ArcSwap::from_pointee(Hcm::compile(&manager, shared, &config_at)?)),
         })
     }
@@ -225,6 +240,7 @@ impl Match {
         Ok(Self {
             port: config.destination_port.as_ref().map(|value| port(value.value)).transpose()?,
             destinations: Cidr::compile_all(&config.prefix_ranges, &at.field("prefix_ranges"))?,
+            source_type: config.source_type(),
             sources: Cidr::compile_all(&config.source_prefix_ranges, &at.field("source_prefix_ranges"))?,
             source_ports: config.source_ports.iter().map(|value| port(*value)).collect::<Result<_, _>>()?,
             server_names: config.server_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
@@ -242,7 +258,7 @@ impl Match {
     }
 
     /// How much the match says, most decisive part first, in Envoy's order; `None` if it does not fit.
-    fn rank(&self, hello: &Hello<'_>) -> Option<[usize; 7]> {
+    fn rank(&self, hello: &Hello<'_>) -> Option<[usize; 8]> {
         let any = |empty: bool, fits: bool| if empty { Some(0) } else { fits.then_some(1) };
         let within = |ranges: &[Cidr], address: IpAddr| match ranges {
             [] => Some(0),
@@ -260,9 +276,20 @@ impl Match {
                 self.protocols.is_empty(),
                 hello.protocols.iter().any(|name| self.protocols.iter().any(|p| p == name)),
             )?,
+            self.source_type(hello)?,
             within(&self.sources, hello.remote.ip())?,
             any(self.source_ports.is_empty(), self.source_ports.contains(&hello.remote.port()))?,
         ])
+    }
+
+    fn source_type(&self, hello: &Hello<'_>) -> Option<usize> {
+        let (remote, local) = (hello.remote.ip(), hello.local.ip());
+        let near = remote == local || remote.is_loopback();
+        match self.source_type {
+            ConnectionSourceType::Any => Some(0),
+            ConnectionSourceType::SameIpOrLoopback => near.then_some(1),
+            ConnectionSourceType::External => (!near).then_some(1),
+        }
     }
 
     /// A name itself says more than a wildcard, and a longer wildcard more than a shorter one.
@@ -324,7 +351,8 @@ impl Accepting {
         local: SocketAddr,
     ) {
         let handshake = async {
-            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.ok()?;
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream);
+            let start = within(listener.hello, start).await?.ok()?;
             let hello = start.client_hello();
             let hello = Hello {
                 local,
@@ -337,15 +365,23 @@ impl Accepting {
                 listener.stats.no_chain.inc();
                 return None;
             };
-            let tls = chain.tls.as_ref()?;
-            let stream = start.into_stream(tls.config()).await;
+            let tls = chain.tls.as_ref().filter(|tls| !tls.requires_sni() || hello.server_name.is_some())?;
+            let stream = within(Some(chain.handshake), start.into_stream(tls.config())).await?;
             listener.stats.handshakes.count(&stream);
             let stream = stream.inspect_err(|error| tracing::debug!(%error, "a handshake failed")).ok()?;
             let facts = tls.facts(stream.get_ref().1);
             Some((stream, Arc::clone(&chain.hcm), Arc::clone(&chain.name), facts))
         };
-        let Ok(Some((stream, hcm, chain, tls))) = timeout(HANDSHAKE, handshake).await else { return };
+        let Some((stream, hcm, chain, tls)) = handshake.await else { return };
         let facts = Arc::new(Connection { id, chain, remote, local, tls: Some(tls) });
         connection::serve(stream, hcm, facts, self.drain.clone()).await;
+    }
+}
+
+/// What comes of `work`, if it does in time.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => timeout(limit, work).await.ok(),
+        None => Some(work.await),
     }
 }

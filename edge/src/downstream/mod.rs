@@ -4,6 +4,8 @@ pub(crate) mod connection;
 mod gate;
 pub(crate) mod hcm;
 pub(crate) mod listener;
+pub(crate) mod local_reply;
 pub(crate) mod normalize;
 pub(crate) mod path;
 pub(crate) mod tls;
+pub(crate) mod upgrade;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use http::header::{CONNECTION, EXPECT, UPGRADE, VIA};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pb::http_connection_manager::ForwardClientCertDetails;
 
@@ -105,6 +106,11 @@ pub(crate) fn annotate(
     }
 }
 
+/// Tells the upstream which scheme the client is taken to have used.
+pub(crate) fn tell_scheme(headers: &mut HeaderMap, scheme: &Scheme) {
+    set(headers, X_FORWARDED_PROTO, scheme.as_str());
+}
+
 /// Whether one address only is said to have sent the request on.
 fn one_hop(headers: &HeaderMap) -> bool {
     let hops = joined(headers, &X_FORWARDED_FOR);
@@ -137,18 +143,16 @@ pub(crate) fn check_names(hcm: &Hcm, headers: &mut HeaderMap, version: Version) 
     Ok(())
 }
 
-/// No other protocol is spoken here. HTTP/2 over an upgrade is not asked for in earnest by anybody: such a request is
-/// served as what it is.
-pub(crate) fn check_upgrade(headers: &mut HeaderMap) -> Result<(), LocalReply> {
-    if !headers.contains_key(UPGRADE) || !lists(headers, CONNECTION, "upgrade") {
-        return Ok(());
-    }
+/// The protocol that a client wants to go over to. HTTP/2 over an upgrade is not asked for in earnest by anybody: such
+/// a request is served as what it is.
+pub(crate) fn wanted_upgrade(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let wanted = headers.get(UPGRADE).cloned().filter(|_| lists(headers, CONNECTION, "upgrade"))?;
     if lists(headers, UPGRADE, "h2c") {
         headers.remove(UPGRADE);
         headers.remove("http2-settings");
-        return Ok(());
+        return None;
     }
-    Err(LocalReply::new(StatusCode::FORBIDDEN, "", "upgrade_failed"))
+    Some(wanted)
 }
 
 /// Names us among those who passed a message on.

@@ -62,6 +62,11 @@ impl ServerTls {
         self.source.common_tls_context.as_ref().map(tls::files).unwrap_or_default()
     }
 
+    /// Whether clients have to say whom they want.
+    pub(crate) fn requires_sni(&self) -> bool {
+        value::flag(self.source.require_sni.as_ref(), false)
+    }
+
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load().config)
     }

@@ -187,6 +187,7 @@ impl<'a> Attempts<'a> {
             }
             if let Some(pause) = self.wants_retry(call, &outcome) {
                 self.note_tried(&outcome);
+                note_landed(call, number, &outcome);
                 drop(outcome);
                 self.cluster.stats.upstream_rq_retry.inc();
                 sleep(pause).await;
@@ -222,6 +223,9 @@ impl<'a> Attempts<'a> {
         let Some(body) = self.bodies.next() else {
             return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "request_body_lost"));
         };
+        if let Some(trace) = &mut call.trace {
+            trace.depart(&mut call.request.headers);
+        }
         let mut request = router::request(call, body, self.route.attempts_in_request.then_some(number))?;
         if number > 1 {
             self.tell_time(&call.meter, request.headers_mut());
@@ -346,4 +350,15 @@ impl<'a> Attempts<'a> {
             Outcome::Late => Err(self.too_late(Expired::Attempt, call)),
         }
     }
+}
+
+/// Ends the span of an attempt that another one follows.
+fn note_landed(call: &mut Call, number: u32, outcome: &Outcome) {
+    let Some(trace) = &mut call.trace else { return };
+    let (status, host) = match outcome {
+        Outcome::Answered(answer) => (Some(answer.0.head.status.as_u16()), Some(&answer.0.host)),
+        Outcome::Failed(failure) => (None, failure.host.as_ref()),
+        Outcome::Late => (None, None),
+    };
+    trace.landed(number, status, host.map(|host| Arc::clone(&host.address)));
 }

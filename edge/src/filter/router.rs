@@ -75,7 +75,7 @@ fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alar
     let asked = grpc_timeout(call);
     alarm.response = forward.timeout(call, asked);
     alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
-    alarm.request = hcm.limits.request.map(|limit| call.started + limit);
+    alarm.request = hcm.limits.request.filter(|_| call.upgrade.is_none()).map(|limit| call.started + limit);
     let longest = forward.max_duration(asked).unwrap_or(hcm.limits.stream);
     alarm.duration = longest.map(|longest| call.started + longest);
     alarm.upstream = cluster.max_stream_duration().map(|longest| Instant::now() + longest);
@@ -116,7 +116,15 @@ fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attem
     let headers = &mut call.request.headers;
     let trailers = headers.get_all(TE).iter().filter_map(|te| te.to_str().ok()).flat_map(|te| te.split(','));
     let trailers = trailers.map(str::trim).any(|coding| coding.eq_ignore_ascii_case("trailers"));
+    let upgrade = call
+        .upgrade
+        .as_ref()
+        .and_then(|_| headers.get(CONNECTION).cloned().zip(headers.get(UPGRADE).cloned()));
     strip_hop_by_hop(headers);
+    if let Some((connection, protocol)) = upgrade {
+        headers.insert(CONNECTION, connection);
+        headers.insert(UPGRADE, protocol);
+    }
     headers.remove(TE);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -185,8 +193,12 @@ fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<
     call.details = "via_upstream".into();
     call.upstream.host = Some(Arc::clone(&answered.host.address));
     call.upstream.local = answered.local;
-    let mut headers = answered.head.headers;
-    strip_hop_by_hop(&mut headers);
+    let (mut headers, status) = (answered.head.headers, answered.head.status);
+    let mut extensions = answered.head.extensions;
+    let upgrade = extensions.remove().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
+    if upgrade.is_none() {
+        strip_hop_by_hop(&mut headers);
+    }
     // An answer that comes before the request is whole says nothing of the upstream's speed.
     if let Some(time) = call.upstream.service_time.filter(|_| call.meter.ended().is_some()) {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -194,7 +206,7 @@ fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<
     }
     let owes_status = is_grpc(&headers) && !headers.contains_key(GRPC_STATUS);
     let body = Answer::Upstream { first, body: answered.body, owes_status };
-    Reply::new(answered.head.status, headers, body)
+    Reply { upgrade, ..Reply::new(status, headers, body) }
 }
 
 /// What a client is told when no answer came.
@@ -238,7 +250,8 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
             before("remote refused stream reset", "").with_flag(Flag::UpstreamRemoteReset)
         }
         FailureKind::Protocol | FailureKind::Reset(h2::Reason::PROTOCOL_ERROR) => {
-            before("protocol error", "").with_flag(Flag::UpstreamProtocolError)
+            let refused = before("protocol error", "").with_flag(Flag::UpstreamProtocolError);
+            LocalReply { status: StatusCode::BAD_GATEWAY, ..refused }
         }
         FailureKind::Reset(_) => before("remote reset", "").with_flag(Flag::UpstreamRemoteReset),
         FailureKind::ClientGone => {

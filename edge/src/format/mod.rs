@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::problem::{Path, Problem};
 use operator::Operator;
 
-pub(crate) use operator::lookup;
+pub(crate) use operator::{lookup, protocol};
 
 /// What a format tells of: a call, and as much of its response as there is.
 #[derive(Clone, Copy, Debug)]
@@ -22,23 +22,31 @@ pub(crate) struct Facts<'a> {
     pub(crate) status: Option<StatusCode>,
     pub(crate) headers: Option<&'a HeaderMap>,
     pub(crate) trailers: Option<&'a HeaderMap>,
+    /// The body of a reply that the edge makes.
+    pub(crate) local_body: Option<&'a str>,
 }
 
 impl<'a> Facts<'a> {
     /// While the request is on its way up.
     pub(crate) fn of_request(call: &'a Call) -> Self {
-        Self { call, status: None, headers: None, trailers: None }
+        Self { call, status: None, headers: None, trailers: None, local_body: None }
     }
 
     /// While the response is on its way down.
     pub(crate) fn of_response(call: &'a Call, status: StatusCode, headers: &'a HeaderMap) -> Self {
-        Self { call, status: Some(status), headers: Some(headers), trailers: None }
+        Self { call, status: Some(status), headers: Some(headers), trailers: None, local_body: None }
     }
 
     /// Once the call has ended.
     pub(crate) fn of_ended(call: &'a Call) -> Self {
         let ended = &call.ended;
-        Self { call, status: ended.status, headers: Some(&ended.headers), trailers: Some(&ended.trailers) }
+        let (headers, trailers) = (Some(&ended.headers), Some(&ended.trailers));
+        Self { call, status: ended.status, headers, trailers, local_body: None }
+    }
+
+    /// While a reply is made whose body was to be this.
+    pub(crate) fn saying(self, body: &'a str) -> Self {
+        Self { local_body: Some(body), ..self }
     }
 }
 
@@ -139,6 +147,15 @@ impl Format {
                 self.write(facts, missing, &mut text);
                 Some(text.into())
             }
+        }
+    }
+
+    /// What it tells of every call alike, if it does.
+    pub(crate) fn constant(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
         }
     }
 

@@ -106,6 +106,7 @@ const PLAIN: &[(&str, Read)] = &[
     ("DURATION", |facts| millis(Some(duration(facts)))),
     ("FILTER_CHAIN_NAME", |facts| some(&*facts.call.connection.chain)),
     ("GRPC_STATUS_NUMBER", |facts| number(facts.call.ended.grpc_status?)),
+    ("LOCAL_REPLY_BODY", |facts| Some(facts.local_body?.into())),
     ("PROTOCOL", |facts| some(protocol(facts.call.version))),
     ("REQUESTED_SERVER_NAME", |facts| some(tls(facts)?.sni.as_deref()?)),
     ("REQUEST_DURATION", |facts| millis(facts.call.ended.request_received)),
@@ -115,7 +116,9 @@ const PLAIN: &[(&str, Read)] = &[
     ("RESPONSE_FLAGS", |facts| Some(facts.call.flags.to_string().into())),
     ("RESPONSE_FLAGS_LONG", |facts| Some(facts.call.flags.long().into())),
     ("ROUTE_NAME", |facts| some(&*facts.call.route.as_ref()?.name)),
+    ("SPAN_ID", |facts| Some(format!("{:016x}", facts.call.trace.as_ref()?.context.span_id).into())),
     ("STREAM_ID", |facts| some(facts.call.request.headers.get("x-request-id")?.to_str().ok()?)),
+    ("TRACE_ID", |facts| Some(format!("{:032x}", facts.call.trace.as_ref()?.context.trace_id).into())),
     ("UPSTREAM_CLUSTER", |facts| some(&**facts.call.upstream.cluster.as_ref()?)),
     ("UPSTREAM_CLUSTER_RAW", |facts| some(&**facts.call.upstream.cluster.as_ref()?)),
     ("UPSTREAM_HOST", |facts| some(&**facts.call.upstream.host.as_ref()?)),
@@ -123,6 +126,8 @@ const PLAIN: &[(&str, Read)] = &[
     ("UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", |facts| ip(facts.call.upstream.local?)),
     ("UPSTREAM_LOCAL_PORT", |facts| number(facts.call.upstream.local?.port())),
     ("UPSTREAM_REMOTE_ADDRESS", |facts| some(&**facts.call.upstream.host.as_ref()?)),
+    ("UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", |facts| ip(upstream(facts)?)),
+    ("UPSTREAM_REMOTE_PORT", |facts| number(upstream(facts)?.port())),
     ("UPSTREAM_REQUEST_ATTEMPT_COUNT", |facts| number(facts.call.upstream.attempts)),
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", |facts| some(facts.call.upstream.failure.as_deref()?)),
     ("VIRTUAL_CLUSTER_NAME", |facts| {
@@ -294,6 +299,11 @@ fn ip<'a>(address: SocketAddr) -> Option<Value<'a>> {
     Some(address.ip().to_string().into())
 }
 
+/// The upstream's address; none where its host is a Unix socket.
+fn upstream(facts: Facts<'_>) -> Option<SocketAddr> {
+    facts.call.upstream.host.as_ref()?.parse().ok()
+}
+
 fn list<'a>(names: &[String]) -> Option<Value<'a>> {
     some(names.join(","))
 }
@@ -306,7 +316,8 @@ fn peer<'a>(facts: Facts<'a>) -> Option<&'a PeerCertificate> {
     tls(facts)?.peer.as_ref()
 }
 
-fn protocol(version: Version) -> &'static str {
+/// What a client speaks.
+pub(crate) fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_2 => "HTTP/2",

@@ -29,6 +29,14 @@ pub(crate) struct Fraction {
 
 impl Fraction {
     pub(crate) const NONE: Self = Self { numerator: 0, denominator: 100 };
+    pub(crate) const ALL: Self = Self { numerator: 100, denominator: 100 };
+
+    /// As many as whole parts of `denominator` can say.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+    pub(crate) fn of(share: f64, denominator: u32) -> Self {
+        let most = f64::from(denominator);
+        Self { numerator: (share * most).clamp(0.0, most) as u64, denominator: denominator.into() }
+    }
 
     pub(crate) fn compile(config: Option<&FractionalPercent>) -> Self {
         let Some(config) = config else { return Self { numerator: 0, denominator: 100 } };

@@ -31,6 +31,7 @@ use crate::filter::Context;
 use crate::head::{Field, header_name};
 use crate::matcher::{HeaderMatcher, each};
 use crate::problem::{Path, Problem};
+use crate::telemetry::trace::{Decorator, RouteTracing};
 use crate::value;
 
 const DEFAULT_MAX_DIRECT_BODY_LEN: u32 = 4096;
@@ -48,7 +49,7 @@ impl Table {
         let at_hosts = at.field("virtual_hosts");
         for (index, host) in config.virtual_hosts.iter().enumerate() {
             let at = at_hosts.index(index);
-            let compiled = Arc::new(compiler.host(host, &at)?);
+            let compiled = Arc::new(compiler.host(index, host, &at)?);
             let at = at.field("domains");
             if host.domains.is_empty() {
                 return Err(at.problem("needs one domain or more, such as \"*\""));
@@ -167,7 +168,7 @@ struct HostCompiler<'c> {
 }
 
 impl Compiler<'_> {
-    fn host(&self, config: &HostConfig, at: &Path<'_>) -> Result<Host, Problem> {
+    fn host(&self, index: usize, config: &HostConfig, at: &Path<'_>) -> Result<Host, Problem> {
         let retry = match &config.retry_policy {
             Some(policy) => Some(Arc::new(Retry::compile(policy, &at.field("retry_policy"))?)),
             None => None,
@@ -184,6 +185,7 @@ impl Compiler<'_> {
         let level = Level::compile(&level_fields!(config), &self.level.chain, at, self.context)?;
         let routes = HostCompiler { table: self, config, shared, retry, level };
         Ok(Host {
+            index,
             require_tls: match config.require_tls() {
                 TlsRequirementType::None => RequireTls::No,
                 TlsRequirementType::ExternalOnly => RequireTls::OfExternal,
@@ -217,6 +219,8 @@ impl HostCompiler<'_> {
             action: Action::Redirect(Box::new(Redirect::to_https())),
             filters: overlay(chain, &levels),
             metadata: Map::new(),
+            tracing: None,
+            decorator: None,
             attempts_in_request: false,
             attempts_in_response: false,
             timeout_retry_header: false,
@@ -374,6 +378,11 @@ impl RouteCompiler<'_> {
             action,
             filters,
             metadata: metadata(config.metadata.as_ref()),
+            tracing: match &config.tracing {
+                Some(tracing) => Some(RouteTracing::compile(tracing, &at.field("tracing"))?),
+                None => None,
+            },
+            decorator: config.decorator.as_ref().map(Decorator::compile),
             attempts_in_request: host.config.include_request_attempt_count,
             attempts_in_response: host.config.include_attempt_count_in_response,
             timeout_retry_header: host.config.include_is_timeout_retry_header,

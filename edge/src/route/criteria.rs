@@ -21,6 +21,20 @@ pub(crate) struct Criteria {
     validated: Option<bool>,
 }
 
+/// What about a request does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    Path,
+    /// It is not among those that chance sends here.
+    Fraction,
+    Grpc,
+    /// Of the route's headers, the first that does not match.
+    Header(usize),
+    Query,
+    Cookie,
+    Certificate,
+}
+
 impl Criteria {
     pub(crate) fn compile(config: &RouteMatch, at: &Path<'_>) -> Result<Self, Problem> {
         let tls = config.tls_context.as_ref();
@@ -46,13 +60,36 @@ impl Criteria {
 
     /// `path` is the request's, as far as it is compared.
     pub(crate) fn matches(&self, path: &str, request: &Head, connection: &Connection, random: u64) -> bool {
-        self.path.matches(path)
-            && self.fraction.is_none_or(|fraction| fraction.takes(random))
-            && (!self.grpc || crate::reply::is_grpc(&request.headers))
-            && self.headers.iter().all(|header| header.matches(request))
-            && self.matches_query(request)
-            && self.cookies.iter().all(|cookie| cookie.matches(request))
-            && self.matches_tls(connection)
+        self.mismatch(path, request, connection, random).is_none()
+    }
+
+    /// What keeps a request from the route, if anything does.
+    pub(crate) fn mismatch(
+        &self,
+        path: &str,
+        request: &Head,
+        connection: &Connection,
+        random: u64,
+    ) -> Option<Mismatch> {
+        if !self.path.matches(path) {
+            return Some(Mismatch::Path);
+        }
+        if self.fraction.is_some_and(|fraction| !fraction.takes(random)) {
+            return Some(Mismatch::Fraction);
+        }
+        if self.grpc && !crate::reply::is_grpc(&request.headers) {
+            return Some(Mismatch::Grpc);
+        }
+        if let Some(index) = self.headers.iter().position(|header| !header.matches(request)) {
+            return Some(Mismatch::Header(index));
+        }
+        if !self.matches_query(request) {
+            return Some(Mismatch::Query);
+        }
+        if !self.cookies.iter().all(|cookie| cookie.matches(request)) {
+            return Some(Mismatch::Cookie);
+        }
+        (!self.matches_tls(connection)).then_some(Mismatch::Certificate)
     }
 
     fn matches_query(&self, request: &Head) -> bool {

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, HostRewriteSpecifier,
 };
 use envoy_types::pb::envoy::config::route::v3::{HedgePolicy, RouteAction};
+use envoy_types::pb::google::protobuf::BoolValue;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::duration;
@@ -19,6 +20,7 @@ use super::limit::RateLimitRule;
 use super::retry::Retry;
 use super::rewrite::{HostRewrite, PathFields, PathRewrite};
 use crate::call::Call;
+use crate::downstream::upgrade::Upgrades;
 use crate::head::{Field, Fields};
 use crate::matcher::{PathMatch, Substitution, each};
 use crate::problem::{Path, Problem};
@@ -43,6 +45,7 @@ pub(crate) struct Forward {
     /// Whether the virtual host's rate limits count besides the route's own; else only in place of none.
     pub(crate) include_virtual_host_rate_limits: bool,
     /// Such as `websocket`, and whether it is allowed.
+    pub(crate) upgrades: Upgrades,
     /// What a part of a weighted cluster calls the host; set first, and never told.
     pub(super) weighted_host: Option<HeaderValue>,
     pub(crate) host_rewrite: HostRewrite,
@@ -90,7 +93,6 @@ impl Forward {
         host: &HostPolicies<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
-        check_upgrades(config, at)?;
         let idle_timeout = duration(&config.idle_timeout, &at.field("idle_timeout"))?;
         let path_rewrite = PathFields {
             prefix: &config.prefix_rewrite,
@@ -121,6 +123,7 @@ impl Forward {
                 .include_vh_rate_limits
                 .as_ref()
                 .is_some_and(|include| include.value),
+            upgrades: upgrades(config, at)?,
             weighted_host: None,
             host_rewrite: host_rewrite(config, at)?,
             append_x_forwarded_host: config.append_x_forwarded_host,
@@ -223,24 +226,10 @@ pub(super) fn millis(call: &Call, header: &HeaderName) -> Option<Duration> {
     value.parse().ok().map(Duration::from_millis)
 }
 
-fn check_upgrades(config: &RouteAction, at: &Path<'_>) -> Result<(), Problem> {
-    let upgrades = each(&config.upgrade_configs, at, "upgrade_configs", |upgrade, at| {
-        if upgrade.upgrade_type.is_empty() {
-            return Err(at.field("upgrade_type").problem("must not be empty"));
-        }
-        if upgrade.upgrade_type.eq_ignore_ascii_case("connect") || upgrade.connect_config.is_some() {
-            return Err(at.problem("CONNECT is not supported"));
-        }
-        Ok(upgrade.upgrade_type.to_ascii_lowercase())
-    })?;
-    let duplicate = upgrades.iter().enumerate().find(|(index, name)| upgrades[..*index].contains(name));
-    match duplicate {
-        Some((index, name)) => {
-            let at = at.field("upgrade_configs");
-            Err(at.index(index).problem(format!("Duplicate upgrade {name}")))
-        }
-        None => Ok(()),
-    }
+fn upgrades(config: &RouteAction, at: &Path<'_>) -> Result<Upgrades, Problem> {
+    let enabled = |enabled: &Option<BoolValue>| enabled.is_none_or(|enabled| enabled.value);
+    let all = config.upgrade_configs.iter();
+    Upgrades::compile(all.map(|upgrade| (&*upgrade.upgrade_type, enabled(&upgrade.enabled))), at)
 }
 
 fn host_rewrite(config: &RouteAction, at: &Path<'_>) -> Result<HostRewrite, Problem> {

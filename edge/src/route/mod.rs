@@ -26,9 +26,10 @@ use crate::filter::Filter;
 use crate::head::{Field, Fields, Head};
 use crate::matcher::HeaderMatcher;
 use crate::problem::{Path, Problem};
+use crate::telemetry::trace::{Decorator, RouteTracing};
 use domain::Domains;
 
-pub(crate) use criteria::Criteria;
+pub(crate) use criteria::{Criteria, Mismatch};
 pub(crate) use direct::Direct;
 pub(crate) use forward::Forward;
 pub(crate) use headers::HeaderRules;
@@ -53,6 +54,8 @@ pub(crate) struct Table {
 /// A virtual host with its routes.
 #[derive(Debug)]
 struct Host {
+    /// Which of the table's virtual hosts it is.
+    index: usize,
     require_tls: RequireTls,
     to_https: Arc<Matched>,
     routes: Vec<Route>,
@@ -92,6 +95,8 @@ pub(crate) struct Matched {
     /// The chain as this route overrides it.
     pub(crate) filters: Arc<[Arc<dyn Filter>]>,
     pub(crate) metadata: Map<String, Value>,
+    pub(crate) tracing: Option<RouteTracing>,
+    pub(crate) decorator: Option<Decorator>,
     /// `x-envoy-attempt-count` for the upstream, for the client.
     pub(crate) attempts_in_request: bool,
     pub(crate) attempts_in_response: bool,
@@ -126,16 +131,46 @@ impl Table {
         if host.require_tls.redirects(request) {
             return Some(host.to_https.clone());
         }
-        let mut path = request.path_only();
-        if self.ignore_path_parameters
-            && let Some(parameters) = path.find(';')
-        {
-            path = &path[..parameters];
-        }
+        let path = self.compared(request);
         let route =
             host.routes.iter().find(|route| route.criteria.matches(path, request, connection, random))?;
         Some(route.choice.of(request, random).clone())
     }
+
+    /// Which routes are tried for a request, in order, and what kept it from each: the last one takes it if nothing
+    /// did.
+    pub(crate) fn tried(&self, request: &Head, connection: &Connection, random: u64) -> Option<Tried> {
+        let host = self.hosts.find(request.host(), self.ignore_port)?;
+        let to_https = host.require_tls.redirects(request);
+        let path = self.compared(request);
+        let mut mismatches = Vec::new();
+        for route in host.routes.iter().filter(|_| !to_https) {
+            let mismatch = route.criteria.mismatch(path, request, connection, random);
+            mismatches.push(mismatch);
+            if mismatch.is_none() {
+                break;
+            }
+        }
+        Some(Tried { host: host.index, mismatches })
+    }
+
+    /// What of a path routes are compared with.
+    fn compared<'r>(&self, request: &'r Head) -> &'r str {
+        let path = request.path_only();
+        match path.find(';') {
+            Some(parameters) if self.ignore_path_parameters => &path[..parameters],
+            _ => path,
+        }
+    }
+}
+
+/// How a route was looked for.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    /// Which virtual host it was.
+    pub(crate) host: usize,
+    /// Of its first routes; none is looked at where the host redirects to TLS.
+    pub(crate) mismatches: Vec<Option<Mismatch>>,
 }
 
 impl RequireTls {

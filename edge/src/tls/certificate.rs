@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::TlsCertificate;
 use rustls::crypto::ring;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
@@ -48,9 +48,21 @@ pub(crate) fn identity(config: &TlsCertificate, at: &Path<'_>) -> Result<Identit
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|error| key_at.problem(format!("not a private key in PEM: {error}")))?;
     let names = chain.first().and_then(|leaf| peer(std::slice::from_ref(leaf))).unwrap_or_default();
-    let key = CertifiedKey::from_der(chain, key, &ring::default_provider())
-        .map_err(|error| key_at.problem(format!("the key does not fit the certificate: {error}")))?;
-    Ok(Identity { key: Arc::new(key), uris: names.uris, dns: names.dns })
+    let key = ring::default_provider()
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| key_at.problem(format!("the key cannot be used: {error}")))?;
+    if !chain.first().is_some_and(|leaf| fits(&*key, leaf)) {
+        return Err(key_at.problem("the key does not fit the certificate: give the key of its first one"));
+    }
+    Ok(Identity { key: Arc::new(CertifiedKey::new(chain, key)), uris: names.uris, dns: names.dns })
+}
+
+/// Whether a key is that of a certificate. The TLS library would say so of X.509 version 3 only, and a server's own
+/// certificate is for its clients to judge.
+fn fits(key: &dyn SigningKey, leaf: &CertificateDer<'_>) -> bool {
+    let Ok((_, leaf)) = parse_x509_certificate(leaf) else { return false };
+    key.public_key().is_none_or(|public| public.as_ref() == leaf.public_key().raw)
 }
 
 /// Every certificate of a PEM file; at least one.

@@ -2,6 +2,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod parameters;
+pub(crate) mod secrets;
 pub(crate) mod stats;
 pub(crate) mod verify;
 

@@ -31,6 +31,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterConfig;
 use futures::future::join_all;
+use http::header::UPGRADE;
 use http::{Request, Version, response};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -92,6 +93,11 @@ pub(crate) enum FailureKind {
 impl Failure {
     fn new(kind: FailureKind, reason: impl Into<Arc<str>>) -> Self {
         Self { kind, reason: reason.into(), host: None, sent: false, refused: None }
+    }
+
+    /// The connection ended, which was to go on.
+    pub(crate) fn closed() -> Self {
+        Self { sent: true, ..Self::new(FailureKind::ConnectionTermination, "") }
     }
 
     /// The request's body ended before its end.
@@ -264,6 +270,10 @@ impl Cluster {
             Protocol::Downstream => Protocol::Http1,
             other => other,
         };
+        if protocol == Protocol::Http2 && request.headers().contains_key(UPGRADE) {
+            // HTTP/2 knows no such thing.
+            return Err(Failure::new(FailureKind::Protocol, "").at(&host));
+        }
         let level = core.breakers.level(want.high_priority);
         let pool = pool::of(&host);
         loop {
@@ -309,6 +319,11 @@ impl Cluster {
         self.core.breakers.level(high_priority).try_retry()
     }
 
+    /// Whether its hosts are spoken to over HTTP/2, as far as that is settled beforehand.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.core.settings.protocol == Protocol::Http2
+    }
+
     /// How long any call may take, whatever its route says.
     pub(crate) fn max_stream_duration(&self) -> Option<Duration> {
         self.core.settings.max_stream_duration
@@ -331,10 +346,6 @@ fn refuse_unknown(config: &ClusterConfig, at: &Path<'_>) -> Result<(), Problem> 
         transport_socket_matcher,
         stats_matcher,
         eds_cluster_config,
-        dns_resolvers,
-        use_tcp_for_dns_lookups,
-        dns_resolution_config,
-        typed_dns_resolver_config,
         upstream_bind_config,
         lb_subset_config,
         close_connections_on_host_health_failure,
@@ -342,7 +353,6 @@ fn refuse_unknown(config: &ClusterConfig, at: &Path<'_>) -> Result<(), Problem> 
         lrs_server,
         lrs_report_endpoint_metrics,
         upstream_config,
-        preconnect_policy,
         connection_pool_per_downstream_connection,
         queuing_policies,
     );

@@ -118,7 +118,7 @@ pub(super) struct Detector {
 
 impl Detector {
     pub(super) fn compile(config: &OutlierDetection, at: &Path<'_>, stats: &Scope) -> Result<Self, Problem> {
-        refuse!(config, at, monitors, max_ejection_time_jitter, detect_degraded_hosts);
+        refuse!(config, at, monitors, detect_degraded_hosts);
         let of = |value: &Option<UInt32Value>, default| number(value.as_ref(), default);
         let seconds = |value, name, seconds| positive(value, &at.field(name), Duration::from_secs(seconds));
         let base = seconds(config.base_ejection_time.as_ref(), "base_ejection_time", 30)?;

@@ -274,7 +274,7 @@ impl Pool {
         } else {
             core.stats.upstream_cx_http1_total.inc();
             let (connection, driver) = http1::handshake(io, &core.settings).await?;
-            tend::drive(life, connection.id, driver.map(drop), None);
+            tend::drive(life, connection.id, driver.with_upgrades().map(drop), None);
             Ok(Made::Http1(connection))
         }
     }

@@ -217,7 +217,7 @@ fn http1(options: &core::Http1ProtocolOptions, at: &Path<'_>) -> Result<Http1, P
 }
 
 fn http2(options: &core::Http2ProtocolOptions, at: &Path<'_>) -> Result<Http2, Problem> {
-    refuse!(options, at, allow_connect, allow_metadata, custom_settings_parameters);
+    refuse!(options, at, custom_settings_parameters);
     let keepalive = options.connection_keepalive.as_ref().and_then(|keepalive| {
         let timeout = keepalive.timeout.as_ref().map_or(Duration::from_secs(5), value::duration);
         limit(keepalive.interval.as_ref(), None).map(|interval| Keepalive { interval, timeout })

@@ -59,7 +59,6 @@ impl Tls {
             other => return Err(at.problem(format!("{other} is not supported: only {UPSTREAM} is"))),
         }
         let context: UpstreamTlsContext = unpack(any, &at)?;
-        refuse!(context, at, allow_renegotiation);
         let common = context.common_tls_context.clone().unwrap_or_default();
         check(&common, &at.field("common_tls_context"))?;
         let mut alpn: Vec<Vec<u8>> =
@@ -114,7 +113,6 @@ fn check(common: &CommonTlsContext, at: &Path<'_>) -> Result<(), Problem> {
         tls_certificate_certificate_provider,
         tls_certificate_certificate_provider_instance,
         custom_handshaker,
-        key_log,
     );
     if common.tls_certificates.len() > 1 {
         return Err(at.field("tls_certificates").problem("must be at most one towards an upstream"));

@@ -47,7 +47,8 @@ enum Command {
     #[command(
         args_conflicts_with_subcommands = true,
         after_help = "Examples:\n  omnimesh edge -c envoy.yaml\n  omnimesh edge -c envoy.yaml --mode validate\n  \
-        omnimesh edge support envoy.yaml\n  omnimesh edge migrate old.yaml > envoy.yaml\n  \
+        omnimesh edge support envoy.yaml\n  omnimesh edge explain GET /api -c envoy.yaml\n  \
+        omnimesh edge migrate old.yaml > envoy.yaml\n  \
         omnimesh edge --print-config --config omnimesh.toml > edge.yaml\n\n\
         SIGHUP, and any change of the file, makes it take the file's new content; a file that cannot work changes \
         nothing. SIGTERM and Ctrl-C drain: calls under way end."
@@ -155,6 +156,12 @@ pub(crate) struct EdgeArgs {
     pub(crate) roles: Vec<String>,
 }
 
+/// Reads `NAME: VALUE`.
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write NAME: VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum EdgeCommand {
     /// Show what a bootstrap uses, and what of it is implemented, without effect or missing.
@@ -162,6 +169,33 @@ pub(crate) enum EdgeCommand {
     Support {
         /// The bootstrap.
         file: PathBuf,
+    },
+    /// Say which listener, route, filters and cluster a request meets, and why.
+    ///
+    /// Nothing is sent. The exit status is 0 if a route takes the request, 1 if none does.
+    #[command(after_help = "Examples:
+  omnimesh edge explain GET /api/items -c envoy.yaml
+  omnimesh edge explain POST /pkg.Service/Call -H 'content-type: application/grpc' -c envoy.yaml
+  omnimesh edge explain GET / -c envoy.yaml --authority shop.example --listener public --json")]
+    Explain {
+        method: String,
+        /// The path, with its query.
+        path: String,
+        /// The bootstrap.
+        #[arg(short = 'c', long = "config-path", value_name = "FILE")]
+        file: PathBuf,
+        /// A header of the request; several times for several.
+        #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+        headers: Vec<(String, String)>,
+        /// Whom the request names as its host, in the TLS handshake too.
+        #[arg(long, value_name = "HOST")]
+        authority: Option<String>,
+        /// The listener's name; without it the first one.
+        #[arg(long, value_name = "NAME")]
+        listener: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Rewrite a bootstrap of older Envoys (v2 types, untyped filters) as v3, on standard output.
     #[command(after_help = "Example:\n  omnimesh edge migrate old.yaml > envoy.yaml")]

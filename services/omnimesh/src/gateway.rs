@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow};
 use edge::{
     Problem,
     bootstrap::{self, Loaded},
+    explain::{Question, explain},
     gateway::{self, Options, Running},
 };
 use tokio::{
@@ -40,6 +41,16 @@ pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
         Some(EdgeCommand::Migrate { file }) => {
             print!("{}", bootstrap::migrate(&read(file)?).map_err(|all| told(&all, file))?);
             return Ok(());
+        }
+        Some(EdgeCommand::Explain { method, path, file, headers, authority, listener, json }) => {
+            let question = Question {
+                method: method.clone(),
+                path: path.clone(),
+                authority: authority.clone(),
+                headers: headers.clone(),
+                listener: listener.clone(),
+            };
+            return tell(file, &question, *json);
         }
         None => {}
     }
@@ -98,7 +109,7 @@ async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
         eprintln!("admin listens on {address}");
     }
     let mut looks = interval(LOOK);
-    let mut seen = stamp(args);
+    let mut seen = stamps(args, &running);
     println!("ready");
     tokio::pin!(interrupt);
     loop {
@@ -108,7 +119,7 @@ async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
             _ = hangup.recv() => take_again(args, &running).await,
             _ = looks.tick() => {
                 // Before it is read: what changes between is seen as a change.
-                let found = stamp(args);
+                let found = stamps(args, &running);
                 if found != seen {
                     seen = found;
                     take_again(args, &running).await;
@@ -122,9 +133,11 @@ async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-/// When the bootstrap changed last; the certificates that it names are followed by the gateway itself.
-fn stamp(args: &EdgeArgs) -> Option<SystemTime> {
-    fs::metadata(args.config_path.as_ref()?).and_then(|facts| facts.modified()).ok()
+/// When the bootstrap and the files of its secrets changed last; certificates are followed by the gateway itself.
+fn stamps(args: &EdgeArgs, running: &Running) -> Vec<Option<SystemTime>> {
+    let secrets = running.secret_files().into_iter().map(PathBuf::from);
+    let files = args.config_path.iter().cloned().chain(secrets);
+    files.map(|file| fs::metadata(file).and_then(|facts| facts.modified()).ok()).collect()
 }
 
 /// Takes what the file says now, if it can work.
@@ -141,6 +154,22 @@ async fn take_again(args: &EdgeArgs, running: &Running) {
     }
 }
 
+/// Explains what becomes of a request.
+fn tell(file: &Path, question: &Question, json: bool) -> Result<(), Failure> {
+    let loaded = bootstrap::load(&read(file)?).map_err(|all| told(&all, file))?;
+    let explanation = explain(&loaded, question).map_err(|problem| told(&[problem], file))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&explanation).map_err(Failure::usage)?);
+    } else {
+        print!("{explanation}");
+    }
+    if explanation.is_matched() {
+        Ok(())
+    } else {
+        Err(Failure::Unsound("no route takes the request".to_owned()))
+    }
+}
+
 fn load(args: &EdgeArgs) -> Result<Loaded, Failure> {
     let text = match (&args.config_path, &args.config_yaml) {
         (Some(path), _) => read(path)?,
@@ -154,9 +183,9 @@ fn name(args: &EdgeArgs) -> String {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))
-        .map_err(Failure::Usage)
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    // A comment may be in any encoding; what matters is not.
+    Ok(String::from_utf8_lossy(&bytes.map_err(Failure::Usage)?).into_owned())
 }
 
 fn told(problems: &[Problem], file: &Path) -> Failure {

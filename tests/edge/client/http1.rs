@@ -147,7 +147,7 @@ impl Connection {
         if reset == Some(ResetAfter::Headers) {
             self.write.shutdown().await.ok();
             content.cut = true;
-        } else if method != "HEAD" && !["204", "304", "101"].contains(&status) {
+        } else if method != "HEAD" && !["204", "304"].contains(&status) {
             let framing = head.framing(Framing::UntilClose);
             if self.reader.content(framing, &mut content).await.is_err() {
                 content.cut = true;
