@@ -79,6 +79,16 @@ impl Gate {
         self.state == State::Http2 && self.passed.is_empty()
     }
 
+    /// Whether the client speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.state == State::Http2
+    }
+
+    /// Whether a head is on its way that is not whole yet.
+    pub(super) fn in_head(&self) -> bool {
+        matches!(self.state, State::Unknown | State::Head) && !self.held.is_empty()
+    }
+
     /// Whether a body cannot be read on.
     pub(super) fn is_broken(&self) -> bool {
         self.state == State::Broken && self.passed.is_empty()

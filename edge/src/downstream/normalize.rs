@@ -20,6 +20,7 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const RESOURCE_EXHAUSTED: i32 = 8;
 /// What only our own neighbours may say.
 const INTERNAL_ONLY: [&str; 14] = [
     "x-envoy-retriable-status-codes",
@@ -123,7 +124,8 @@ pub(crate) fn check_names(hcm: &Hcm, headers: &mut HeaderMap, version: Version) 
     if version == Version::HTTP_2 && headers.len() + 4 > hcm.limits.headers_count as usize {
         let (status, message) =
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large");
-        return Err(LocalReply::new(status, message, "http2.too_many_headers"));
+        let refused = LocalReply::new(status, message, "http2.too_many_headers");
+        return Err(refused.with_grpc(RESOURCE_EXHAUSTED));
     }
     if hcm.underscores == HeadersWithUnderscoresAction::Allow {
         return Ok(());
