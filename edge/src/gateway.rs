@@ -260,6 +260,9 @@ impl Running {
         let core = &self.core;
         let (before, mut left) = {
             let serving = core.serving();
+            if serving.bootstrap.admin != loaded.bootstrap.admin {
+                tracing::warn!("the admin interface stays as it is: restart the gateway for that");
+            }
             (Arc::clone(&serving.clusters), serving.ports.clone())
         };
         let table = Table::compile(loaded.bootstrap, Some(&before), &core.stats, &core.logs)

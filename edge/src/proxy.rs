@@ -84,7 +84,11 @@ impl Flight {
         let hangs_up =
             parts.version == Version::HTTP_10 && !normalize::lists(&parts.headers, CONNECTION, "keep-alive");
         let authority = match parts.uri.authority() {
-            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            Some(authority) => {
+                // Who asks is no part of whom.
+                let (_, host) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+                HeaderValue::from_str(host).ok()
+            }
             None => parts.headers.get(HOST).cloned(),
         };
         parts.headers.remove(HOST);
@@ -123,6 +127,7 @@ impl Flight {
         let authority = call.request.authority.clone();
         call.request.authority = hcm.path.authority(authority, call.connection.local.port());
         normalize::check_names(hcm, &mut call.request.headers, call.version)?;
+        normalize::drop_nominated(&mut call.request.headers);
         if let Some(path) = hcm.path.path(&call.request.path, call.is_grpc())? {
             call.request.path = path;
         }

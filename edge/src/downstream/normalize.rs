@@ -139,6 +139,25 @@ pub(crate) fn check_names(hcm: &Hcm, headers: &mut HeaderMap, version: Version) 
     Ok(())
 }
 
+/// Takes off what the client's `Connection` names, before anything that the edge sets could bear such a name. `TE` goes
+/// its own way.
+pub(crate) fn drop_nominated(headers: &mut HeaderMap) {
+    const MEANT: [&str; 3] = ["close", "keep-alive", "upgrade"];
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
+    headers.remove(CONNECTION);
+    let names = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    for name in names.map(str::trim) {
+        match MEANT.iter().find(|meant| name.eq_ignore_ascii_case(meant)) {
+            Some(meant) => drop(headers.append(CONNECTION, HeaderValue::from_static(meant))),
+            None if name.eq_ignore_ascii_case("te") || name.eq_ignore_ascii_case("http2-settings") => {}
+            None => drop(headers.remove(name)),
+        }
+    }
+}
+
 /// No other protocol is spoken here. HTTP/2 over an upgrade is not asked for in earnest by anybody: such a request is
 /// served as what it is.
 pub(crate) fn check_upgrade(headers: &mut HeaderMap) -> Result<(), LocalReply> {

@@ -116,11 +116,12 @@ impl Pulse {
 
     /// A call has ended; `unwanted`: its client reset it before it was answered.
     pub(crate) fn request_ended(&self, unwanted: Option<Duration>, hcm: &Hcm) {
+        let now = self.now();
         if self.head_since.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed) {
             // A request that came behind another one has its time from now on.
-            self.head_since.store(self.now(), Ordering::Relaxed);
+            self.head_since.store(now, Ordering::Relaxed);
         }
-        self.idle_since.store(self.now(), Ordering::Relaxed);
+        self.idle_since.store(now, Ordering::Relaxed);
         self.active.fetch_sub(1, Ordering::Relaxed);
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         if unwanted.is_some_and(|after| after < PREMATURE) {

@@ -42,7 +42,7 @@ async fn a_flood_ends_its_connection_and_no_other() {
     let backend = Backend::start().await;
     let edge = Edge::start(&backend, &Config::default()).await;
     let mut neighbour = Client::connect(Protocol::Grpc, edge.address(), None).await;
-    let floods: [Flood; 10] = [
+    let floods: [Flood; 9] = [
         (
             "rapid reset",
             Vec::new(),
@@ -70,7 +70,6 @@ async fn a_flood_ends_its_connection_and_no_other() {
             Some(ENHANCE_YOUR_CALM),
         ),
         ("HPACK", hpack_bomb(12_000), |_| frame(PING, 0, 0, b"a flood!"), Some(ENHANCE_YOUR_CALM)),
-        ("settings of the wrong size", Vec::new(), |_| frame(SETTINGS, 0, 0, &[0; 5]), Some(6)),
     ];
     for (name, begin, again, code) in floods {
         let mut raw = Raw::connect(edge.address(), &[]).await;
@@ -132,26 +131,25 @@ async fn who_takes_no_answers_is_not_heard_any_more() {
 async fn headers_above_the_limit_are_answered_with_431() {
     let backend = Backend::start().await;
     let edge = Edge::start(&backend, &Config::default()).await;
-    let mut raw = Raw::connect(edge.address(), &[]).await;
-    let many = |mut head: Vec<u8>, stream| {
+    let many = |mut head: Vec<u8>| {
         for number in 0..120 {
             head.extend(frames::block(&[(&format!("x-{number}"), "a")]));
         }
-        frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, &head)
     };
     let plain = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "edge.example")];
-    for (stream, head, told) in [
-        (1, hpack_bomb(20), HUFFMAN_431),
-        (3, many(frames::block(&plain), 3), HUFFMAN_431),
-        // gRPC's RESOURCE_EXHAUSTED, the only header here that is one digit and not indexed.
-        (5, many(frames::call("Echo"), 5), HUFFMAN_8),
+    for (name, head, told) in [
+        ("too large", hpack_bomb(20), HUFFMAN_431),
+        ("too many", many(frames::block(&plain)), HUFFMAN_431),
+        // A call of gRPC is told RESOURCE_EXHAUSTED.
+        ("too many of a call", many(frames::call("Echo")), HUFFMAN_8),
     ] {
+        let mut raw = Raw::connect(edge.address(), &[]).await;
         assert!(raw.send(&head).await);
         let reply = raw.find(|frame| frame.kind == HEADERS).await.expect("an answer");
-        assert_eq!(reply.stream, stream);
-        assert!(crate::honest::contains(&reply.payload, told), "{stream}: {:?}", reply.payload);
+        assert!(crate::honest::contains(&reply.payload, told), "{name}: {:?}", reply.payload);
+        assert!(raw.settle().await, "{name}: the connection goes on");
     }
-    assert!(raw.settle().await);
     let head = format!("GET / HTTP/1.1\r\nhost: edge.example\r\nx-big: {}\r\n\r\n", "a".repeat(61 << 10));
     let answer = crate::honest::exchange(edge.address(), head.as_bytes()).await;
     assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
