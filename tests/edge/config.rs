@@ -56,7 +56,7 @@ pub(crate) fn compose(base: &str, overrides: &Value) -> Result<Value, String> {
 }
 
 fn load(base: &str) -> Result<Value, String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/edge/bases").join(format!("{base}.yaml"));
+    let path = Path::new("../tests/edge/bases").join(format!("{base}.yaml"));
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let base = yaml::read(&text)?;
     let mut bootstrap = match base["extends"].as_str() {

@@ -14,7 +14,7 @@ async fn the_container_of_the_chart_starts() {
     for (file, key) in [("chain.pem", "tls.crt"), ("key.pem", "tls.key")] {
         fs::rename(certificate.path().join(file), certificate.path().join(key)).expect("a key of the secret");
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new("../..");
     let output = Command::new("python3")
         .arg(root.join("tests/python/check_chart.py"))
         .arg(root.join("charts/omnimesh"))

@@ -191,19 +191,27 @@ impl Gate {
         len as u64
     }
 
-    /// Where something is in what is held. A client that sends byte by byte has each searched once.
-    fn find(&mut self, what: &[u8]) -> Option<usize> {
+    /// Where an end of lines is in what is held; a line that ends otherwise has none. A client that sends byte by byte
+    /// has each searched once.
+    fn find(&mut self, what: &[u8]) -> Result<Option<usize>, LocalReply> {
         let from = self.searched.min(self.held.len()).saturating_sub(what.len() - 1);
-        let found = find(&self.held[from..], what).map(|at| from + at);
-        self.searched = if found.is_some() { 0 } else { self.held.len() };
-        found
+        if let Some(at) = find(&self.held[from..], what) {
+            self.searched = 0;
+            return Ok(Some(from + at));
+        }
+        self.searched = self.held.len();
+        let lone = |at: &usize| self.held[*at] == b'\n' && (*at == 0 || self.held[*at - 1] != b'\r');
+        match (from..self.held.len()).find(lone) {
+            Some(_) => Err(malformed()),
+            None => Ok(None),
+        }
     }
 
     fn head(&mut self) -> Result<bool, LocalReply> {
         while self.held.starts_with(b"\r\n") {
             self.held.advance(2);
         }
-        let Some(end) = self.find(b"\r\n\r\n") else {
+        let Some(end) = self.find(b"\r\n\r\n")? else {
             return if self.held.len() > self.head_bytes {
                 Err(too_large("http1.headers_too_large"))
             } else {
@@ -231,7 +239,7 @@ impl Gate {
     }
 
     fn chunk_size(&mut self) -> Result<bool, LocalReply> {
-        let Some(end) = self.find(b"\r\n") else {
+        let Some(end) = self.find(b"\r\n")? else {
             return if self.held.len() > CHUNK_LINE { Err(malformed()) } else { Ok(false) };
         };
         let line = &self.held[..end];
@@ -248,7 +256,7 @@ impl Gate {
     }
 
     fn trailer(&mut self, left: usize) -> Result<bool, LocalReply> {
-        let Some(end) = self.find(b"\r\n") else {
+        let Some(end) = self.find(b"\r\n")? else {
             return if self.held.len() > left {
                 Err(too_large("http1.trailers_too_large"))
             } else {

@@ -3,6 +3,7 @@
 mod adaptive_concurrency;
 mod attempt;
 mod compressor;
+mod consumers;
 mod cors;
 mod ext_authz;
 mod fault;
@@ -14,6 +15,7 @@ mod health_check;
 mod jwt_authn;
 mod load_shedding;
 mod local_ratelimit;
+mod message_limit;
 mod ratelimit;
 mod rbac;
 mod retry;
@@ -30,6 +32,7 @@ use futures::future::BoxFuture;
 
 use crate::bootstrap::type_name;
 use crate::call::Call;
+use crate::consumers::Rosters;
 use crate::problem::{Path, Problem};
 use crate::reply::{LocalReply, Reply};
 use crate::stats::Scope;
@@ -76,6 +79,7 @@ pub(crate) struct Context<'a> {
     pub(crate) clusters: &'a Arc<Clusters>,
     /// `http.<stat_prefix>`
     pub(crate) stats: &'a Scope,
+    pub(crate) rosters: &'a Rosters,
     /// The cluster that this edge itself belongs to.
     pub(crate) node_cluster: &'a str,
 }
@@ -98,7 +102,9 @@ const FACTORIES: &[(&str, Factory)] = &[
     ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::make),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
+    ("omnimesh.edge.v1.Consumers", consumers::make),
     ("omnimesh.edge.v1.LoadShedding", load_shedding::make),
+    ("omnimesh.edge.v1.MessageLimit", message_limit::make),
 ];
 
 /// The configuration of a filter in a chain.

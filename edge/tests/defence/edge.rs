@@ -25,7 +25,12 @@ pub(crate) struct Config {
 
 impl Edge {
     pub(crate) async fn start(backend: &Backend, config: &Config) -> Self {
-        let options = Options { concurrency: 2, drain_time: Duration::from_secs(60), set_log_filter: None };
+        let options = Options {
+            concurrency: 2,
+            drain_time: Duration::from_secs(60),
+            set_log_filter: None,
+            render_metrics: None,
+        };
         let running = gateway::start(config.load(backend), &options).expect("it starts");
         Self { running }
     }

@@ -41,8 +41,7 @@ impl Package {
 }
 
 pub(crate) fn root() -> &'static Path {
-    static ROOT: LazyLock<PathBuf> =
-        LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap());
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| Path::new("../..").canonicalize().unwrap());
     &ROOT
 }
 

@@ -7,9 +7,9 @@ use crate::reply::LocalReply;
 /// What decides how a request is read stands in one line.
 const DECISIVE: [&str; 4] = ["connection", "content-length", "host", "transfer-encoding"];
 /// How many names a line of `Connection` may have.
-const NOMINATED: usize = 10;
+const NOMINATED: usize = 9;
 /// What they may not be.
-const KEPT: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+const KEPT: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 /// What of a head decides where its request ends.
 #[derive(Debug, Default)]
@@ -71,6 +71,9 @@ impl Head {
             if self.hosts > 1 {
                 return Err(malformed());
             }
+            if !value.iter().all(is_of_authority) {
+                return Err(bad("http.invalid_authority"));
+            }
         }
         Ok(())
     }
@@ -117,8 +120,13 @@ fn check_target(method: &[u8], target: &[u8]) -> Result<(), LocalReply> {
         return Err(bad("http1.invalid_scheme"));
     }
     let url: Option<Uri> = url.parse().ok();
-    let port = |uri: &Uri| uri.port().is_none() || uri.port_u16().is_some();
-    url.filter(port).map(drop).ok_or_else(|| bad("http1.invalid_url"))
+    let authority = url.as_ref().and_then(Uri::authority).ok_or_else(|| bad("http1.invalid_url"))?;
+    let (_, place) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+    if place == authority.host() || authority.port_u16().is_some() {
+        Ok(())
+    } else {
+        Err(bad("http1.invalid_url"))
+    }
 }
 
 /// A client may take its own headers off by naming them as its connection's; not those that say who it is.
@@ -126,6 +134,9 @@ fn nominated(names: &[u8]) -> Result<(), LocalReply> {
     let names = names.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let mut most = NOMINATED;
     for name in names.filter(|name| !name.is_empty()) {
+        if name.eq_ignore_ascii_case(b"host") {
+            return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header"));
+        }
         let kept = KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept.as_bytes()));
         most = most
             .checked_sub(1)
@@ -139,6 +150,10 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), LocalReply> {
     let colon = line.iter().position(|byte| *byte == b':').ok_or_else(malformed)?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     if is_name(name) && is_value(value) { Ok((name, value)) } else { Err(malformed()) }
+}
+
+fn is_of_authority(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@[]".contains(byte)
 }
 
 fn is_name(name: &[u8]) -> bool {

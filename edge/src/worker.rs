@@ -7,14 +7,14 @@ use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
 /// A thread with a runtime of its own: what it serves never moves to another thread.
-pub(super) struct Worker {
-    pub(super) handle: Handle,
+pub(crate) struct Worker {
+    pub(crate) handle: Handle,
     end: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    pub(super) fn start(name: String) -> io::Result<Self> {
+    pub(crate) fn start(name: String) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
         let ended = end.clone();
