@@ -23,6 +23,7 @@ pub(crate) fn arrive(call: &mut Call, hcm: &Hcm) -> Result<(), LocalReply> {
     let authority = call.request.authority.clone();
     call.request.authority = hcm.path.authority(authority, call.connection.local.port());
     normalize::check_names(hcm, &mut call.request.headers, call.version)?;
+    normalize::drop_nominated(&mut call.request.headers);
     if let Some(path) = hcm.path.path(&call.request.path, call.is_grpc())? {
         call.request.path = path;
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// What an edge that drains has told its parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
-    begun: watch::Receiver<bool>,
+    begun: CancellationToken,
     /// Whether health checks shall fail; connections are asked to leave, but served.
     failing: Arc<AtomicBool>,
 }
@@ -16,16 +16,12 @@ pub(crate) struct Drain {
 impl Drain {
     /// Returns once connections shall say goodbye.
     pub(crate) async fn begun(&self) {
-        let mut begun = self.begun.clone();
-        if begun.wait_for(|begun| *begun).await.is_err() {
-            // The edge itself is gone without a word: its threads end anyway.
-            std::future::pending::<()>().await;
-        }
+        self.begun.cancelled().await;
     }
 
     /// Whether the edge wants to be left.
     pub(crate) fn leaving(&self) -> bool {
-        *self.begun.borrow() || self.failing.load(Ordering::Relaxed)
+        self.begun.is_cancelled() || self.failing()
     }
 
     pub(crate) fn failing(&self) -> bool {
@@ -33,24 +29,25 @@ impl Drain {
     }
 }
 
-/// Tells when to drain.
-#[derive(Debug)]
+/// Tells when to drain: the whole edge, or a part of it.
+#[derive(Debug, Default)]
 pub(crate) struct Drainer {
-    begun: watch::Sender<bool>,
+    begun: CancellationToken,
     failing: Arc<AtomicBool>,
 }
 
 impl Drainer {
-    pub(crate) fn new() -> Self {
-        Self { begun: watch::Sender::new(false), failing: Arc::default() }
+    /// One for a part, which drains with the whole or before it.
+    pub(crate) fn part(&self) -> Self {
+        Self { begun: self.begun.child_token(), failing: Arc::clone(&self.failing) }
     }
 
     pub(crate) fn drain(&self) -> Drain {
-        Drain { begun: self.begun.subscribe(), failing: Arc::clone(&self.failing) }
+        Drain { begun: self.begun.clone(), failing: Arc::clone(&self.failing) }
     }
 
     pub(crate) fn begin(&self) {
-        self.begun.send_replace(true);
+        self.begun.cancel();
     }
 
     pub(crate) fn fail_health_checks(&self, fail: bool) {

@@ -1,20 +1,21 @@
 //! Starts a gateway of a configuration, replaces the configuration while it serves, and stops it without cutting
 //! a call.
 
+mod port;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::Fds;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +33,7 @@ use crate::telemetry::{Exporting, Exports};
 use crate::tls::secrets;
 use crate::upstream::Clusters;
 use crate::worker::Worker;
+pub(crate) use port::Port;
 
 /// How long a reload waits for new clusters to look names up and check hosts.
 const WARM: Duration = Duration::from_secs(10);
@@ -152,9 +154,9 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         logs,
         rosters,
         options: options.clone(),
-        drainer: Drainer::new(),
+        drainer: Drainer::default(),
         quit: CancellationToken::new(),
-        stop: watch::Sender::new(false),
+        closed: AtomicBool::new(false),
         background: CancellationToken::new(),
         connections: TaskTracker::new(),
         exporting: Exporting::default(),
@@ -171,7 +173,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let admin = table.admin.map(admin::Port::bind).transpose()?;
     let mut ports = Vec::with_capacity(table.listeners.len());
     for listener in table.listeners {
-        ports.push(Port::bind(listener)?);
+        ports.push(Port::bind(listener, &core.drainer)?);
     }
     let mut running = Running { core, workers: Vec::new(), admin: None };
     for number in 0..options.concurrency.max(1) {
@@ -189,9 +191,11 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         admin::start(port, &running.core, &main.handle);
     }
     running.workers.push(main);
-    for (port, socket) in ports {
-        running.serve(port, &socket)?;
+    let clusters = Arc::clone(&running.core.serving().clusters);
+    for (port, socket) in &ports {
+        running.serve(port, socket, &clusters)?;
     }
+    running.core.serving().ports = ports.into_iter().map(|(port, _)| port).collect();
     Ok(running)
 }
 
@@ -204,8 +208,8 @@ pub(crate) struct Core {
     pub(crate) drainer: Drainer,
     /// Somebody wants the process to end.
     pub(crate) quit: CancellationToken,
-    /// Listeners take no more connections.
-    stop: watch::Sender<bool>,
+    /// No listener takes connections any more.
+    closed: AtomicBool,
     /// Ends health checks, name resolution and the like.
     pub(crate) background: CancellationToken,
     connections: TaskTracker,
@@ -260,28 +264,12 @@ impl Core {
 
     /// Takes no new connections.
     pub(crate) fn close_listeners(&self) {
-        if !self.stop.send_replace(true) {
-            let listeners = self.serving().ports.len() as u64;
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            let serving = self.serving();
+            serving.ports.iter().for_each(|port| port.close());
+            let listeners = serving.ports.len() as u64;
             self.stats.scope("listener_manager").counter("listener_stopped").add(listeners);
         }
-    }
-}
-
-/// A bound port and what listens there.
-pub(crate) struct Port {
-    pub(crate) address: SocketAddr,
-    pub(crate) listener: Arc<ArcSwap<Listener>>,
-}
-
-impl Port {
-    /// The port, and its socket for those who serve it: it closes when the last of them stops.
-    fn bind(listener: Listener) -> Result<(Arc<Self>, TcpListener), StartError> {
-        let failed =
-            |reason| StartError::Bind { name: listener.name.clone(), address: listener.address, reason };
-        let socket = TcpListener::bind(listener.address).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        Ok((Arc::new(Self { address, listener: Arc::new(ArcSwap::from_pointee(listener)) }), socket))
     }
 }
 
@@ -294,53 +282,58 @@ pub struct Running {
 
 impl Running {
     /// Takes connections of `port` on every worker, once the clusters can be called: until then they wait.
-    fn serve(&self, port: Arc<Port>, socket: &TcpListener) -> Result<(), StartError> {
+    fn serve(&self, port: &Port, socket: &TcpListener, clusters: &Arc<Clusters>) -> Result<(), StartError> {
         // The last worker does what belongs to no connection.
         let traffic = &self.workers[..self.workers.len().saturating_sub(1)];
-        let clusters = Arc::clone(&self.core.serving().clusters);
         for worker in traffic {
-            let (clusters, rosters) = (Arc::clone(&clusters), self.core.rosters.clone());
+            let (clusters, rosters) = (Arc::clone(clusters), self.core.rosters.clone());
             let socket = socket.try_clone().map_err(StartError::Threads)?;
             let app = Accepting {
                 listener: Arc::clone(&port.listener),
-                drain: self.core.drainer.drain(),
+                drain: port.drainer.drain(),
                 ids: Arc::clone(&self.core.ids),
                 connections: self.core.connections.clone(),
             };
             let mut service = Service::new(port.listener.load().name.clone(), app);
             let address = port.address.to_string();
-            service.add_tcp(&address);
+            // What reads and writes has buffers of its own.
+            let unbuffered = L4BufferSettings::unbuffered();
+            service.add_listener(ListenerConfig::tcp(&address).l4_buffer(unbuffered));
             let mut sockets = Fds::new();
             sockets.add(address, socket.into_raw_fd());
-            let stopping = self.core.stop.subscribe();
+            let stopping = port.stop.subscribe();
             worker.handle.spawn(async move {
                 clusters.warm().await;
                 rosters.warm().await;
                 service.start_service(Some(Arc::new(sockets.into())), stopping, 1).await;
             });
         }
-        self.core.serving().ports.push(port);
         Ok(())
     }
 
-    /// Takes another configuration while calls go on; one that cannot work changes nothing. Its listeners must be
-    /// where the others were: sockets are opened at the start alone.
+    /// Takes another configuration while calls go on; one that cannot work changes nothing. Listeners that are new
+    /// take connections before those that are gone ask theirs to leave.
     pub async fn reload(&self, loaded: Loaded) -> Result<(), StartError> {
         let core = &self.core;
-        let before = Arc::clone(&core.serving().clusters);
+        let (before, mut left) = {
+            let serving = core.serving();
+            if serving.bootstrap.admin != loaded.bootstrap.admin {
+                tracing::warn!("the admin interface stays as it is: restart the gateway for that");
+            }
+            (Arc::clone(&serving.clusters), serving.ports.clone())
+        };
         let table = Table::compile(loaded.bootstrap, Some(&before), &core.stats, &core.logs, &core.rosters)
             .map_err(|problem| loaded.lines.locate(problem))?;
-        let ports = core.serving().ports.clone();
-        let places =
-            |problem: &str| Path::root().field("static_resources").field("listeners").problem(problem);
-        if table.listeners.len() != ports.len() {
-            return Err(places("a listener was added or taken away: restart the gateway for that").into());
-        }
-        for (port, listener) in ports.iter().zip(&table.listeners) {
-            if port.listener.load().address != listener.address {
-                let problem =
-                    format!("{} has another address now: restart the gateway for that", listener.name);
-                return Err(places(&problem).into());
+        let (mut ports, mut kept, mut opened) = (Vec::new(), Vec::new(), Vec::new());
+        for listener in table.listeners {
+            if let Some(at) = left.iter().position(|port| port.is_for(&listener)) {
+                let port = left.remove(at);
+                ports.push(Arc::clone(&port));
+                kept.push((port, listener));
+            } else {
+                let (port, socket) = Port::bind(listener, &core.drainer)?;
+                ports.push(Arc::clone(&port));
+                opened.push((port, socket));
             }
         }
         if let Some(main) = self.workers.last() {
@@ -353,13 +346,23 @@ impl Running {
         if tokio::time::timeout(WARM, warm).await.is_err() {
             tracing::warn!("some clusters have not met their hosts yet, or a database has not answered");
         }
-        for (port, listener) in ports.iter().zip(table.listeners) {
+        for (port, socket) in opened {
+            self.serve(&port, &socket, &table.clusters)?;
+        }
+        for (port, listener) in kept {
             let before = port.listener.load_full();
             port.listener.store(Arc::new(listener.take_over(&before)));
         }
-        let mut serving = core.serving();
-        (serving.bootstrap, serving.clusters) = (table.bootstrap, table.clusters);
-        serving.secret_files = table.secret_files;
+        *core.serving() = Serving {
+            bootstrap: table.bootstrap,
+            clusters: table.clusters,
+            secret_files: table.secret_files,
+            ports,
+        };
+        for port in left {
+            port.close();
+            port.drainer.begin();
+        }
         Ok(())
     }
 

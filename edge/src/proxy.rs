@@ -4,14 +4,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use crate::arrival;
 use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
 use crate::call::{Call, Connection, Ended, Protocol};
 use crate::clock::{Alarm, Meter};
-use crate::downstream::connection::Pulse;
+use crate::downstream::flush;
 use crate::downstream::hcm::Hcm;
 use crate::downstream::normalize::{self, X_REQUEST_ID};
+use crate::downstream::pulse::Pulse;
 use crate::downstream::upgrade::{self, Side};
 use crate::drain::Drain;
 use crate::filter::router;
@@ -70,6 +72,8 @@ pub(crate) struct Flight {
     complete: bool,
     /// The connection ends with this call.
     hangs_up: bool,
+    /// By when the client must have taken what waits for it.
+    flush_by: Option<Instant>,
 }
 
 impl Flight {
@@ -85,7 +89,11 @@ impl Flight {
         let hangs_up =
             parts.version == Version::HTTP_10 && !normalize::lists(&parts.headers, CONNECTION, "keep-alive");
         let authority = match parts.uri.authority() {
-            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            Some(authority) => {
+                // Who asks is no part of whom.
+                let (_, host) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+                HeaderValue::from_str(host).ok()
+            }
             None => parts.headers.get(HOST).cloned(),
         };
         parts.headers.remove(HOST);
@@ -110,7 +118,7 @@ impl Flight {
         call.upgrade = upgrade;
         call.local_replies.clone_from(&hcm.local_replies);
         let chain = Arc::clone(&hcm.filters);
-        Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up }
+        Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up, flush_by: None }
     }
 
     fn arrive(&mut self) -> Result<(), LocalReply> {
@@ -218,9 +226,14 @@ impl Flight {
     /// The call is over, and everybody who counts or writes is told.
     fn finish(&mut self) {
         let call = &mut *self.call;
+        let late = self.flush_by.is_some_and(|by| by <= Instant::now());
+        // What reads the request may have noticed first.
+        let unread = call.flags.contains(Flag::DownstreamConnectionTermination);
+        let shares = call.version == Version::HTTP_2 && !self.pulse.is_closed();
+        let reset = shares && !late && (unread || !self.complete);
         if !self.complete {
-            let reset = call.version == Version::HTTP_2 && !self.pulse.is_closed();
             let (flag, details) = match reset {
+                _ if late => (Flag::StreamIdleTimeout, "stream_flush_timeout"),
                 true => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
                 false => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
             };
@@ -249,7 +262,8 @@ impl Flight {
         if let Some(tracer) = &self.hcm.tracer {
             tracer.end(call);
         }
-        self.pulse.request_ended();
+        let unwanted = reset && (unread || call.ended.status.is_none());
+        self.pulse.request_ended(unwanted.then_some(call.ended.duration), &self.hcm);
     }
 }
 
@@ -273,11 +287,14 @@ pub(crate) struct Outgoing {
     body: ReplyBody,
     alarm: Alarm,
     flight: Option<Flight>,
+    /// For a client that shares its connection to take what waits for it.
+    flush: Option<Duration>,
 }
 
 impl Outgoing {
     fn new(body: ReplyBody, alarm: Alarm, flight: Flight) -> Self {
-        let mut outgoing = Self { body, alarm, flight: Some(flight) };
+        let flush = flight.hcm.limits.flush.filter(|_| flight.call.version == Version::HTTP_2);
+        let mut outgoing = Self { body, alarm, flight: Some(flight), flush };
         if outgoing.body.is_end_stream() {
             outgoing.complete();
         }
@@ -298,7 +315,10 @@ impl Outgoing {
 
     fn passed(&mut self, frame: &Frame<Bytes>) {
         self.alarm.meter.touch();
+        let flush_by = self.flush.map(|flush| Instant::now() + flush);
+        flush::expect(flush_by);
         let Some(flight) = &mut self.flight else { return };
+        flight.flush_by = flush_by;
         if let Some(data) = frame.data_ref() {
             flight.call.ended.bytes_sent += data.len() as u64;
         }
@@ -365,6 +385,10 @@ impl http_body::Body for Outgoing {
                 Poll::Ready(None)
             }
             Poll::Pending => {
+                flush::expect(None);
+                if let Some(flight) = &mut this.flight {
+                    flight.flush_by = None;
+                }
                 let expired = ready!(this.alarm.poll(cx));
                 Poll::Ready(this.cut(BodyError::Expired(expired)))
             }

@@ -31,7 +31,8 @@ const PLACES: [(&str, &str); 7] = [
 ];
 
 /// A filter's name, the type of its configuration, and that of its configuration for a route.
-const FILTERS: [(&str, &str, &str); 12] = [
+const FILTERS: [(&str, &str, &str); 13] = [
+    ("adaptive_concurrency", "AdaptiveConcurrency", "AdaptiveConcurrency"),
     ("compressor", "Compressor", "CompressorPerRoute"),
     ("cors", "Cors", "CorsPolicy"),
     ("ext_authz", "ExtAuthz", "ExtAuthzPerRoute"),

@@ -4,6 +4,8 @@
 //! The parser behind it is lenient where a server behind us may read otherwise, and answers without a word. It sees
 //! whole heads only; in the place of one that is refused it gets a request that the proxy knows to answer.
 
+mod head;
+
 use bytes::{Buf, BytesMut};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::CodecType;
 use http::StatusCode;
@@ -12,6 +14,7 @@ use tokio::io::ReadBuf;
 use crate::downstream::hcm::Hcm;
 use crate::flag::Flag;
 use crate::reply::LocalReply;
+use head::{Head, field, find, is_value, malformed, too_large, unfolded};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What the parser gets in the place of a head that is refused.
@@ -27,6 +30,8 @@ pub(super) struct Gate {
     state: State,
     /// Came, and is not decided on.
     held: BytesMut,
+    /// How much of that holds no end of a head or line.
+    searched: usize,
     /// May go on.
     passed: BytesMut,
     /// Where in `passed` the head of the request under way begins.
@@ -42,7 +47,8 @@ pub(super) struct Gate {
 enum State {
     /// It may become HTTP/2.
     Unknown,
-    /// All passes: HTTP/2, or what was upgraded to.
+    Http2,
+    /// What HTTP/1.1 was upgraded to.
     Open,
     Head,
     Body(u64),
@@ -66,10 +72,11 @@ impl Gate {
         Self {
             state: match hcm.codec {
                 CodecType::Http1 => State::Head,
-                CodecType::Http2 => State::Open,
+                CodecType::Http2 => State::Http2,
                 _ => State::Unknown,
             },
             held: BytesMut::new(),
+            searched: 0,
             passed: BytesMut::new(),
             head_at: None,
             heads: 0,
@@ -81,7 +88,17 @@ impl Gate {
 
     /// Whether all that comes may go on as it comes.
     pub(super) fn is_open(&self) -> bool {
-        self.state == State::Open && self.passed.is_empty()
+        matches!(self.state, State::Http2 | State::Open) && self.passed.is_empty()
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.state == State::Http2
+    }
+
+    /// Whether a head is on its way that is not whole yet.
+    pub(super) fn in_head(&self) -> bool {
+        matches!(self.state, State::Unknown | State::Head) && !self.held.is_empty()
     }
 
     /// Whether a body cannot be read on.
@@ -155,12 +172,12 @@ impl Gate {
                 let like = self.held[..len] == PREFACE[..len];
                 match like {
                     true if len < PREFACE.len() => return Ok(false),
-                    true => self.state = State::Open,
+                    true => self.state = State::Http2,
                     false => self.state = State::Head,
                 }
             }
             State::Upgrade => return Ok(false),
-            State::Open => {
+            State::Http2 | State::Open => {
                 self.passed.unsplit(self.held.split());
                 return Ok(false);
             }
@@ -194,11 +211,27 @@ impl Gate {
         len as u64
     }
 
+    /// Where an end of lines is in what is held; a line that ends otherwise has none. A client that sends byte by byte
+    /// has each searched once.
+    fn find(&mut self, what: &[u8]) -> Result<Option<usize>, LocalReply> {
+        let from = self.searched.min(self.held.len()).saturating_sub(what.len() - 1);
+        if let Some(at) = find(&self.held[from..], what) {
+            self.searched = 0;
+            return Ok(Some(from + at));
+        }
+        self.searched = self.held.len();
+        let lone = |at: &usize| self.held[*at] == b'\n' && (*at == 0 || self.held[*at - 1] != b'\r');
+        match (from..self.held.len()).find(lone) {
+            Some(_) => Err(malformed()),
+            None => Ok(None),
+        }
+    }
+
     fn head(&mut self) -> Result<bool, LocalReply> {
         while self.held.starts_with(b"\r\n") {
             self.held.advance(2);
         }
-        let Some(end) = find(&self.held, b"\r\n\r\n") else {
+        let Some(end) = self.find(b"\r\n\r\n")? else {
             return if self.held.len() > self.head_bytes {
                 Err(too_large("http1.headers_too_large"))
             } else {
@@ -227,7 +260,7 @@ impl Gate {
     }
 
     fn chunk_size(&mut self) -> Result<bool, LocalReply> {
-        let Some(end) = find(&self.held, b"\r\n") else {
+        let Some(end) = self.find(b"\r\n")? else {
             return if self.held.len() > CHUNK_LINE { Err(malformed()) } else { Ok(false) };
         };
         let line = &self.held[..end];
@@ -244,7 +277,7 @@ impl Gate {
     }
 
     fn trailer(&mut self, left: usize) -> Result<bool, LocalReply> {
-        let Some(end) = find(&self.held, b"\r\n") else {
+        let Some(end) = self.find(b"\r\n")? else {
             return if self.held.len() > left {
                 Err(too_large("http1.trailers_too_large"))
             } else {
@@ -259,168 +292,6 @@ impl Gate {
         self.state = if end == 0 { State::Head } else { State::Trailers(left) };
         Ok(true)
     }
-}
-
-/// What of a head decides where its request ends.
-#[derive(Debug, Default)]
-struct Head {
-    length: Option<u64>,
-    chunked: bool,
-    hosts: usize,
-    folded: bool,
-    /// Another protocol is named, and the connection is to go over to it.
-    protocol: bool,
-    goes_over: bool,
-}
-
-impl Head {
-    fn read(bytes: &[u8], most: usize, accept_http_10: bool) -> Result<Self, LocalReply> {
-        let mut lines = lines(bytes);
-        let old = request_line(lines.next().unwrap_or_default(), accept_http_10)?;
-        let mut head = Self::default();
-        let mut count = 0;
-        for line in lines {
-            if line.starts_with(b" ") || line.starts_with(b"\t") {
-                if count == 0 || !is_value(line) {
-                    return Err(malformed());
-                }
-                head.folded = true;
-                continue;
-            }
-            let (name, value) = field(line)?;
-            count += 1;
-            if count > most {
-                return Err(too_large("http1.too_many_headers"));
-            }
-            head.note(name, value, old)?;
-        }
-        if head.chunked && head.length.is_some() {
-            return Err(bad("http1.content_length_and_chunked_not_allowed"));
-        }
-        Ok(head)
-    }
-
-    fn upgrades(&self) -> bool {
-        self.protocol && self.goes_over
-    }
-
-    /// A name that says how long the body is may stand only once, and in one form.
-    fn note(&mut self, name: &[u8], value: &[u8], old: bool) -> Result<(), LocalReply> {
-        if name.eq_ignore_ascii_case(b"content-length") {
-            let digits =
-                Some(value).filter(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit));
-            let length = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-            if length.is_none() || self.length.is_some() {
-                return Err(bad("http1.invalid_content_length"));
-            }
-            self.length = length;
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if old || self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                let details = "http1.invalid_transfer_encoding";
-                return Err(LocalReply::new(StatusCode::NOT_IMPLEMENTED, "Not Implemented", details));
-            }
-            self.chunked = true;
-        } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.protocol |= !lists(value, b"h2c");
-        } else if name.eq_ignore_ascii_case(b"connection") {
-            self.goes_over |= lists(value, b"upgrade");
-        } else if name.eq_ignore_ascii_case(b"host") {
-            self.hosts += 1;
-            if self.hosts > 1 {
-                return Err(malformed());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether the request is of HTTP/1.0.
-fn request_line(line: &[u8], accept_http_10: bool) -> Result<bool, LocalReply> {
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let version = parts.next();
-    if parts.next().is_some()
-        || !is_name(method)
-        || target.is_empty()
-        || !target.iter().all(|byte| *byte > b' ')
-    {
-        return Err(malformed());
-    }
-    match version {
-        Some(b"HTTP/1.1") => {}
-        Some(b"HTTP/1.0") if accept_http_10 => {}
-        None | Some([b'H', b'T', b'T', b'P', b'/', ..]) => {
-            return Err(LocalReply::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", "low_version"));
-        }
-        _ => return Err(malformed()),
-    }
-    if target.contains(&b'#') {
-        return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "path_normalization_failed"));
-    }
-    Ok(version == Some(b"HTTP/1.0"))
-}
-
-fn field(line: &[u8]) -> Result<(&[u8], &[u8]), LocalReply> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or_else(malformed)?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-    if is_name(name) && is_value(value) { Ok((name, value)) } else { Err(malformed()) }
-}
-
-fn lists(value: &[u8], word: &[u8]) -> bool {
-    value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
-}
-
-fn is_name(name: &[u8]) -> bool {
-    let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !name.is_empty() && name.iter().all(token)
-}
-
-fn is_value(value: &[u8]) -> bool {
-    value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f))
-}
-
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(bytes);
-    std::iter::from_fn(move || {
-        let bytes = rest?;
-        let (line, after) = match find(bytes, b"\r\n") {
-            Some(end) => (&bytes[..end], Some(&bytes[end + 2..])),
-            None => (bytes, None),
-        };
-        rest = after;
-        Some(line)
-    })
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|at| at == what)
-}
-
-/// A head whose values each stand in one line.
-fn unfolded(head: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(head.len());
-    let mut rest = head;
-    while let Some(end) = find(rest, b"\r\n") {
-        out.extend_from_slice(&rest[..end]);
-        rest = &rest[end + 2..];
-        if !rest.starts_with(b" ") && !rest.starts_with(b"\t") {
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-    out
-}
-
-fn malformed() -> LocalReply {
-    bad("http1.codec_error")
-}
-
-fn bad(details: &'static str) -> LocalReply {
-    LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details)
-}
-
-fn too_large(details: &'static str) -> LocalReply {
-    let message = "Request Header Fields Too Large";
-    LocalReply::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message, details)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use pb::http_connection_manager::{
 use prost::Message as _;
 
 use crate::access_log::AccessLog;
+use crate::downstream::frames::FrameLimits;
 use crate::downstream::local_reply::LocalReplies;
 use crate::downstream::normalize;
 use crate::downstream::path::PathRules;
@@ -28,7 +29,7 @@ use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
 use crate::route::{Link, Table};
 use crate::shared::Shared;
-use crate::stats::{Counter, Gauge, Histogram, Scope};
+use crate::stats::{Counter, Gauge, Histogram, Scope, Stats};
 use crate::telemetry::trace::Tracer;
 use crate::upstream::Clusters;
 use crate::value;
@@ -37,6 +38,8 @@ use crate::value;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A stream on which nothing moves is ended after this long.
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// A request's head must come whole within this time. Envoy waits for ever.
+const REQUEST_HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REQUEST_HEADERS_KB: u32 = 60;
 const MAX_HEADERS_COUNT: u32 = 100;
 
@@ -81,6 +84,8 @@ pub(crate) struct Limits {
     /// For a request to come whole.
     pub(crate) request: Option<Duration>,
     pub(crate) stream_idle: Option<Duration>,
+    /// For a client to take more of its reply.
+    pub(crate) flush: Option<Duration>,
     pub(crate) stream: Option<Duration>,
 }
 
@@ -90,6 +95,7 @@ pub(crate) struct Http2 {
     pub(crate) stream_window: u32,
     pub(crate) connection_window: u32,
     pub(crate) keepalive: Option<(Duration, Duration)>,
+    pub(crate) frames: FrameLimits,
 }
 
 /// Who the client is, who we are, and what each is told of the other.
@@ -157,6 +163,7 @@ pub(crate) struct HcmStats {
     pub(crate) sent: Counter,
     pub(crate) idle_timeouts: Counter,
     pub(crate) header_timeouts: Counter,
+    pub(crate) premature_resets: Counter,
     pub(crate) no_route: Counter,
 }
 
@@ -176,6 +183,7 @@ impl HcmStats {
             sent: scope.counter("downstream_cx_tx_bytes_total"),
             idle_timeouts: scope.counter("downstream_cx_idle_timeout"),
             header_timeouts: scope.counter("downstream_rq_header_timeout"),
+            premature_resets: scope.counter("downstream_rq_too_many_premature_resets"),
             no_route: scope.counter("no_route"),
             scope,
         }
@@ -216,7 +224,7 @@ impl Hcm {
             local_replies: local_replies(config, at)?,
             clusters: Arc::clone(shared.clusters),
             limits: limits(config),
-            http2: http2(config),
+            http2: http2(config, shared.stats),
             accept_http_10: http1.accept_http_10,
             default_host: http1.default_host_for_http_10,
             http1_trailers: http1.enable_trailers,
@@ -301,20 +309,22 @@ fn router(config: &HttpConnectionManager) -> Router {
 fn limits(config: &HttpConnectionManager) -> Limits {
     let common = config.common_http_protocol_options.clone().unwrap_or_default();
     let requests = value::number(common.max_requests_per_connection.as_ref(), 0);
+    let stream_idle = value::limit(config.stream_idle_timeout.as_ref(), Some(STREAM_IDLE_TIMEOUT));
     Limits {
         idle: value::limit(common.idle_timeout.as_ref(), Some(IDLE_TIMEOUT)),
         connection: value::limit(common.max_connection_duration.as_ref(), None),
         requests_per_connection: Some(requests).filter(|&requests| requests > 0),
         headers_kb: value::number(config.max_request_headers_kb.as_ref(), MAX_REQUEST_HEADERS_KB),
         headers_count: value::number(common.max_headers_count.as_ref(), MAX_HEADERS_COUNT),
-        headers: value::limit(config.request_headers_timeout.as_ref(), None),
+        headers: value::limit(config.request_headers_timeout.as_ref(), Some(REQUEST_HEADERS_TIMEOUT)),
         request: value::limit(config.request_timeout.as_ref(), None),
-        stream_idle: value::limit(config.stream_idle_timeout.as_ref(), Some(STREAM_IDLE_TIMEOUT)),
+        stream_idle,
+        flush: value::limit(config.stream_flush_timeout.as_ref(), stream_idle),
         stream: value::limit(common.max_stream_duration.as_ref(), None),
     }
 }
 
-fn http2(config: &HttpConnectionManager) -> Http2 {
+fn http2(config: &HttpConnectionManager, stats: &Stats) -> Http2 {
     let http2 = config.http2_protocol_options.clone().unwrap_or_default();
     let keepalive = http2.connection_keepalive.as_ref().and_then(|keepalive| {
         let interval = value::limit(keepalive.interval.as_ref(), None)?;
@@ -325,6 +335,7 @@ fn http2(config: &HttpConnectionManager) -> Http2 {
         stream_window: value::number(http2.initial_stream_window_size.as_ref(), 16 << 20),
         connection_window: value::number(http2.initial_connection_window_size.as_ref(), 24 << 20),
         keepalive,
+        frames: FrameLimits::compile(&http2, &stats.scope("http2")),
     }
 }
 

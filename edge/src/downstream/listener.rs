@@ -17,7 +17,7 @@ use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use rustls::server::Acceptor;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::bootstrap;
@@ -33,8 +33,8 @@ use crate::stats::Counter;
 use crate::tls::stats::HandshakeStats;
 use crate::value;
 
-/// A client that does not finish its handshake is cut off after this long.
-const HANDSHAKE: Duration = Duration::from_secs(15);
+/// A client that does not finish its handshake is cut off after this long. Envoy waits for ever.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A listener as the configuration has it now.
 #[derive(Debug)]
@@ -61,14 +61,14 @@ pub(crate) struct Chain {
     name: Arc<str>,
     matches: Match,
     pub(crate) tls: Option<Arc<ServerTls>>,
-    /// How long a client may take for its handshake.
-    handshake: Duration,
+    /// For the whole handshake.
+    handshake: Option<Duration>,
     /// Connections that are served already find a reloaded configuration here, too.
     pub(crate) hcm: Arc<ArcSwap<Hcm>>,
 }
 
 /// What a connection must be like. Empty parts match everything.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Match {
     port: Option<u16>,
     destinations: Vec<Cidr>,
@@ -136,8 +136,10 @@ impl Listener {
 
     /// Takes the place of `before`: connections of a chain that is still there go on with what it says now.
     pub(crate) fn take_over(mut self, before: &Self) -> Self {
-        for (chain, earlier) in self.chains.iter_mut().zip(&before.chains) {
-            chain.take_over(earlier);
+        for chain in &mut self.chains {
+            if let Some(earlier) = before.chains.iter().find(|earlier| earlier.matches == chain.matches) {
+                chain.take_over(earlier);
+            }
         }
         if let (Some(chain), Some(earlier)) = (&mut self.default, &before.default) {
             chain.take_over(earlier);
@@ -220,8 +222,7 @@ impl Chain {
                 .transpose()?
                 .unwrap_or_default(),
             tls,
-            handshake: value::limit(config.transport_socket_connect_timeout.as_ref(), None)
-                .unwrap_or(HANDSHAKE),
+            handshake: value::limit(config.transport_socket_connect_timeout.as_ref(), Some(HANDSHAKE)),
             hcm: Arc::new(ArcSwap::from_pointee(Hcm::compile(&manager, shared, &config_at)?)),
         })
     }
@@ -350,38 +351,41 @@ impl Accepting {
         remote: SocketAddr,
         local: SocketAddr,
     ) {
-        let handshake = async {
-            let start = LazyConfigAcceptor::new(Acceptor::default(), stream);
-            let start = within(listener.hello, start).await?.ok()?;
-            let hello = start.client_hello();
-            let hello = Hello {
-                local,
-                remote,
-                tls: true,
-                server_name: hello.server_name(),
-                protocols: hello.alpn().into_iter().flatten().collect(),
-            };
-            let Some(chain) = listener.chain(&hello) else {
-                listener.stats.no_chain.inc();
-                return None;
-            };
-            let tls = chain.tls.as_ref().filter(|tls| !tls.requires_sni() || hello.server_name.is_some())?;
-            let stream = within(Some(chain.handshake), start.into_stream(tls.config())).await?;
-            listener.stats.handshakes.count(&stream);
-            let stream = stream.inspect_err(|error| tracing::debug!(%error, "a handshake failed")).ok()?;
-            let facts = tls.facts(stream.get_ref().1);
-            Some((stream, Arc::clone(&chain.hcm), Arc::clone(&chain.name), facts))
+        let began = Instant::now();
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let Some(Ok(start)) = within(began, listener.hello, hello).await else { return };
+        let hello = start.client_hello();
+        let hello = Hello {
+            local,
+            remote,
+            tls: true,
+            server_name: hello.server_name(),
+            protocols: hello.alpn().into_iter().flatten().collect(),
         };
-        let Some((stream, hcm, chain, tls)) = handshake.await else { return };
+        let Some(chain) = listener.chain(&hello) else {
+            listener.stats.no_chain.inc();
+            return;
+        };
+        let tls = chain.tls.as_ref().filter(|tls| !tls.requires_sni() || hello.server_name.is_some());
+        let Some(tls) = tls else { return };
+        let handshake = start.into_stream(tls.config());
+        let Some(stream) = within(began, chain.handshake, handshake).await else { return };
+        listener.stats.handshakes.count(&stream);
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "a handshake failed"),
+        };
+        let (hcm, tls) = (Arc::clone(&chain.hcm), tls.facts(stream.get_ref().1));
+        let chain = Arc::clone(&chain.name);
         let facts = Arc::new(Connection { id, chain, remote, local, tls: Some(tls) });
         connection::serve(stream, hcm, facts, self.drain.clone()).await;
     }
 }
 
-/// What comes of `work`, if it does in time.
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+/// What comes of `work`, unless it takes longer than `limit`.
+async fn within<F: Future>(began: Instant, limit: Option<Duration>, work: F) -> Option<F::Output> {
     match limit {
-        Some(limit) => timeout(limit, work).await.ok(),
+        Some(limit) => timeout_at(began + limit, work).await.ok(),
         None => Some(work.await),
     }
 }

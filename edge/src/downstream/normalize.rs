@@ -21,6 +21,7 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const RESOURCE_EXHAUSTED: i32 = 8;
 /// What only our own neighbours may say.
 const INTERNAL_ONLY: [&str; 14] = [
     "x-envoy-retriable-status-codes",
@@ -129,7 +130,8 @@ pub(crate) fn check_names(hcm: &Hcm, headers: &mut HeaderMap, version: Version) 
     if version == Version::HTTP_2 && headers.len() + 4 > hcm.limits.headers_count as usize {
         let (status, message) =
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large");
-        return Err(LocalReply::new(status, message, "http2.too_many_headers"));
+        let refused = LocalReply::new(status, message, "http2.too_many_headers");
+        return Err(refused.with_grpc(RESOURCE_EXHAUSTED));
     }
     if hcm.underscores == HeadersWithUnderscoresAction::Allow {
         return Ok(());
@@ -141,6 +143,25 @@ pub(crate) fn check_names(hcm: &Hcm, headers: &mut HeaderMap, version: Version) 
     }
     names.iter().for_each(|name| drop(headers.remove(name)));
     Ok(())
+}
+
+/// Takes off what the client's `Connection` names, before anything that the edge sets could bear such a name. `TE` goes
+/// its own way.
+pub(crate) fn drop_nominated(headers: &mut HeaderMap) {
+    const MEANT: [&str; 3] = ["close", "keep-alive", "upgrade"];
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
+    headers.remove(CONNECTION);
+    let names = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    for name in names.map(str::trim) {
+        match MEANT.iter().find(|meant| name.eq_ignore_ascii_case(meant)) {
+            Some(meant) => drop(headers.append(CONNECTION, HeaderValue::from_static(meant))),
+            None if name.eq_ignore_ascii_case("te") || name.eq_ignore_ascii_case("http2-settings") => {}
+            None => drop(headers.remove(name)),
+        }
+    }
 }
 
 /// The protocol that a client wants to go over to. HTTP/2 over an upgrade is not asked for in earnest by anybody: such

@@ -1,16 +1,19 @@
 //! HTTP filters: one file per decision about a call, looked up by the type of their configuration.
 
+mod adaptive_concurrency;
 mod attempt;
 mod compressor;
 mod consumers;
 mod cors;
 mod ext_authz;
 mod fault;
+mod gradient;
 mod grpc_stats;
 pub(crate) mod grpc_web;
 mod header_mutation;
 mod health_check;
 mod jwt_authn;
+mod load_shedding;
 mod local_ratelimit;
 mod message_limit;
 mod ratelimit;
@@ -86,6 +89,7 @@ pub(crate) type Factory = fn(&Any, &Path<'_>, &Context<'_>) -> Result<Arc<dyn Fi
 
 /// Every filter, by the type of its configuration.
 const FACTORIES: &[(&str, Factory)] = &[
+    ("envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency", adaptive_concurrency::make),
     ("envoy.extensions.filters.http.compressor.v3.Compressor", compressor::make),
     ("envoy.extensions.filters.http.cors.v3.Cors", cors::make),
     ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", ext_authz::make),
@@ -99,6 +103,7 @@ const FACTORIES: &[(&str, Factory)] = &[
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
     ("omnimesh.edge.v1.Consumers", consumers::make),
+    ("omnimesh.edge.v1.LoadShedding", load_shedding::make),
     ("omnimesh.edge.v1.MessageLimit", message_limit::make),
 ];
 

@@ -6,6 +6,7 @@ fn gate() -> Gate {
     Gate {
         state: State::Unknown,
         held: BytesMut::new(),
+        searched: 0,
         passed: BytesMut::new(),
         head_at: None,
         heads: 0,
@@ -35,6 +36,8 @@ fn what_can_be_read_in_one_way_only_passes_as_it_is() {
         &b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n"[..],
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nhost: a\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2;x=y\r\nhi\r\n0\r\na: b\r\n\r\n",
+        b"GET HTTP://a/b?c HTTP/1.1\r\nhost: a\r\nconnection: close, TE, x-a\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nanything",
     ] {
         assert_eq!(through(gate(), &[whole]), (whole.to_vec(), None));
@@ -58,6 +61,19 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ("GET / HTTP/1.1\r\nhost : a", 400),
         ("GET / HTTP/1.1\r\n host: a", 400),
         ("GET / HTTP/1.1\r\na: \0", 400),
+        ("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n , gzip", 400),
+        ("GET / HTTP/1.1\r\nconnection: keep-alive,\r\n host", 400),
+        ("GET / HTTP/1.1\r\nhost: a b", 400),
+        ("GET / HTTP/1.1\r\nhost: a/b", 400),
+        ("GET a HTTP/1.1\r\nhost: a", 400),
+        ("GET * HTTP/1.1\r\nhost: a", 400),
+        ("GET ftp://a/ HTTP/1.1\r\nhost: a", 400),
+        ("GET http:///b HTTP/1.1\r\nhost: a", 400),
+        ("GET http://a:99999/b HTTP/1.1\r\nhost: a", 400),
+        ("GET / HTTP/1.1\r\nconnection: keep-alive, Host", 400),
+        ("GET / HTTP/1.1\r\nconnection: x-forwarded-for", 400),
+        ("GET / HTTP/1.1\r\nconnection: :path", 400),
+        ("GET / HTTP/1.1\r\nconnection: a,b,c,d,e,f,g,h,i,j", 400),
         ("GET / HTTP/1.1\r\na: 1\r\nb: 1\r\nc: 1\r\nd: 1", 431),
         ("POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 5", 400),
         ("POST / HTTP/1.1\r\ncontent-length: +5", 400),
@@ -71,6 +87,12 @@ fn what_could_be_read_in_two_ways_is_refused() {
         let whole = format!("{before}{head}\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n");
         let expected = [before.as_bytes(), REFUSED].concat();
         assert_eq!(through(gate(), &[whole.as_bytes()]), (expected, Some((2, status))), "{head:?}");
+    }
+    // Nobody waits for the rest.
+    for line in [&b"GET / HTTP/1.1\n"[..], b"GET / HTTP/1.1\r\nhost: a\n\n"] {
+        assert_eq!(through(gate(), &[line]), (REFUSED.to_vec(), Some((1, 400))));
+        let bytes: Vec<_> = line.chunks(1).collect();
+        assert_eq!(through(gate(), &bytes), (REFUSED.to_vec(), Some((1, 400))));
     }
     let large = [&b"GET / HTTP/1.1\r\na: "[..], &[b'a'; 300]].concat();
     assert_eq!(through(gate(), &[&large]), (REFUSED.to_vec(), Some((1, 431))));
