@@ -71,6 +71,8 @@ pub(crate) struct UpstreamFacts {
     /// From the first byte sent to the response's head.
     pub(crate) service_time: Option<Duration>,
     pub(crate) failure: Option<String>,
+    /// When the call ends, as the upstream was told.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// A call, from its request's head to its log line.
@@ -182,6 +184,11 @@ impl Call {
         if let Some(cluster) = self.cluster() {
             cluster.stats.scope().counter(&format!("{prefix}.{name}")).inc();
         }
+    }
+
+    /// Whether the upstream's time is up: whatever it does then, it is too late.
+    pub(crate) fn is_late(&self) -> bool {
+        self.upstream.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// Whether the request going up is gRPC (a gRPC-Web one is, once its filter has seen it).
