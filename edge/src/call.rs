@@ -197,7 +197,7 @@ impl Call {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Call {
     /// A call over plain HTTP/1.1 from 10.1.2.3.
     pub(crate) fn sample(method: &str, authority: &str, path: &str, headers: &[(&str, &str)]) -> Self {

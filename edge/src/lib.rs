@@ -12,6 +12,8 @@ mod filter;
 mod first;
 mod flag;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod gateway;
 mod grpc;
 mod head;
