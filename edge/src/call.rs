@@ -74,6 +74,8 @@ pub(crate) struct UpstreamFacts {
     /// From the first byte sent to the response's head.
     pub(crate) service_time: Option<Duration>,
     pub(crate) failure: Option<String>,
+    /// When the call ends, as the upstream was told.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// A call, from its request's head to its log line.
@@ -195,13 +197,18 @@ impl Call {
         }
     }
 
+    /// Whether the upstream's time is up: whatever it does then, it is too late.
+    pub(crate) fn is_late(&self) -> bool {
+        self.upstream.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// Whether the request going up is gRPC (a gRPC-Web one is, once its filter has seen it).
     pub(crate) fn is_grpc(&self) -> bool {
         crate::reply::is_grpc(&self.request.headers)
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Call {
     /// A call over plain HTTP/1.1 from 10.1.2.3.
     pub(crate) fn sample(method: &str, authority: &str, path: &str, headers: &[(&str, &str)]) -> Self {

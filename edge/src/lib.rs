@@ -17,6 +17,8 @@ pub mod explain;
 mod filter;
 mod flag;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod gateway;
 mod grpc;
 mod head;

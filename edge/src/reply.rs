@@ -16,6 +16,8 @@ use crate::flag::Flag;
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
+const DEADLINE_EXCEEDED: i32 = 4;
+
 /// A reply on its way down; filters may change it.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -99,7 +101,8 @@ impl LocalReply {
         let mut body = None;
         let mut status = self.status;
         if grpc {
-            if call.protocol == Protocol::Grpc {
+            // Clients of gRPC-Web take the HTTP status for the answer, and 504 for a host that is not there.
+            if call.protocol == Protocol::Grpc || code == DEADLINE_EXCEEDED {
                 status = StatusCode::OK;
             }
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

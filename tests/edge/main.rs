@@ -1,5 +1,6 @@
 //! The edge against Envoy itself: the same bootstrap and the same requests go to both, and what clients, backends and
-//! logs see must be the same. A case is a file of `cases/`; README.md says how to write one.
+//! logs see must be the same. A case is a file of `cases/`; README.md says how to write one. And real clients against
+//! the edge, in `clients/`.
 //!
 //! `OMNIMESH_TEST_ENVOY` names Envoy's binary, `OMNIMESH_TEST_SHOW=1` prints what was observed, and with
 //! `OMNIMESH_TEST_SELF=1` Envoy is compared with itself: what differs then is the harness's fault.
@@ -10,6 +11,7 @@ mod body;
 mod case;
 mod certificates;
 mod client;
+mod clients;
 mod config;
 mod gateway;
 mod http1;
@@ -48,7 +50,8 @@ fn main() -> ExitCode {
             runtime.block_on(run(&file)).map_err(Failed::from)
         })
     };
-    libtest_mimic::run(&arguments, files.into_iter().map(trial).collect()).exit_code()
+    let trials = files.into_iter().map(trial).chain(clients::trials()).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn find(directory: &Path, files: &mut Vec<PathBuf>) {

@@ -108,8 +108,7 @@ fn builder(hcm: &Hcm) -> auto::Builder<Streams> {
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_buf_size((hcm.limits.headers_kb as usize * 1024).max(8192))
-        .max_headers(hcm.limits.headers_count as usize)
-        .pipeline_flush(true);
+        .max_headers(hcm.limits.headers_count as usize);
     let mut http2 = builder.http2();
     http2
         .timer(TokioTimer::new())

@@ -234,6 +234,9 @@ impl<'a> Attempts<'a> {
                 request.headers_mut().insert(IS_TIMEOUT_RETRY, HeaderValue::from_static(late));
             }
         }
+        // The upstream counts from when it reads this, so its own clock never rings before ours.
+        let told = router::grpc_timeout(request.headers()).filter(|_| call.is_grpc());
+        call.upstream.deadline = told.map(|left| Instant::now() + left);
         let (cluster, want) = (Arc::clone(self.cluster), self.want.clone());
         let peek = self.peeks(call);
         self.sent_at = Instant::now();

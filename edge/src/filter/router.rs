@@ -72,7 +72,7 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
 
 /// Starts the clocks of the call: its route's, its connection manager's, and its own deadline.
 fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alarm: &mut Alarm) {
-    let asked = grpc_timeout(call);
+    let asked = grpc_timeout(&call.request.headers);
     alarm.response = forward.timeout(call, asked);
     alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
     alarm.request = hcm.limits.request.filter(|_| call.upgrade.is_none()).map(|limit| call.started + limit);
@@ -81,9 +81,9 @@ fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alar
     alarm.upstream = cluster.max_stream_duration().map(|longest| Instant::now() + longest);
 }
 
-/// What the request's `grpc-timeout` says.
-fn grpc_timeout(call: &Call) -> Option<Duration> {
-    let (unit, digits) = call.request.headers.get(&GRPC_TIMEOUT)?.as_bytes().split_last()?;
+/// What a request's `grpc-timeout` says.
+pub(crate) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let (unit, digits) = headers.get(&GRPC_TIMEOUT)?.as_bytes().split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -108,7 +108,7 @@ fn write_grpc_timeout(left: Duration) -> String {
 
 /// Makes the request's head what the upstream shall see.
 fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attempts<'_>) {
-    let asked = grpc_timeout(call);
+    let asked = grpc_timeout(&call.request.headers);
     let longest = forward.max_duration(asked).flatten();
     // A browser that has set itself no deadline does not get one in its name.
     let longest = longest.filter(|_| call.protocol == Protocol::Grpc || asked.is_some());
@@ -214,6 +214,9 @@ pub(crate) fn refusal(failure: &Failure, call: &mut Call) -> LocalReply {
     if let Some(refused) = &failure.refused {
         return (**refused).clone();
     }
+    if call.is_late() && failure.kind != FailureKind::ClientGone {
+        return too_late(Expired::Duration, call);
+    }
     let unavailable =
         |message: String, details: String| LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, message, details);
     let retried = if call.upstream.attempts > 1 { "retried and the latest " } else { "" };
@@ -301,12 +304,8 @@ pub(crate) fn cut(call: &mut Call, error: &BodyError) -> Result<(i32, String), h
     let (code, message) = match error {
         BodyError::ClientGone => return Err(h2::Reason::CANCEL),
         BodyError::Refused(refused) => (refused.code(), refused.message.to_string()),
-        BodyError::Expired(expired) => {
-            let refused = too_late(*expired, call);
-            call.details = refused.details.clone();
-            refused.flag.into_iter().for_each(|flag| call.flag(flag));
-            (refused.code(), refused.message.into_owned())
-        }
+        BodyError::Expired(expired) => end_late(*expired, call),
+        BodyError::Upstream(_) if call.is_late() => end_late(Expired::Duration, call),
         BodyError::Upstream(failure) => {
             let (flag, details) = match failure.kind {
                 FailureKind::ConnectionTermination => (
@@ -324,6 +323,13 @@ pub(crate) fn cut(call: &mut Call, error: &BodyError) -> Result<(i32, String), h
         }
     };
     if call.is_grpc() { Ok((code, message)) } else { Err(h2::Reason::INTERNAL_ERROR) }
+}
+
+fn end_late(expired: Expired, call: &mut Call) -> (i32, String) {
+    let refused = too_late(expired, call);
+    call.details = refused.details.clone();
+    refused.flag.into_iter().for_each(|flag| call.flag(flag));
+    (refused.code(), refused.message.into_owned())
 }
 
 /// The gRPC status of an upstream that broke off; the codes are those of the gRPC specification.

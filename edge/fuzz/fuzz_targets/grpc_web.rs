@@ -1,0 +1,5 @@
+//! `edge::fuzz::grpc_web` says what is promised.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| edge::fuzz::grpc_web(input));
