@@ -48,7 +48,8 @@ pub(crate) async fn serve(
         Err(refused) => Err(refused),
     };
     let (mut reply, alarm) = match decided {
-        Ok(()) => router::forward(&mut flight.call, &flight.hcm).await,
+        // Boxed: unboxed it would be copied with its task from place to place.
+        Ok(()) => Box::pin(router::forward(&mut flight.call, &flight.hcm)).await,
         Err(refused) => (refused.render(&mut flight.call), Alarm::new(&flight.call.meter)),
     };
     flight.filter_reply(&mut reply);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame};
 use rand::Rng;
 
@@ -14,6 +14,8 @@ use crate::body::RequestBody;
 use crate::reply::GRPC_STATUS;
 use crate::route::{Retry, RetryOn};
 use crate::upstream::{Answered, Cluster, Failure, Want};
+
+const X_ENVOY_RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// An answer, and what was read of its body to see how it begins.
 pub(super) type Answer = (Answered, Option<Frame<Bytes>>);
@@ -102,7 +104,7 @@ pub(super) fn applies_to_answer(on: RetryOn, retry: &Retry, answer: &Answer) -> 
         500..=599 => RetryOn::SERVER_ERROR,
         _ => RetryOn::default(),
     };
-    let limited = headers.contains_key("x-envoy-ratelimited");
+    let limited = headers.contains_key(X_ENVOY_RATELIMITED);
     on.intersects(grpc)
         || (on.intersects(http) && !limited)
         || (limited && on.intersects(RetryOn::RATE_LIMITED))
