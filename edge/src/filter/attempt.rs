@@ -41,23 +41,12 @@ pub(super) async fn attempt(
     per_try: Option<Duration>,
     peek: bool,
 ) -> Outcome {
-    let call = async {
-        let mut answered = cluster.call(request, want).await?;
-        let peeks =
-            peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
-        let first = if peeks {
-            poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
-        } else {
-            None
-        };
-        Ok((answered, first))
-    };
     let ended = match per_try {
-        Some(limit) => match tokio::time::timeout(limit, call).await {
+        Some(limit) => match tokio::time::timeout(limit, Box::pin(ask(cluster, request, want, peek))).await {
             Ok(ended) => ended,
             Err(_) => return Outcome::Late,
         },
-        None => call.await,
+        None => ask(cluster, request, want, peek).await,
     };
     match ended {
         Ok(answer) => {
@@ -66,6 +55,22 @@ pub(super) async fn attempt(
         }
         Err(failure) => Outcome::Failed(failure),
     }
+}
+
+async fn ask(
+    cluster: &Cluster,
+    request: http::Request<RequestBody>,
+    want: &Want,
+    peek: bool,
+) -> Result<Answer, Failure> {
+    let mut answered = cluster.call(request, want).await?;
+    let peeks = peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
+    let first = if peeks {
+        poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
+    } else {
+        None
+    };
+    Ok((answered, first))
 }
 
 /// The gRPC status of an answer, if it is known already.

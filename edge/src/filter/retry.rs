@@ -1,5 +1,6 @@
 //! Attempts: one after another where a retry policy says so, or side by side where it hedges.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,8 +142,8 @@ impl<'a> Attempts<'a> {
     /// Tries until there is an answer to pass on, or nothing more to try.
     pub(crate) async fn run(&mut self, call: &mut Call, alarm: &mut Alarm) -> Result<Answer, LocalReply> {
         let ended = match self.retry {
-            None => alarm.over(self.only(call)).await,
-            Some(_) => alarm.over(Box::pin(self.attempts(call))).await,
+            None => alarm.over(pin!(self.only(call))).await,
+            Some(_) => alarm.over(Box::pin(self.attempts(call)).as_mut()).await,
         };
         if self.bodies.lost() {
             self.cluster.stats.retry_or_shadow_abandoned.inc();
