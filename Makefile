@@ -61,7 +61,7 @@ endef
 
 .PHONY: help
 help: ## Lists the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 	echo "Flags go through ARGS, as in: make up ARGS='--demo-size small'"
 
 .PHONY: up
@@ -106,7 +106,11 @@ lint: setup-build setup-test ## Checks format, lints, the contract's style and, 
 
 .PHONY: bench
 bench: build dataset ## Measures the release binary and prints a table
-	@cargo run --locked --release --package bench -- $(ARGS)
+	@cargo run --locked --release --package bench --bin bench -- $(ARGS)
+
+.PHONY: bench-edge
+bench-edge: build setup-bench ## Measures the edge beside Envoy and nginx, one core each, and prints two tables
+	@cargo run --locked --release --package bench --bin bench-edge -- $(ARGS)
 
 .PHONY: fuzz
 fuzz: setup-build $(TOOLS)/bin/cargo-fuzz ## Feeds what the edge parses with made-up input; ARGS='-max_total_time=60' each
@@ -157,6 +161,15 @@ setup-test: $(VENV)/requirements.txt $(CLIENTS)/node_modules/.package-lock.json
 	@$(packages)
 	need chromium 'command -v chromium'
 	need postgresql 'ls /usr/lib/postgresql/*/bin/initdb'
+	provide
+
+.PHONY: setup-bench
+setup-bench: $(VENV)/requirements.txt
+	@$(packages)
+	need nghttp2-client 'command -v h2load'
+	need nghttp2-server 'command -v nghttpd'
+	need nginx-light 'command -v nginx'
+	need util-linux 'command -v taskset'
 	provide
 
 .PHONY: dataset

@@ -131,8 +131,7 @@ impl Alarm {
     }
 
     /// Waits for `work` as long as no clock runs out.
-    pub(crate) async fn over<F: Future>(&mut self, work: F) -> Result<F::Output, Expired> {
-        let mut work = std::pin::pin!(work);
+    pub(crate) async fn over<F: Future>(&mut self, mut work: Pin<&mut F>) -> Result<F::Output, Expired> {
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => self.poll(cx).map(Err),

@@ -1,6 +1,6 @@
 //! The phases of a call, one line each, and the flight that takes it through them.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
@@ -55,7 +55,8 @@ pub(crate) async fn serve(
         Err(refused) => Err(refused),
     };
     let (mut reply, alarm) = match decided {
-        Ok(()) => router::forward(&mut flight.call, &flight.hcm).await,
+        // Boxed: unboxed it would be copied with its task from place to place.
+        Ok(()) => Box::pin(router::forward(&mut flight.call, &flight.hcm)).await,
         Err(refused) => (refused.render(&mut flight.call), Alarm::new(&flight.call.meter)),
     };
     flight.filter_reply(&mut reply);
@@ -211,7 +212,7 @@ impl Flight {
     async fn tunnel(mut self, client: OnUpgrade, upstream: OnUpgrade, mut alarm: Alarm) {
         let Ok((client, upstream)) = tokio::try_join!(client, upstream) else { return };
         let sent = AtomicU64::new(0);
-        let carried = alarm.over(upgrade::carry(client, upstream, &self.call.meter, &sent)).await;
+        let carried = alarm.over(pin!(upgrade::carry(client, upstream, &self.call.meter, &sent))).await;
         self.call.ended.bytes_sent = sent.into_inner();
         let error = match carried {
             Ok(Side::Client) => return,

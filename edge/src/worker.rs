@@ -2,9 +2,14 @@
 
 use std::io;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
+
+/// How often a worker looks up by itself. A timer that is due before all others costs a system call, which wakes the
+/// thread that sets it; before this one's next tick hardly any is due.
+const TICK: Duration = Duration::from_millis(500);
 
 /// A thread with a runtime of its own: what it serves never moves to another thread.
 pub(crate) struct Worker {
@@ -18,8 +23,14 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
         let ended = end.clone();
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || runtime.block_on(ended.cancelled()))?;
+        let ticking = async {
+            let mut ticks = tokio::time::interval(TICK);
+            loop {
+                ticks.tick().await;
+            }
+        };
+        let serving = move || runtime.block_on(ended.run_until_cancelled_owned(ticking)).unwrap_or(());
+        let thread = std::thread::Builder::new().name(name).spawn(serving)?;
         Ok(Self { handle, end, thread: Some(thread) })
     }
 }

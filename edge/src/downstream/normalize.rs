@@ -23,29 +23,30 @@ const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-a
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const RESOURCE_EXHAUSTED: i32 = 8;
 /// What only our own neighbours may say.
-const INTERNAL_ONLY: [&str; 14] = [
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retriable-header-names",
-    "x-envoy-retry-on",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-max-retries",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-rq-timeout-ms",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-force-trace",
-    "x-envoy-ip-tags",
-    "x-envoy-original-url",
-    "x-envoy-hedge-on-per-try-timeout",
+static INTERNAL_ONLY: [HeaderName; 15] = [
+    INTERNAL,
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-force-trace"),
+    HeaderName::from_static("x-envoy-ip-tags"),
+    HeaderName::from_static("x-envoy-original-url"),
+    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
 ];
 /// What no client may say.
-const EDGE_ONLY: [&str; 5] = [
-    "x-envoy-decorator-operation",
-    "x-envoy-downstream-service-cluster",
-    "x-envoy-downstream-service-node",
-    "x-envoy-original-path",
-    "x-envoy-original-host",
+static EDGE_ONLY: [HeaderName; 5] = [
+    HeaderName::from_static("x-envoy-decorator-operation"),
+    HeaderName::from_static("x-envoy-downstream-service-cluster"),
+    HeaderName::from_static("x-envoy-downstream-service-node"),
+    HeaderName::from_static("x-envoy-original-path"),
+    HeaderName::from_static("x-envoy-original-host"),
 ];
 
 /// Who the client is: the connection's other end, or what trusted proxies before us say.
@@ -90,11 +91,14 @@ pub(crate) fn annotate(
     if internal {
         set(headers, INTERNAL, "true");
     } else {
-        headers.remove(&INTERNAL);
-        INTERNAL_ONLY.iter().for_each(|name| drop(headers.remove(*name)));
+        // Few clients send any, and one look at all names is cheaper than a search for each.
+        if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+            let edge_only = if edge { &EDGE_ONLY[..] } else { &[] };
+            let withheld = INTERNAL_ONLY.iter().chain(edge_only);
+            withheld.for_each(|name| drop(headers.remove(name)));
+        }
         internal_only.iter().for_each(|name| drop(headers.remove(name)));
         if edge {
-            EDGE_ONLY.iter().for_each(|name| drop(headers.remove(*name)));
             set(headers, EXTERNAL_ADDRESS, &client.ip().to_string());
         }
     }
@@ -197,8 +201,13 @@ fn request_id(identity: &Identity, headers: &mut HeaderMap, external: bool) {
         return;
     }
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let id = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
-    set(headers, X_REQUEST_ID, id);
+    let id =
+        uuid::Builder::from_random_bytes(rand::random()).into_uuid().hyphenated().encode_lower(&mut text);
+    if let Ok(mut id) = HeaderValue::from_str(id) {
+        // A value that never comes again shall not push others out of the upstream's header table.
+        id.set_sensitive(true);
+        headers.insert(X_REQUEST_ID, id);
+    }
 }
 
 fn client_cert(identity: &Identity, headers: &mut HeaderMap, connection: &Connection) {

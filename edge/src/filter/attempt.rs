@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame};
 use rand::Rng;
 
@@ -14,6 +14,8 @@ use crate::body::RequestBody;
 use crate::reply::GRPC_STATUS;
 use crate::route::{Retry, RetryOn};
 use crate::upstream::{Answered, Cluster, Failure, Want};
+
+const X_ENVOY_RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// An answer, and what was read of its body to see how it begins.
 pub(super) type Answer = (Answered, Option<Frame<Bytes>>);
@@ -39,23 +41,12 @@ pub(super) async fn attempt(
     per_try: Option<Duration>,
     peek: bool,
 ) -> Outcome {
-    let call = async {
-        let mut answered = cluster.call(request, want).await?;
-        let peeks =
-            peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
-        let first = if peeks {
-            poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
-        } else {
-            None
-        };
-        Ok((answered, first))
-    };
     let ended = match per_try {
-        Some(limit) => match tokio::time::timeout(limit, call).await {
+        Some(limit) => match tokio::time::timeout(limit, Box::pin(ask(cluster, request, want, peek))).await {
             Ok(ended) => ended,
             Err(_) => return Outcome::Late,
         },
-        None => call.await,
+        None => ask(cluster, request, want, peek).await,
     };
     match ended {
         Ok(answer) => {
@@ -64,6 +55,22 @@ pub(super) async fn attempt(
         }
         Err(failure) => Outcome::Failed(failure),
     }
+}
+
+async fn ask(
+    cluster: &Cluster,
+    request: http::Request<RequestBody>,
+    want: &Want,
+    peek: bool,
+) -> Result<Answer, Failure> {
+    let mut answered = cluster.call(request, want).await?;
+    let peeks = peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
+    let first = if peeks {
+        poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
+    } else {
+        None
+    };
+    Ok((answered, first))
 }
 
 /// The gRPC status of an answer, if it is known already.
@@ -102,7 +109,7 @@ pub(super) fn applies_to_answer(on: RetryOn, retry: &Retry, answer: &Answer) -> 
         500..=599 => RetryOn::SERVER_ERROR,
         _ => RetryOn::default(),
     };
-    let limited = headers.contains_key("x-envoy-ratelimited");
+    let limited = headers.contains_key(X_ENVOY_RATELIMITED);
     on.intersects(grpc)
         || (on.intersects(http) && !limited)
         || (limited && on.intersects(RetryOn::RATE_LIMITED))

@@ -1,12 +1,13 @@
 //! Attempts: one after another where a retry policy says so, or side by side where it hedges.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
 use tokio::time::sleep;
 
@@ -22,7 +23,7 @@ use crate::flag::Flag;
 use crate::replay::Replay;
 use crate::reply::LocalReply;
 use crate::route::{Forward, Matched, Retry, RetryOn};
-use crate::upstream::{Cluster, Failure, FailureKind, Host, RetryPermit, Want};
+use crate::upstream::{Chosen, Cluster, Failure, FailureKind, Host, RetryPermit, Want};
 
 /// What of a request is kept for another attempt, where its route does not say.
 const KEPT: usize = 1 << 20;
@@ -97,7 +98,7 @@ impl<'a> Attempts<'a> {
             redraws: retry.as_ref().map_or(0, |retry| retry.host_selection_attempts),
             high_priority: forward.high_priority,
             random: call.random,
-            chosen: Arc::default(),
+            chosen: Chosen::default(),
         };
         Self {
             hcm,
@@ -140,11 +141,14 @@ impl<'a> Attempts<'a> {
 
     /// Tries until there is an answer to pass on, or nothing more to try.
     pub(crate) async fn run(&mut self, call: &mut Call, alarm: &mut Alarm) -> Result<Answer, LocalReply> {
-        let ended = alarm.over(self.attempts(call)).await;
+        let ended = match self.retry {
+            None => alarm.over(pin!(self.only(call))).await,
+            Some(_) => alarm.over(Box::pin(self.attempts(call)).as_mut()).await,
+        };
         if self.bodies.lost() {
             self.cluster.stats.retry_or_shadow_abandoned.inc();
         }
-        let host = self.want.chosen.load_full();
+        let host = self.want.chosen.host();
         call.upstream.host = host.as_ref().map(|host| Arc::clone(&host.address));
         match ended {
             Ok(Ok(answer)) => {
@@ -163,6 +167,13 @@ impl<'a> Attempts<'a> {
                 Err(self.too_late(expired, call))
             }
         }
+    }
+
+    /// The one attempt of a call without a retry policy.
+    async fn only(&mut self, call: &mut Call) -> Result<Answer, LocalReply> {
+        let request = self.request(call, false)?;
+        let outcome = attempt(self.cluster, request, &self.want, None, false).await;
+        self.settle(call, outcome)
     }
 
     async fn attempts(&mut self, call: &mut Call) -> Result<Answer, LocalReply> {
@@ -205,7 +216,7 @@ impl<'a> Attempts<'a> {
     /// An attempt's own clock ran out.
     fn note_late(&self) {
         self.cluster.stats.upstream_rq_per_try_timeout.inc();
-        if let Some(host) = self.want.chosen.load_full() {
+        if let Some(host) = self.want.chosen.host() {
             host.timed_out();
         }
     }
@@ -217,29 +228,10 @@ impl<'a> Attempts<'a> {
         flying: &mut FuturesUnordered<BoxFuture<'static, (u32, Outcome)>>,
         late: bool,
     ) -> Result<(), LocalReply> {
-        self.sent += 1;
+        let request = self.request(call, late)?;
         let number = self.sent;
-        call.upstream.attempts = number;
-        let Some(body) = self.bodies.next() else {
-            return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "request_body_lost"));
-        };
-        if let Some(trace) = &mut call.trace {
-            trace.depart(&mut call.request.headers);
-        }
-        let mut request = router::request(call, body, self.route.attempts_in_request.then_some(number))?;
-        if number > 1 {
-            self.tell_time(&call.meter, request.headers_mut());
-            if self.route.timeout_retry_header {
-                let late = if late { "true" } else { "false" };
-                request.headers_mut().insert(IS_TIMEOUT_RETRY, HeaderValue::from_static(late));
-            }
-        }
-        // The upstream counts from when it reads this, so its own clock never rings before ours.
-        let told = router::grpc_timeout(request.headers()).filter(|_| call.is_grpc());
-        call.upstream.deadline = told.map(|left| Instant::now() + left);
         let (cluster, want) = (Arc::clone(self.cluster), self.want.clone());
         let peek = self.peeks(call);
-        self.sent_at = Instant::now();
         let mut limit = self.per_try_timeout();
         if self.forward.hedges
             && let Some(late) = limit.take()
@@ -251,6 +243,31 @@ impl<'a> Attempts<'a> {
         }
         flying.push(Box::pin(async move { (number, attempt(&cluster, request, &want, limit, peek).await) }));
         Ok(())
+    }
+
+    /// The request for the next attempt, which is counted.
+    fn request(&mut self, call: &mut Call, late: bool) -> Result<Request<RequestBody>, LocalReply> {
+        self.sent += 1;
+        call.upstream.attempts = self.sent;
+        let Some(body) = self.bodies.next() else {
+            return Err(LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "", "request_body_lost"));
+        };
+        if let Some(trace) = &mut call.trace {
+            trace.depart(&mut call.request.headers);
+        }
+        let mut request = router::request(call, body, self.route.attempts_in_request.then_some(self.sent))?;
+        if self.sent > 1 {
+            self.tell_time(&call.meter, request.headers_mut());
+            if self.route.timeout_retry_header {
+                let late = if late { "true" } else { "false" };
+                request.headers_mut().insert(IS_TIMEOUT_RETRY, HeaderValue::from_static(late));
+            }
+        }
+        // The upstream counts from when it reads this, so its own clock never rings before ours.
+        let told = router::grpc_timeout(request.headers()).filter(|_| call.is_grpc());
+        call.upstream.deadline = told.map(|left| Instant::now() + left);
+        self.sent_at = Instant::now();
+        Ok(request)
     }
 
     /// Whether the status in the trailers of an empty answer decides on a retry.

@@ -25,10 +25,9 @@ mod work;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterConfig;
 use futures::future::join_all;
 use http::header::UPGRADE;
@@ -129,8 +128,21 @@ pub(crate) struct Want {
     /// Priority HIGH rather than DEFAULT, for circuit breakers.
     pub(crate) high_priority: bool,
     pub(crate) random: u64,
-    /// Whom the latest attempt was sent to: known also where it is given up before its answer.
-    pub(crate) chosen: Arc<ArcSwapOption<Host>>,
+    pub(crate) chosen: Chosen,
+}
+
+/// Whom the latest attempt was sent to, known also where it is given up before its answer. Attempts share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chosen(Arc<Mutex<Option<Arc<Host>>>>);
+
+impl Chosen {
+    fn set(&self, host: &Arc<Host>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(host));
+    }
+
+    pub(crate) fn host(&self) -> Option<Arc<Host>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// An answer's head, and the body that follows.
@@ -264,7 +276,7 @@ impl Cluster {
             core.stats.upstream_cx_none_healthy.inc();
             return Err(Failure::new(FailureKind::NoHealthyHost, ""));
         };
-        want.chosen.store(Some(Arc::clone(&host)));
+        want.chosen.set(&host);
         let protocol = match core.settings.protocol {
             Protocol::Downstream if request.version() == Version::HTTP_2 => Protocol::Http2,
             Protocol::Downstream => Protocol::Http1,
@@ -280,7 +292,7 @@ impl Cluster {
             let place = match pool.place(core, &host, protocol, level).await {
                 Ok(place) => place,
                 Err(failure) => {
-                    request.body_mut().take_in().await;
+                    Box::pin(request.body_mut().take_in()).await;
                     return Err(failure.at(&host));
                 }
             };

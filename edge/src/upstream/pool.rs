@@ -135,7 +135,8 @@ impl Pool {
             return Ok(place);
         }
         let mut pending = Pending::new(core, host, level)?;
-        let place = self.wait(core, host, protocol, level).await;
+        // Boxed: few calls wait, and all would carry what waiting takes.
+        let place = Box::pin(self.wait(core, host, protocol, level)).await;
         pending.settled = true;
         place.inspect_err(|_| core.stats.upstream_rq_pending_failure_eject.inc())
     }

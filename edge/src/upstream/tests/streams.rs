@@ -136,7 +136,7 @@ async fn giving_a_call_up_cancels_the_upstream_stream() {
                 _ = &mut call => panic!("nobody answers"),
                 _ = begins.recv() => {}
             }
-            assert!(want.chosen.load().is_some(), "it is known who did not answer");
+            assert!(want.chosen.host().is_some(), "it is known who did not answer");
         }
         assert_eq!(tells.recv().await, Some(Reason::CANCEL), "answered: {answers}");
         assert_eq!(backend.stats.upstream_rq_tx_reset.value(), 1);
