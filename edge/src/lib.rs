@@ -25,6 +25,7 @@ mod replay;
 mod reply;
 mod route;
 mod stats;
+mod store;
 mod tls;
 mod upstream;
 mod value;
