@@ -30,6 +30,7 @@ mod reply;
 mod route;
 mod shared;
 mod stats;
+mod store;
 mod telemetry;
 mod tls;
 mod upstream;

@@ -14,7 +14,8 @@ use rand::distr::Alphanumeric;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Consumers, ConsumersError, store};
+use super::{Consumers, ConsumersError};
+use crate::store;
 
 /// By which a leaked key is recognised.
 const PREFIX: &str = "omk_";

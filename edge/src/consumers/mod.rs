@@ -8,7 +8,6 @@ mod ledger;
 mod month;
 mod plan;
 mod roster;
-mod store;
 mod usage;
 
 pub(crate) use account::{Account, Standing, Verdict};
@@ -18,6 +17,8 @@ pub use month::{Month, NoMonth};
 pub use plan::{Plan, Rate};
 pub(crate) use roster::{Caller, Refused, Roster, Rosters};
 pub use usage::Usage;
+
+use crate::store;
 
 /// The consumers of one deployment, as operators keep them. Clones share the database.
 #[derive(Clone, Debug)]

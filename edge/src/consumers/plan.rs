@@ -1,7 +1,8 @@
 //! Plans: how much their consumers may call.
 
 use super::keys::is_name;
-use super::{Consumers, ConsumersError, store};
+use super::{Consumers, ConsumersError};
+use crate::store;
 
 /// What is none is without bound.
 #[derive(Clone, Debug, PartialEq, Eq)]

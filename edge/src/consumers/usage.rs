@@ -1,7 +1,8 @@
 //! What consumers have used of their quotas.
 
 use super::ledger::{Counts, portion};
-use super::{Consumers, ConsumersError, Month, store};
+use super::{Consumers, ConsumersError, Month};
+use crate::store;
 
 /// The calls of a consumer in a month.
 #[derive(Clone, Debug, PartialEq, Eq)]

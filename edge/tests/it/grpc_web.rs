@@ -100,13 +100,7 @@ async fn one_connection_carries_many_calls() {
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("handshake");
     tokio::spawn(connection);
-    // The edge refuses the one without a key before it has read the body.
-    let calls = [
-        edge.web("Echo", frame(b"hi")),
-        without(edge.web("Echo", frame(&[0; 1 << 20])), "x-api-key"),
-        edge.web("Fail", frame(b"hi")),
-        edge.web("Echo", frame(b"hi")),
-    ];
+    let calls = ["Echo", "Fail", "Echo"].map(|method| edge.web(method, frame(b"hi")));
     for call in calls {
         let (mut head, body) = call.into_parts();
         head.uri = head.uri.path().parse().expect("path");

@@ -1,6 +1,6 @@
 //! `omnimesh consumer plan`: how much consumers may call.
 
-use edge::{Consumers, Plan, Rate};
+use edge::{Plan, Rate};
 use serde::Serialize;
 
 use super::open;
@@ -43,17 +43,15 @@ pub(crate) async fn run(command: PlanCommand) -> Result<(), Failure> {
 }
 
 async fn set(args: PlanArgs) -> Result<(), Failure> {
-    let consumers: Consumers = open(&args.common).await?;
+    let consumers = open(&args.common).await?;
     let rate = args.rate.map(|rate| Rate { per_second: rate, burst: args.burst.unwrap_or(rate) });
     let plan = Plan { name: args.name, rate, monthly_quota: args.monthly_quota };
     consumers.set_plan(&plan).await.map_err(Failure::usage)?;
-    let any = |bound: Option<String>| bound.unwrap_or_else(|| "any number".to_owned());
-    eprintln!(
-        "plan {} allows {} of calls a second and {} a month",
-        plan.name,
-        any(plan.rate.map(|rate| format!("{} ({} at once)", rate.per_second, rate.burst))),
-        any(plan.monthly_quota.map(|quota| quota.to_string())),
-    );
+    let rate = plan.rate.map(|rate| format!("{} calls a second, {} at once", rate.per_second, rate.burst));
+    let quota = plan.monthly_quota.map(|quota| format!("{quota} calls a month"));
+    let bounds: Vec<_> = rate.into_iter().chain(quota).collect();
+    let bounds = if bounds.is_empty() { "no bound".to_owned() } else { bounds.join("; ") };
+    eprintln!("plan {}: {bounds}", plan.name);
     Ok(())
 }
 

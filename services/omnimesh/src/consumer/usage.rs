@@ -25,7 +25,7 @@ struct Entry {
 }
 
 pub(crate) async fn run(args: UsageArgs) -> Result<(), Failure> {
-    let month = match &args.month {
+    let month: Month = match &args.month {
         Some(month) => month.parse().map_err(Failure::usage)?,
         None => Month::of(time(Clock::system().now_micros())?),
     };

@@ -3,12 +3,12 @@
 use sqlx::{Any, Row, any::AnyRow};
 use storage::Tx;
 
-use super::{ApiKey, ConsumersError, Grant, Month, Plan, Rate, Usage};
+use crate::consumers::{ApiKey, ConsumersError, Grant, Month, Plan, Rate, Usage};
 
-pub(super) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 /// Every key, expired ones included.
-pub(super) async fn list_keys(database: &storage::Database) -> Result<Vec<ApiKey>, ConsumersError> {
+pub(crate) async fn list_keys(database: &storage::Database) -> Result<Vec<ApiKey>, ConsumersError> {
     let mut connection = database.reader().await?;
     let rows = sqlx::query::<Any>(
         "SELECT id, secret_sha256, consumer, permissions, created_at, expires_at FROM api_keys
@@ -38,7 +38,7 @@ fn read_key(row: &AnyRow) -> Result<ApiKey, ConsumersError> {
     })
 }
 
-pub(super) async fn insert_key(tx: &mut Tx, key: &ApiKey) -> Result<(), ConsumersError> {
+pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey) -> Result<(), ConsumersError> {
     sqlx::query::<Any>(
         "INSERT INTO api_keys (id, secret_sha256, consumer, permissions, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6)",
@@ -55,7 +55,7 @@ pub(super) async fn insert_key(tx: &mut Tx, key: &ApiKey) -> Result<(), Consumer
 }
 
 /// Forgets every key of a consumer, and says how many those were.
-pub(super) async fn delete_keys_of(tx: &mut Tx, consumer: &str) -> Result<u64, ConsumersError> {
+pub(crate) async fn delete_keys_of(tx: &mut Tx, consumer: &str) -> Result<u64, ConsumersError> {
     let deleted = sqlx::query::<Any>("DELETE FROM api_keys WHERE consumer = $1")
         .bind(consumer.to_owned())
         .execute(tx.connection()?)
@@ -64,7 +64,7 @@ pub(super) async fn delete_keys_of(tx: &mut Tx, consumer: &str) -> Result<u64, C
 }
 
 /// Forgets one key, if it is there.
-pub(super) async fn delete_key(tx: &mut Tx, id: &str) -> Result<u64, ConsumersError> {
+pub(crate) async fn delete_key(tx: &mut Tx, id: &str) -> Result<u64, ConsumersError> {
     let deleted = sqlx::query::<Any>("DELETE FROM api_keys WHERE id = $1")
         .bind(id.to_owned())
         .execute(tx.connection()?)
@@ -73,7 +73,7 @@ pub(super) async fn delete_key(tx: &mut Tx, id: &str) -> Result<u64, ConsumersEr
 }
 
 /// Makes a plan, or changes it.
-pub(super) async fn upsert_plan(tx: &mut Tx, plan: &Plan) -> Result<(), ConsumersError> {
+pub(crate) async fn upsert_plan(tx: &mut Tx, plan: &Plan) -> Result<(), ConsumersError> {
     sqlx::query::<Any>(
         "INSERT INTO plans (name, rate, burst, monthly_quota) VALUES ($1, $2, $3, $4)
          ON CONFLICT (name) DO UPDATE
@@ -89,7 +89,7 @@ pub(super) async fn upsert_plan(tx: &mut Tx, plan: &Plan) -> Result<(), Consumer
 }
 
 /// Every plan, by name.
-pub(super) async fn list_plans(database: &storage::Database) -> Result<Vec<Plan>, ConsumersError> {
+pub(crate) async fn list_plans(database: &storage::Database) -> Result<Vec<Plan>, ConsumersError> {
     let mut connection = database.reader().await?;
     let rows = sqlx::query::<Any>("SELECT name, rate, burst, monthly_quota FROM plans ORDER BY name")
         .fetch_all(&mut *connection)
@@ -114,7 +114,7 @@ fn read_count(row: &AnyRow, column: &str) -> Result<Option<u64>, ConsumersError>
 }
 
 /// Forgets a plan, if it is there.
-pub(super) async fn delete_plan(tx: &mut Tx, name: &str) -> Result<u64, ConsumersError> {
+pub(crate) async fn delete_plan(tx: &mut Tx, name: &str) -> Result<u64, ConsumersError> {
     let deleted = sqlx::query::<Any>("DELETE FROM plans WHERE name = $1")
         .bind(name.to_owned())
         .execute(tx.connection()?)
@@ -123,7 +123,7 @@ pub(super) async fn delete_plan(tx: &mut Tx, name: &str) -> Result<u64, Consumer
 }
 
 /// Who is on which plan, by consumer.
-pub(super) async fn list_consumer_plans(
+pub(crate) async fn list_consumer_plans(
     database: &storage::Database,
 ) -> Result<Vec<(String, String)>, ConsumersError> {
     let mut connection = database.reader().await?;
@@ -134,7 +134,7 @@ pub(super) async fn list_consumer_plans(
 }
 
 /// Puts a consumer on a plan, or on none.
-pub(super) async fn assign_plan(
+pub(crate) async fn assign_plan(
     tx: &mut Tx,
     consumer: &str,
     plan: Option<&str>,
@@ -156,7 +156,7 @@ pub(super) async fn assign_plan(
 
 /// Adds to what a consumer's edges have leased and used in a month, and says what they have leased now. The row stays
 /// the transaction's until it ends.
-pub(super) async fn add_usage(
+pub(crate) async fn add_usage(
     tx: &mut Tx,
     consumer: &str,
     month: Month,
@@ -179,7 +179,7 @@ pub(super) async fn add_usage(
 }
 
 /// The usage of everybody who has a key or a call in a month, by name.
-pub(super) async fn list_usage(
+pub(crate) async fn list_usage(
     database: &storage::Database,
     month: Month,
 ) -> Result<Vec<Usage>, ConsumersError> {
