@@ -1,4 +1,5 @@
-//! Compiles the descriptors of Envoy's configuration from the .proto files that `envoy-types` carries.
+//! Compiles the descriptors of Envoy's configuration from the .proto files that `envoy-types` carries, and those of
+//! the edge's own filters.
 
 use std::{env, error::Error, fs, path::Path, path::PathBuf, process::Command};
 
@@ -14,15 +15,21 @@ const ROOTS: [&str; 4] = [
 /// Their packages hide others of the same name from protox, and no edge reads them.
 const EXCEPT: [&str; 2] = ["envoy/extensions/config/", "envoy/extensions/clusters/dynamic_forward_proxy/"];
 
+/// The contract, and in it the edge's own filters.
+const CONTRACT: &str = "../proto";
+const OWN: &str = "../proto/omnimesh/edge";
+
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=../Cargo.lock");
+    for input in ["build.rs", "../Cargo.lock", OWN] {
+        println!("cargo:rerun-if-changed={input}");
+    }
     let protos = envoy_types()?.join("proto");
-    let mut include = vec![protos.join("cel-spec/proto")];
+    let mut include = vec![protos.join("cel-spec/proto"), CONTRACT.into()];
     for tree in fs::read_dir(&protos)? {
         include.push(tree?.path());
     }
     let mut files = Vec::new();
+    collect(Path::new(OWN), &mut files)?;
     for root in ROOTS {
         collect(&protos.join(root), &mut files)?;
     }

@@ -18,9 +18,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Encoded by protox, so that the options survive: prost's own descriptor types drop extensions.
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
+    // The edge looks its filters up by type URL.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".omnimesh.event.v1.Event.payload")
         .bytes(".omnimesh.ingest.v1.RecordsLanded.records")
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

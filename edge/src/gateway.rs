@@ -7,7 +7,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -15,7 +14,6 @@ use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use pingora::server::Fds;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,11 +21,14 @@ use tokio_util::task::TaskTracker;
 use crate::access_log::Files;
 use crate::admin::{self, SetLogFilter};
 use crate::bootstrap::Loaded;
+use crate::certificates;
+use crate::consumers::Rosters;
 use crate::downstream::listener::{Accepting, Listener, Shared};
 use crate::drain::Drainer;
 use crate::problem::{Path, Problem};
 use crate::stats::Stats;
 use crate::upstream::Clusters;
+use crate::worker::Worker;
 
 /// How long a reload waits for new clusters to look names up and check hosts.
 const WARM: Duration = Duration::from_secs(10);
@@ -53,6 +54,9 @@ impl From<Problem> for StartError {
     }
 }
 
+/// Renders more figures of the process in Prometheus' text format.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// What is not in the configuration.
 #[derive(Clone)]
 pub struct Options {
@@ -62,11 +66,13 @@ pub struct Options {
     pub drain_time: Duration,
     /// How `/logging` changes what the process logs.
     pub set_log_filter: Option<SetLogFilter>,
+    /// What `/stats/prometheus` shows besides the gateway's own.
+    pub render_metrics: Option<RenderMetrics>,
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { concurrency, drain_time, set_log_filter: _ } = self;
+        let Self { concurrency, drain_time, set_log_filter: _, render_metrics: _ } = self;
         let mut debug = f.debug_struct("Options");
         debug.field("concurrency", concurrency).field("drain_time", drain_time).finish_non_exhaustive()
     }
@@ -87,6 +93,7 @@ impl Table {
         before: Option<&Clusters>,
         stats: &Stats,
         files: &Files,
+        rosters: &Rosters,
     ) -> Result<Self, Problem> {
         let root = Path::root();
         let at = root.field("static_resources");
@@ -94,7 +101,7 @@ impl Table {
         let clusters =
             Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
         let node_cluster = bootstrap.node.as_ref().map_or("", |node| &node.cluster);
-        let shared = Shared { clusters: &clusters, stats, files, node_cluster };
+        let shared = Shared { clusters: &clusters, stats, files, rosters, node_cluster };
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners
@@ -109,10 +116,15 @@ impl Table {
     }
 }
 
+/// How many threads can work at once.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Says whether a configuration would start.
 pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
     let stats = Stats::default();
-    Table::compile(loaded.bootstrap.clone(), None, &stats, &Files::new(&stats))
+    Table::compile(loaded.bootstrap.clone(), None, &stats, &Files::new(&stats), &Rosters::default())
         .map(drop)
         .map_err(|problem| loaded.lines.locate(problem))
 }
@@ -121,12 +133,13 @@ pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
 pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let stats = Stats::default();
     let lines = loaded.lines;
-    let logs = Files::new(&stats);
-    let table =
-        Table::compile(loaded.bootstrap, None, &stats, &logs).map_err(|problem| lines.locate(problem))?;
+    let (logs, rosters) = (Files::new(&stats), Rosters::default());
+    let table = Table::compile(loaded.bootstrap, None, &stats, &logs, &rosters)
+        .map_err(|problem| lines.locate(problem))?;
     let core = Arc::new(Core {
         stats,
         logs,
+        rosters,
         options: options.clone(),
         drainer: Drainer::new(),
         quit: CancellationToken::new(),
@@ -154,6 +167,9 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     }
     let main = Worker::start("edge-main".to_owned()).map_err(StartError::Threads)?;
     running.core.serving().clusters.start(&main.handle, &running.core.background);
+    running.core.rosters.start(&main.handle, &running.core.background);
+    let following = certificates::follow(Arc::clone(&running.core));
+    main.handle.spawn(running.core.background.clone().run_until_cancelled_owned(following));
     if let Some(port) = admin {
         running.admin = Some(port.address);
         admin::start(port, &running.core, &main.handle);
@@ -169,6 +185,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
 pub(crate) struct Core {
     pub(crate) stats: Stats,
     pub(crate) logs: Files,
+    rosters: Rosters,
     pub(crate) options: Options,
     pub(crate) drainer: Drainer,
     /// Somebody wants the process to end.
@@ -194,6 +211,28 @@ pub(crate) struct Serving {
 impl Core {
     pub(crate) fn serving(&self) -> std::sync::MutexGuard<'_, Serving> {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads certificates and keys again; one that cannot be used stays as it was.
+    pub(crate) fn reload_certificates(&self) -> Vec<Problem> {
+        let serving = self.serving();
+        let mut problems = serving.clusters.reload();
+        for port in &serving.ports {
+            let listener = port.listener.load();
+            problems.extend(listener.tls().filter_map(|tls| tls.reload(&Path::root()).err()));
+        }
+        problems
+    }
+
+    /// The files of certificates and keys.
+    pub(crate) fn certificate_files(&self) -> Vec<String> {
+        let serving = self.serving();
+        let mut files: Vec<_> = serving.clusters.files().into_iter().map(str::to_owned).collect();
+        for port in &serving.ports {
+            let listener = port.listener.load();
+            files.extend(listener.tls().flat_map(|tls| tls.files()).map(str::to_owned));
+        }
+        files
     }
 
     /// Where clients connect, by listener name.
@@ -229,34 +268,6 @@ impl Port {
     }
 }
 
-/// A thread with a runtime of its own: what it serves never moves to another thread.
-struct Worker {
-    handle: Handle,
-    end: CancellationToken,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    fn start(name: String) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
-        let ended = end.clone();
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || runtime.block_on(ended.cancelled()))?;
-        Ok(Self { handle, end, thread: Some(thread) })
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.end.cancel();
-        if let Some(thread) = self.thread.take() {
-            // A worker that panicked has ended, too.
-            let _ = thread.join();
-        }
-    }
-}
-
 /// A gateway that serves. Dropped, it ends at once and cuts the calls that it serves.
 pub struct Running {
     core: Arc<Core>,
@@ -271,7 +282,7 @@ impl Running {
         let traffic = &self.workers[..self.workers.len().saturating_sub(1)];
         let clusters = Arc::clone(&self.core.serving().clusters);
         for worker in traffic {
-            let clusters = Arc::clone(&clusters);
+            let (clusters, rosters) = (Arc::clone(&clusters), self.core.rosters.clone());
             let socket = socket.try_clone().map_err(StartError::Threads)?;
             let app = Accepting {
                 listener: Arc::clone(&port.listener),
@@ -287,6 +298,7 @@ impl Running {
             let stopping = self.core.stop.subscribe();
             worker.handle.spawn(async move {
                 clusters.warm().await;
+                rosters.warm().await;
                 service.start_service(Some(Arc::new(sockets.into())), stopping, 1).await;
             });
         }
@@ -299,7 +311,7 @@ impl Running {
     pub async fn reload(&self, loaded: Loaded) -> Result<(), StartError> {
         let core = &self.core;
         let before = Arc::clone(&core.serving().clusters);
-        let table = Table::compile(loaded.bootstrap, Some(&before), &core.stats, &core.logs)
+        let table = Table::compile(loaded.bootstrap, Some(&before), &core.stats, &core.logs, &core.rosters)
             .map_err(|problem| loaded.lines.locate(problem))?;
         let ports = core.serving().ports.clone();
         let places =
@@ -316,10 +328,12 @@ impl Running {
         }
         if let Some(main) = self.workers.last() {
             table.clusters.start(&main.handle, &core.background);
+            core.rosters.start(&main.handle, &core.background);
         }
         // A name that cannot be looked up must not keep the rest from its new routes.
-        if tokio::time::timeout(WARM, table.clusters.warm()).await.is_err() {
-            tracing::warn!("some clusters have not met their hosts yet");
+        let warm = async { tokio::join!(table.clusters.warm(), core.rosters.warm()) };
+        if tokio::time::timeout(WARM, warm).await.is_err() {
+            tracing::warn!("some clusters have not met their hosts yet, or a database has not answered");
         }
         for (port, listener) in ports.iter().zip(table.listeners) {
             let before = port.listener.load_full();
@@ -328,28 +342,6 @@ impl Running {
         let mut serving = core.serving();
         (serving.bootstrap, serving.clusters) = (table.bootstrap, table.clusters);
         Ok(())
-    }
-
-    /// Reads certificates and keys again; one that cannot be used stays as it was.
-    pub fn reload_certificates(&self) -> Vec<Problem> {
-        let serving = self.core.serving();
-        let mut problems = serving.clusters.reload();
-        for port in &serving.ports {
-            let listener = port.listener.load();
-            problems.extend(listener.tls().filter_map(|tls| tls.reload(&Path::root()).err()));
-        }
-        problems
-    }
-
-    /// The files besides the configuration that are read again when they change.
-    pub fn files(&self) -> Vec<String> {
-        let serving = self.core.serving();
-        let mut files: Vec<_> = serving.clusters.files().into_iter().map(str::to_owned).collect();
-        for port in &serving.ports {
-            let listener = port.listener.load();
-            files.extend(listener.tls().flat_map(|tls| tls.files()).map(str::to_owned));
-        }
-        files
     }
 
     /// Where clients connect, by listener name: with the port that the system chose where the file left it open.
@@ -386,6 +378,7 @@ impl Running {
             );
         }
         self.core.background.cancel();
+        self.core.rosters.stopped().await;
         let workers = std::mem::take(&mut self.workers);
         // Joining threads waits, which is not for a runtime's thread to do.
         let _ = tokio::task::spawn_blocking(move || drop(workers)).await;

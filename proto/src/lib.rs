@@ -68,6 +68,14 @@ pub mod ingest {
     }
 }
 
+/// Package `omnimesh.edge`.
+pub mod edge {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("omnimesh.edge.v1");
+    }
+}
+
 /// Package `omnimesh.options`.
 pub mod options {
     /// Version 1.

@@ -195,6 +195,13 @@ async fn every_command_shows_an_example() {
         &["consumer", "add"],
         &["consumer", "list"],
         &["consumer", "revoke"],
+        &["consumer", "plan"],
+        &["consumer", "plan", "set"],
+        &["consumer", "plan", "list"],
+        &["consumer", "plan", "assign"],
+        &["consumer", "plan", "remove"],
+        &["consumer", "usage"],
+        &["edge"],
     ] {
         let ended = omnimesh([command, &["--help"]].concat()).await;
         assert_eq!(ended.code, Some(0));
@@ -203,6 +210,26 @@ async fn every_command_shows_an_example() {
         let listed = omnimesh([above, &["--help"]].concat()).await.stdout;
         assert!(listed.contains(&format!("\n  {own} ")), "{listed}");
     }
+}
+
+#[tokio::test]
+async fn the_edges_printed_bootstrap_is_one_that_is_taken() {
+    let deployment = Deployment::embedded();
+    let file = deployment.path().join("envoy.yaml");
+    let path = file.to_str().expect("a path in UTF-8");
+    let printed = deployment.start("edge", &["--print-config", "--listen", "127.0.0.1:0"]).ended().await;
+    assert_eq!((printed.code, &*printed.stderr), (Some(0), ""));
+    fs::write(&file, &printed.stdout).expect("a bootstrap");
+    let validated = omnimesh(["edge", "--mode", "validate", "-c", path]).await;
+    assert_eq!(validated.stdout, format!("configuration '{path}' OK\n"), "{}", validated.stderr);
+
+    const URL: &str = "postgres://nobody:secret@127.0.0.1:1/none";
+    let printed = Process::with_database_url(URL, ["edge", "--print-config"]).ended().await;
+    assert!(printed.stdout.contains("database_url_variable: OMNIMESH_DATABASE_URL"), "{}", printed.stdout);
+    assert!(printed.stderr.contains("set OMNIMESH_DATABASE_URL"), "{}", printed.stderr);
+    assert!(!(printed.stdout + &printed.stderr).contains("secret"));
+    let lost = omnimesh(["edge", "--print-config", "--role", "edge"]).await;
+    assert_refused(&lost, "runs neither here nor elsewhere");
 }
 
 #[tokio::test]

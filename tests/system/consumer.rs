@@ -97,6 +97,34 @@ async fn a_key_works_for_what_and_as_long_as_it_was_given() {
 }
 
 #[tokio::test]
+async fn a_plan_bounds_its_consumers_and_what_they_used_is_told() {
+    for deployment in [Deployment::embedded(), Deployment::postgres().await] {
+        let mut process = deployment.up(&[]);
+        process.ready().await;
+        let plan = async |flags: &[&str]| consumer(&deployment, "plan", flags).await;
+        assert_eq!(plan(&["set", "small", "--monthly-quota", "3"]).await.code, Some(0));
+        let key = add(&deployment, &["till-7", "--plan", "small"]).await;
+        becomes(&deployment, &key, Code::Ok).await;
+        becomes(&deployment, &key, Code::ResourceExhausted).await;
+        assert_eq!(plan(&["assign", "till-7"]).await.code, Some(0));
+        becomes(&deployment, &key, Code::Ok).await;
+        assert_eq!(plan(&["assign", "till-7", "small"]).await.code, Some(0));
+        process.stop("TERM").await;
+
+        let usage = consumer(&deployment, "usage", &["--json"]).await;
+        let usage: Value = serde_json::from_str(&usage.stdout).expect("usage prints JSON");
+        let mut entries = usage["consumers"].as_array().expect("a list").iter();
+        let till = entries.find(|entry| entry["consumer"] == "till-7").expect("the consumer");
+        assert_eq!((&till["plan"], &till["quota"], &till["held"]), (&json!("small"), &json!(3), &json!(0)));
+        assert!(till["used"].as_u64().is_some_and(|used| used >= 4), "{till}");
+        assert_eq!(plan(&["remove", "small"]).await.code, Some(2), "till-7 is on it");
+        let other = consumer(&deployment, "usage", &["--month", "2020-01", "--json"]).await;
+        assert!(other.stdout.contains(r#""used": 0"#), "{}", other.stdout);
+        assert_eq!(consumer(&deployment, "usage", &["--month", "spring"]).await.code, Some(2));
+    }
+}
+
+#[tokio::test]
 async fn a_key_ends_by_itself() {
     let deployment = Deployment::embedded();
     let mut process = deployment.up(&[]);
@@ -156,6 +184,7 @@ async fn what_cannot_be_granted_is_refused_in_a_line() {
         (&["till-7", "--expires", "soon"][..], "take a span such as 90d"),
         (&["till-7", "--expires", "2020-01-01T00:00:00Z"][..], "is not in the future"),
         (&["admin"][..], "`admin` cannot be a consumer's name"),
+        (&["till-7", "--plan", "silver"][..], "there is no plan `silver`"),
         (&["till-7", "--data-dir", absent][..], "there is no data directory"),
     ] {
         let ended = match flags.contains(&absent) {

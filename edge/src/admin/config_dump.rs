@@ -70,7 +70,7 @@ fn as_json(bootstrap: &Bootstrap) -> Option<Value> {
     message.serialize_with_options(serde_json::value::Serializer, &options).ok()
 }
 
-/// Takes out what is sensitive: fields that the API marks so, and everything inside them.
+/// Takes out what is sensitive: fields that the API marks so and everything inside them, and passwords in URLs.
 fn redact(message: &mut DynamicMessage, sensitive: &ExtensionDescriptor, inside: bool) {
     if message.descriptor().full_name() == "google.protobuf.Any" {
         redact_any(message, sensitive, inside);
@@ -90,6 +90,7 @@ fn redact_field(field: &mut Field, sensitive: &ExtensionDescriptor, inside: bool
         Field::List(items) => items.iter_mut().for_each(|item| redact_field(item, sensitive, inside)),
         Field::Map(entries) => entries.values_mut().for_each(|value| redact_field(value, sensitive, inside)),
         Field::String(text) if inside => REDACTED.clone_into(text),
+        Field::String(text) if text.contains("://") => *text = storage::redacted(text),
         Field::Bytes(bytes) if inside => *bytes = REDACTED.into(),
         _ => {}
     }

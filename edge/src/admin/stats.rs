@@ -22,7 +22,11 @@ pub(super) fn stats(admin: &Admin, query: &Query) -> Reply {
 
 pub(super) fn prometheus(admin: &Admin, query: &Query) -> Reply {
     match wanted(query) {
-        Ok(wanted) => Reply::text(admin.core.stats.prometheus(&wanted)),
+        Ok(wanted) => {
+            let own = admin.core.stats.prometheus(&wanted);
+            let process = admin.core.options.render_metrics.as_ref();
+            Reply::text(own + &process.map(|render| render()).unwrap_or_default())
+        }
         Err(refused) => refused,
     }
 }

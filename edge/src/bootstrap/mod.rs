@@ -54,6 +54,11 @@ pub fn support_report(text: &str) -> Result<Report, Vec<Problem>> {
     Ok(decoder.report)
 }
 
+/// Writes JSON as the YAML that people edit.
+pub(crate) fn to_yaml(value: &serde_json::Value) -> String {
+    tree::Tree::from(value).to_yaml()
+}
+
 /// The name of the message that a type URL names.
 pub(crate) fn type_name(type_url: &str) -> &str {
     type_url.rsplit('/').next().unwrap_or_default()

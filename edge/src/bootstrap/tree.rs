@@ -1,5 +1,7 @@
 //! A file's content without its places, to be rewritten and written down again as YAML.
 
+use serde_json::Value;
+
 use super::yaml::{Content, Node, Scalar, plain};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -106,13 +108,31 @@ impl From<&Node> for Tree {
     }
 }
 
+impl From<&Value> for Tree {
+    fn from(value: &Value) -> Tree {
+        match value {
+            Value::Null => Tree::Scalar(Scalar::Null),
+            Value::Bool(value) => Tree::Scalar(Scalar::Bool(*value)),
+            Value::Number(number) => match number.as_i64().and_then(|number| i32::try_from(number).ok()) {
+                Some(number) => Tree::Scalar(Scalar::Int(number)),
+                None => Tree::text(number.to_string()),
+            },
+            Value::String(text) => Tree::text(text),
+            Value::Array(items) => Tree::List(items.iter().map(Tree::from).collect()),
+            Value::Object(entries) => {
+                Tree::Map(entries.iter().map(|(key, value)| (key.clone(), Tree::from(value))).collect())
+            }
+        }
+    }
+}
+
 /// Bare where it reads as the same text, else in the quotes of JSON, which are YAML's too.
 fn quoted(text: &str) -> String {
     let safe = |letter: char| letter.is_ascii_alphanumeric() || "_./-".contains(letter);
     let bare = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
         && text.chars().all(safe)
         && plain(text) == Scalar::Text(text.to_owned());
-    if bare { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+    if bare { text.to_owned() } else { Value::from(text).to_string() }
 }
 
 #[cfg(test)]

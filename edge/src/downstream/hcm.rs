@@ -177,9 +177,9 @@ impl Hcm {
         shared: &Shared<'_>,
         at: &Path<'_>,
     ) -> Result<Self, Problem> {
-        let Shared { clusters, stats, files, node_cluster } = *shared;
+        let Shared { clusters, stats, files, rosters, node_cluster } = *shared;
         let stats = HcmStats::new(stats.scope(format!("http.{}", config.stat_prefix)));
-        let context = Context { clusters, stats: &stats.scope, node_cluster };
+        let context = Context { clusters, stats: &stats.scope, rosters, node_cluster };
         let chain = chain(config, at, &context)?;
         let routes = match &config.route_specifier {
             Some(RouteSpecifier::RouteConfig(routes)) => {

@@ -22,6 +22,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use crate::access_log::Files;
 use crate::bootstrap;
 use crate::call::Connection;
+use crate::consumers::Rosters;
 use crate::downstream::connection;
 use crate::downstream::hcm::Hcm;
 use crate::downstream::tls::{self, ServerTls};
@@ -89,6 +90,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) clusters: &'a Arc<Clusters>,
     pub(crate) stats: &'a Stats,
     pub(crate) files: &'a Files,
+    pub(crate) rosters: &'a Rosters,
     /// The cluster that this edge itself belongs to.
     pub(crate) node_cluster: &'a str,
 }

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod compressor;
+mod consumers;
 mod cors;
 mod ext_authz;
 mod fault;
@@ -11,6 +12,7 @@ mod header_mutation;
 mod health_check;
 mod jwt_authn;
 mod local_ratelimit;
+mod message_limit;
 mod ratelimit;
 mod rbac;
 mod retry;
@@ -27,6 +29,7 @@ use futures::future::BoxFuture;
 
 use crate::bootstrap::type_name;
 use crate::call::Call;
+use crate::consumers::Rosters;
 use crate::problem::{Path, Problem};
 use crate::reply::{LocalReply, Reply};
 use crate::stats::Scope;
@@ -73,6 +76,7 @@ pub(crate) struct Context<'a> {
     pub(crate) clusters: &'a Arc<Clusters>,
     /// `http.<stat_prefix>`
     pub(crate) stats: &'a Scope,
+    pub(crate) rosters: &'a Rosters,
     /// The cluster that this edge itself belongs to.
     pub(crate) node_cluster: &'a str,
 }
@@ -94,6 +98,8 @@ const FACTORIES: &[(&str, Factory)] = &[
     ("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", jwt_authn::make),
     ("envoy.extensions.filters.http.ratelimit.v3.RateLimit", ratelimit::make),
     ("envoy.extensions.filters.http.rbac.v3.RBAC", rbac::make),
+    ("omnimesh.edge.v1.Consumers", consumers::make),
+    ("omnimesh.edge.v1.MessageLimit", message_limit::make),
 ];
 
 /// The configuration of a filter in a chain.

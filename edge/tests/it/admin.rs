@@ -13,7 +13,7 @@ async fn ask(edge: &Edge, method: &str, path: &str) -> Reply {
         .header("host", "admin")
         .body(Full::new(Bytes::new()))
         .expect("request");
-    http1(edge.running.admin(), request).await
+    http1(edge.running.admin().expect("an admin interface"), request).await
 }
 
 #[tokio::test]
@@ -32,7 +32,10 @@ async fn readiness_follows_the_operator() {
 #[tokio::test]
 async fn metrics_and_server_info() {
     let edge = Edge::start().await;
-    assert_eq!(&ask(&edge, "GET", "/stats/prometheus").await.body[..], b"calls_total 1\n");
+    let metrics = ask(&edge, "GET", "/stats/prometheus").await.body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    assert!(metrics.ends_with("calls_total 1\n"), "{metrics}");
+    assert!(metrics.contains("envoy_http_downstream_rq_total"), "{metrics}");
     let info = ask(&edge, "GET", "/server_info").await;
     assert_eq!(info.header("content-type"), "application/json");
     let info: serde_json::Value = serde_json::from_slice(&info.body).expect("JSON");

@@ -1,14 +1,13 @@
 //! API keys: who gets in, and what services hear of it.
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 
-use edge::{Address, Grant, Keys};
+use edge::{Consumers, DatabaseUrl, Grant};
 use http::StatusCode;
 use tempfile::TempDir;
 
 use crate::backend::{Backend, HEALTH, frame};
-use crate::harness::{Edge, PATIENCE, config, upstream, with, without};
+use crate::harness::{Edge, config, grant, tcp, upstream, with, without};
 
 #[tokio::test]
 async fn calls_without_a_valid_key_are_refused_on_both_protocols() {
@@ -35,6 +34,7 @@ async fn calls_without_a_valid_key_are_refused_on_both_protocols() {
 async fn services_hear_of_the_consumer_and_never_of_the_key() {
     let edge = Edge::start().await;
     let key = edge.issue("till-7", &["order.read", "catalog.*"]).await;
+    edge.becomes(&key, SERVED).await;
     let request = with(edge.grpc("Headers", frame(b"")), "x-api-key", &key);
     let request = with(request, "x-omnimesh-consumer", "forged");
     let request = with(request, "x-omnimesh-role", "forged");
@@ -57,22 +57,22 @@ async fn health_needs_no_key() {
 #[tokio::test]
 async fn expired_keys_are_refused() {
     let edge = Edge::start().await;
-    let grant =
-        Grant { consumer: "partner".to_owned(), permissions: vec!["*".to_owned()], expires_at: Some(0) };
-    let (_, key) = edge.keys.issue(grant).await.expect("key");
-    let reply = edge.http2(with(edge.grpc("Echo", frame(b"hi")), "x-api-key", &key)).await;
-    assert_eq!(reply.grpc_status(), Some(16));
+    let expiring = |expires_at| Grant { expires_at: Some(expires_at), ..grant("partner") };
+    let (_, expired) = edge.consumers.issue(expiring(0), None).await.expect("key");
+    let (_, valid) = edge.consumers.issue(expiring(i64::MAX), None).await.expect("key");
+    edge.becomes(&valid, SERVED).await;
+    assert_eq!(edge.status(&expired).await, UNAUTHENTICATED);
 }
 
 #[tokio::test]
 async fn keys_outlive_the_process_on_both_engines() {
     for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
         let directory = TempDir::new().expect("directory");
-        let open = async || Keys::open(&database.config).await.expect("keys");
-        let (_, key) = open().await.issue(grant("till-7")).await.expect("key");
+        let open = async || Consumers::open(&database.config).await.expect("keys");
+        let (_, key) = open().await.issue(grant("till-7"), None).await.expect("key");
         let edge = on_database(&database.config, directory).await;
         for key in [&key, &edge.admin_key] {
-            assert_eq!(status(&edge, key).await, SERVED);
+            assert_eq!(edge.status(key).await, SERVED);
         }
     }
 }
@@ -80,10 +80,10 @@ async fn keys_outlive_the_process_on_both_engines() {
 #[tokio::test]
 async fn keys_are_listed_and_revoked_on_both_engines() {
     for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
-        let keys = Keys::open(&database.config).await.expect("keys");
+        let keys = Consumers::open(&database.config).await.expect("consumers");
         let mut issued = Vec::new();
         for consumer in ["till-7", "till-7", "till-7", "shop"] {
-            issued.push(keys.issue(grant(consumer)).await.expect("key"));
+            issued.push(keys.issue(grant(consumer), None).await.expect("key"));
         }
         let list = async || {
             let keys = keys.list().await.expect("keys").into_iter();
@@ -110,12 +110,12 @@ async fn keys_are_listed_and_revoked_on_both_engines() {
 async fn a_running_edge_hears_of_keys_that_another_process_adds_and_revokes() {
     for database in storage::testing::databases("edge", &sqlx::migrate!()).await {
         let edge = on_database(&database.config, TempDir::new().expect("directory")).await;
-        let elsewhere = Keys::open(&database.config).await.expect("keys");
-        let (_, key) = elsewhere.issue(grant("till-7")).await.expect("key");
-        becomes(&edge, &key, SERVED).await;
+        let elsewhere = Consumers::open(&database.config).await.expect("keys");
+        let (_, key) = elsewhere.issue(grant("till-7"), None).await.expect("key");
+        edge.becomes(&key, SERVED).await;
         elsewhere.revoke("till-7").await.expect("revoked");
-        becomes(&edge, &key, UNAUTHENTICATED).await;
-        assert_eq!(status(&edge, &edge.admin_key).await, SERVED);
+        edge.becomes(&key, UNAUTHENTICATED).await;
+        assert_eq!(edge.status(&edge.admin_key).await, SERVED);
     }
 }
 
@@ -125,10 +125,10 @@ async fn names_that_mislead_are_refused() {
     for consumer in
         ["", "admin", "operator", "omk_till", "-till", "till 7", "till\n", "ti,ll", &"x".repeat(64)]
     {
-        let error = edge.keys.issue(grant(consumer)).await.expect_err("refused");
+        let error = edge.consumers.issue(grant(consumer), None).await.expect_err("refused");
         assert!(error.to_string().starts_with(&format!("`{consumer}` cannot be")), "{error}");
     }
-    edge.keys.issue(grant("Till_7.berlin@shop-1")).await.expect("key");
+    edge.consumers.issue(grant("Till_7.berlin@shop-1"), None).await.expect("key");
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn an_admin_key_is_its_data_directorys_own() {
         assert_eq!(std::fs::metadata(&file).expect("file").permissions().mode() & 0o777, 0o600);
 
         // A start with the file keeps its key, one without it makes another; neither ends anybody's.
-        let keys = Keys::open(&database.config).await.expect("keys");
+        let keys = Consumers::open(&database.config).await.expect("keys");
         keys.ensure_admin(one.directory.path()).await.expect("kept");
         let read = || std::fs::read_to_string(&file).expect("admin key").trim().to_owned();
         assert_eq!(read(), one.admin_key);
@@ -149,14 +149,14 @@ async fn an_admin_key_is_its_data_directorys_own() {
         keys.ensure_admin(one.directory.path()).await.expect("made");
         assert_ne!(read(), one.admin_key);
         for key in [&read(), &one.admin_key, &other.admin_key] {
-            becomes(&other, key, SERVED).await;
-            becomes(&one, key, SERVED).await;
+            other.becomes(key, SERVED).await;
+            one.becomes(key, SERVED).await;
         }
         // A revoked one is none.
         assert_eq!(keys.revoke("admin").await.expect("revoked"), 3);
         keys.ensure_admin(one.directory.path()).await.expect("made");
-        becomes(&other, &other.admin_key, UNAUTHENTICATED).await;
-        becomes(&other, &read(), SERVED).await;
+        other.becomes(&other.admin_key, UNAUTHENTICATED).await;
+        other.becomes(&read(), SERVED).await;
     }
 }
 
@@ -175,31 +175,11 @@ async fn secrets_are_not_in_the_database() {
 const SERVED: Option<i32> = Some(0);
 const UNAUTHENTICATED: Option<i32> = Some(16);
 
-fn grant(consumer: &str) -> Grant {
-    let permissions = vec!["order.read".to_owned()];
-    Grant { consumer: consumer.to_owned(), permissions, expires_at: Some(i64::MAX) }
-}
-
 /// An edge whose keys are in that database.
 async fn on_database(database: &storage::Config, directory: TempDir) -> Edge {
-    let keys = Keys::open(database).await.expect("keys");
-    keys.ensure_admin(directory.path()).await.expect("admin key");
     let mut backend = Backend::new();
-    let addr = backend.serve_tcp(None).await;
-    let config = config(vec![upstream(Address::Tcp { addr, tls: None })]);
-    Edge::start_with_keys(directory, backend, config, Arc::new(keys))
-}
-
-async fn status(edge: &Edge, key: &str) -> Option<i32> {
-    edge.http2(with(edge.grpc("Echo", frame(b"hi")), "x-api-key", key)).await.grpc_status()
-}
-
-/// Waits until the edge answers a call with the key so.
-async fn becomes(edge: &Edge, key: &str, expected: Option<i32>) {
-    let becoming = async {
-        while status(edge, key).await != expected {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, becoming).await.expect("the edge keeps up with the database");
+    let address = backend.serve_tcp(None).await;
+    let mut config = config(directory.path(), vec![upstream(tcp(address, None))]);
+    config.consumers = DatabaseUrl::Plain(database.url.clone());
+    Edge::start_with(directory, backend, &config).await
 }

@@ -1,7 +1,6 @@
 //! Native gRPC through the edge.
 
 use bytes::Bytes;
-use edge::Address;
 use futures::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -15,10 +14,10 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::backend::{Backend, PROBE, frame};
-use crate::harness::{Edge, config, upstream};
+use crate::harness::{Edge, config, tcp, upstream};
 
 async fn health_client(edge: &Edge) -> HealthClient<tonic::transport::Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", edge.running.listen())).expect("endpoint");
+    let endpoint = Endpoint::from_shared(format!("http://{}", edge.address())).expect("endpoint");
     HealthClient::new(endpoint.connect().await.expect("channel"))
 }
 
@@ -53,8 +52,9 @@ async fn server_stream_arrives_as_it_is_sent() {
 async fn backend_over_tcp() {
     let mut backend = Backend::new();
     let addr = backend.serve_tcp(None).await;
-    let upstreams = vec![upstream(Address::Tcp { addr, tls: None })];
-    let edge = Edge::start_with(TempDir::new().expect("directory"), backend, config(upstreams)).await;
+    let directory = TempDir::new().expect("directory");
+    let config = config(directory.path(), vec![upstream(tcp(addr, None))]);
+    let edge = Edge::start_with(directory, backend, &config).await;
     let reply = edge.http2(edge.grpc("Echo", frame(b"hello"))).await;
     assert_eq!((reply.grpc_status(), &reply.body[..]), (Some(0), &frame(b"hello")[..]));
 }
@@ -62,7 +62,7 @@ async fn backend_over_tcp() {
 #[tokio::test]
 async fn bidirectional_stream_answers_each_message() {
     let edge = Edge::start().await;
-    let stream = TcpStream::connect(edge.running.listen()).await.expect("connect");
+    let stream = TcpStream::connect(edge.address()).await.expect("connect");
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await

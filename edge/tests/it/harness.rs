@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use edge::{Address, Config, Cors, Grant, Keys, Limits, Running, Upstream};
+use edge::gateway::{self, Options, Running, StartError};
+use edge::{Address, ClientTls, Config, Consumers, Cors, DatabaseUrl, Grant, Limits, Upstream};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -14,40 +15,65 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::backend::{Backend, HEALTH, PROBE};
+use crate::backend::{Backend, HEALTH, PROBE, frame};
 
 /// Longer than anything takes on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Edge {
     pub(crate) running: Running,
-    pub(crate) keys: Arc<Keys>,
+    pub(crate) consumers: Consumers,
     pub(crate) admin_key: String,
     pub(crate) backend: Backend,
     pub(crate) directory: TempDir,
 }
 
-/// Everything on loopback, ports left to the system, no backend.
-pub(crate) fn config(upstreams: Vec<Upstream>) -> Config {
+/// Everything on loopback, ports left to the system, no backend, consumers in the directory.
+pub(crate) fn config(directory: &Path, upstreams: Vec<Upstream>) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().expect("address"),
         tls: None,
         admin: "127.0.0.1:0".parse().expect("address"),
+        access_log: Some(directory.join("access.log")),
+        consumers: DatabaseUrl::Plain(database(directory).url),
+        failure_mode_deny: false,
         upstreams,
         cors: Cors { allowed_origins: vec!["https://shop.example".to_owned()] },
-        limits: Limits { threads: Some(2), ..Limits::default() },
+        limits: Limits::default(),
     }
 }
 
 pub(crate) fn upstream(address: Address) -> Upstream {
-    Upstream { services: vec![PROBE.to_owned(), HEALTH.to_owned()], address }
+    let services = vec![PROBE.to_owned(), HEALTH.to_owned()];
+    Upstream { name: "backend".to_owned(), services, address }
 }
 
-pub(crate) async fn open_keys(directory: &Path) -> Arc<Keys> {
-    let config = storage::Config { url: format!("sqlite:{}", directory.join("db").display()) };
-    let keys = Keys::open(&config).await.expect("keys");
-    keys.ensure_admin(directory).await.expect("admin key");
-    Arc::new(keys)
+pub(crate) fn tcp(address: SocketAddr, tls: Option<ClientTls>) -> Address {
+    Address::Tcp { host: address.ip().to_string(), port: address.port(), tls }
+}
+
+/// What the key of a consumer is made for.
+pub(crate) fn grant(consumer: &str) -> Grant {
+    let permissions = vec!["order.read".to_owned()];
+    Grant { consumer: consumer.to_owned(), permissions, expires_at: Some(i64::MAX) }
+}
+
+/// Where an edge in the directory keeps its consumers.
+pub(crate) fn database(directory: &Path) -> storage::Config {
+    storage::Config { url: format!("sqlite:{}", directory.join("db").display()) }
+}
+
+/// The gateway of a configuration.
+pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
+    let loaded = edge::bootstrap::load(&config.to_bootstrap()).map_err(StartError::Config)?;
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let options = Options {
+        concurrency: 2,
+        drain_time: PATIENCE,
+        set_log_filter: None,
+        render_metrics: Some(Arc::new(|| "calls_total 1\n".to_owned())),
+    };
+    gateway::start(loaded, &options)
 }
 
 impl Edge {
@@ -57,30 +83,46 @@ impl Edge {
         let socket = directory.path().join("mesh.sock");
         let mut backend = Backend::new();
         backend.serve_unix(&socket);
-        Self::start_with(directory, backend, config(vec![upstream(Address::Unix(socket))])).await
+        let config = config(directory.path(), vec![upstream(Address::Unix(socket))]);
+        Self::start_with(directory, backend, &config).await
     }
 
-    pub(crate) async fn start_with(directory: TempDir, backend: Backend, config: Config) -> Self {
-        let keys = open_keys(directory.path()).await;
-        Self::start_with_keys(directory, backend, config, keys)
-    }
-
-    pub(crate) fn start_with_keys(
-        directory: TempDir,
-        backend: Backend,
-        config: Config,
-        keys: Arc<Keys>,
-    ) -> Self {
+    /// An edge with the admin key of its directory.
+    pub(crate) async fn start_with(directory: TempDir, backend: Backend, config: &Config) -> Self {
+        let DatabaseUrl::Plain(url) = config.consumers.clone() else {
+            unreachable!("a test names its database")
+        };
+        let consumers = Consumers::open(&storage::Config { url }).await.expect("consumers");
+        consumers.ensure_admin(directory.path()).await.expect("admin key");
         let admin_key = std::fs::read_to_string(directory.path().join("admin.key")).expect("admin key");
-        let metrics = Arc::new(|| "calls_total 1\n".to_owned());
-        let running = edge::start(config, Arc::clone(&keys), metrics).expect("edge");
-        Self { running, keys, admin_key: admin_key.trim().to_owned(), backend, directory }
+        let running = start(config).expect("edge");
+        Self { running, consumers, admin_key: admin_key.trim().to_owned(), backend, directory }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.listeners()[0].1
     }
 
     pub(crate) async fn issue(&self, consumer: &str, permissions: &[&str]) -> String {
         let permissions = permissions.iter().map(|&permission| permission.to_owned()).collect();
         let grant = Grant { consumer: consumer.to_owned(), permissions, expires_at: None };
-        self.keys.issue(grant).await.expect("key").1
+        self.consumers.issue(grant, None).await.expect("key").1
+    }
+
+    /// How a call with the key ends.
+    pub(crate) async fn status(&self, key: &str) -> Option<i32> {
+        self.http2(with(self.grpc("Echo", frame(b"hi")), "x-api-key", key)).await.grpc_status()
+    }
+
+    /// Waits until a call with the key ends so.
+    pub(crate) async fn becomes(&self, key: &str, expected: Option<i32>) {
+        let becoming = async {
+            while self.status(key).await != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, becoming).await.expect("the edge keeps up with the database");
     }
 
     /// A gRPC request with the admin key.
@@ -94,8 +136,8 @@ impl Edge {
     }
 
     pub(crate) fn request(&self, path: &str, content_type: &str, body: Bytes) -> Request<Full<Bytes>> {
-        Request::post(format!("http://{}{path}", self.running.listen()))
-            .header("host", self.running.listen().to_string())
+        Request::post(format!("http://{}{path}", self.address()))
+            .header("host", self.address().to_string())
             .header("content-type", content_type)
             .header("te", "trailers")
             .header("x-api-key", &self.admin_key)
@@ -104,11 +146,11 @@ impl Edge {
     }
 
     pub(crate) async fn http1(&self, request: Request<Full<Bytes>>) -> Reply {
-        http1(self.running.listen(), request).await
+        http1(self.address(), request).await
     }
 
     pub(crate) async fn http2(&self, request: Request<Full<Bytes>>) -> Reply {
-        let stream = TcpStream::connect(self.running.listen()).await.expect("connect");
+        let stream = TcpStream::connect(self.address()).await.expect("connect");
         http2_over(stream, request).await
     }
 }

@@ -1,60 +1,62 @@
 //! Starting and stopping.
 
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::time::Duration;
 
-use edge::{Address, StartError};
+use edge::{Address, Config, DatabaseUrl};
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::backend::frame;
-use crate::harness::{Edge, config, open_keys, upstream};
+use crate::backend::{Backend, frame};
+use crate::harness::{Edge, PATIENCE, config, http1, start, upstream};
 
 #[tokio::test]
 async fn what_cannot_work_is_said_in_one_line() {
     let directory = TempDir::new().expect("directory");
-    let keys = open_keys(directory.path()).await;
-    let refuse = |config| {
-        let error = edge::start(config, Arc::clone(&keys), Arc::new(String::new)).expect_err("refused");
-        assert!(!error.to_string().contains('\n'));
-        error
-    };
     let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
     let taken = taken.local_addr().map(|address| (taken, address)).expect("address");
-
-    let mut port_in_use = config(vec![]);
-    port_in_use.listen = taken.1;
-    let text = refuse(port_in_use).to_string();
-    assert!(text.contains(&taken.1.to_string()) && text.contains("--listen"), "{text}");
-
-    let mut admin_in_use = config(vec![]);
-    admin_in_use.admin = taken.1;
-    assert!(refuse(admin_in_use).to_string().contains("--admin"));
-
-    let mut open_to_all = config(vec![]);
-    open_to_all.listen = "0.0.0.0:0".parse().expect("address");
-    assert!(matches!(refuse(open_to_all), StartError::PlaintextBeyondLoopback(_)));
-
-    let mut open_admin = config(vec![]);
-    open_admin.admin = "0.0.0.0:0".parse().expect("address");
-    assert!(matches!(refuse(open_admin), StartError::AdminBeyondLoopback(_)));
-
-    let socket = || upstream(Address::Unix("/nowhere".into()));
-    assert!(matches!(refuse(config(vec![socket(), socket()])), StartError::ServiceTwice(_)));
+    let free = config(directory.path(), vec![]);
+    let variable = DatabaseUrl::Variable("OMNIMESH_TEST_NO_SUCH_VARIABLE".to_owned());
+    for (config, says) in [
+        (Config { listen: taken.1, ..free.clone() }, taken.1.to_string()),
+        (Config { admin: taken.1, ..free.clone() }, taken.1.to_string()),
+        (Config { consumers: variable, ..free.clone() }, "set it to the URL".to_owned()),
+        (
+            Config { consumers: DatabaseUrl::Plain("mysql://x:secret@y".to_owned()), ..free },
+            "x:***@y".to_owned(),
+        ),
+    ] {
+        let error = start(&config).expect_err("refused").to_string();
+        assert!(error.contains(&says) && !error.contains('\n'), "{error}");
+    }
 }
 
-#[test]
-fn unknown_configuration_keys_are_errors() {
-    let text = r#"{"listen": "127.0.0.1:1", "admin": "127.0.0.1:2", "upstreams": [], "limit": {}}"#;
-    let error = serde_json::from_str::<edge::Config>(text).expect_err("refused");
-    assert!(error.to_string().contains("limit"));
+#[tokio::test]
+async fn a_database_that_comes_late_is_waited_for() {
+    let directory = TempDir::new().expect("directory");
+    let socket = directory.path().join("mesh.sock");
+    let mut backend = Backend::new();
+    backend.serve_unix(&socket);
+    // Where the database's directory is to be stands a file.
+    let database = directory.path().join("late");
+    std::fs::write(&database, "").expect("written");
+    let mut config = config(directory.path(), vec![upstream(Address::Unix(socket))]);
+    config.consumers = DatabaseUrl::Plain(format!("sqlite:{}", database.display()));
+    let running = start(&config).expect("edge");
+    let call = Request::post("/test.v1.Probe/Echo").header("host", "edge").body(Full::default());
+    let waiting = tokio::spawn(http1(running.listeners()[0].1, call.expect("request")));
+    tokio::task::yield_now().await;
+    std::fs::remove_file(&database).expect("removed");
+    let reply = tokio::time::timeout(PATIENCE, waiting).await.expect("in time").expect("a reply");
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn shutdown_lets_calls_end_and_takes_no_new_ones() {
     let edge = Edge::start().await;
-    let address = edge.running.listen();
+    let address = edge.address();
     let probe = edge.backend.probe.clone();
     let idle = TcpStream::connect(address).await.expect("an idle connection");
     let native = edge.grpc("Stall", frame(b""));
@@ -81,7 +83,7 @@ async fn shutdown_lets_calls_end_and_takes_no_new_ones() {
 #[tokio::test]
 async fn shutdown_cuts_what_outlives_its_grace() {
     let edge = Edge::start().await;
-    let address = edge.running.listen();
+    let address = edge.address();
     let probe = edge.backend.probe.clone();
     let request = edge.grpc("Stall", frame(b""));
     let call = tokio::spawn(async move {

@@ -11,4 +11,5 @@ mod grpc_web;
 mod harness;
 mod lifecycle;
 mod operators;
+mod quota;
 mod tls;

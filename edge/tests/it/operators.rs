@@ -103,6 +103,7 @@ impl Gateway {
                 directives.clone_into(&mut filter.lock().expect("a lock"));
                 Ok(())
             })),
+            render_metrics: None,
         };
         let running = gateway::start(loaded, &options).expect("a gateway");
         Self { running, directory, log_filter }

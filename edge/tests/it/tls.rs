@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use edge::{Address, ClientTls, ServerTls, StartError};
+use edge::gateway::StartError;
+use edge::{ClientTls, ServerTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
 use crate::backend::{Backend, frame};
-use crate::harness::{Edge, PATIENCE, config, http2_over, open_keys, upstream};
+use crate::harness::{Edge, PATIENCE, config, http2_over, start, tcp, upstream};
 
 /// An authority, and the files of certificates that it signed.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -81,7 +82,7 @@ async fn connect(edge: &Edge, authority: &Authority) -> std::io::Result<TlsStrea
         .with_root_certificates(authority.roots())
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = TcpStream::connect(edge.running.listen()).await?;
+    let stream = TcpStream::connect(edge.address()).await?;
     TlsConnector::from(Arc::new(tls)).connect(ServerName::try_from("edge.test").expect("name"), stream).await
 }
 
@@ -94,9 +95,9 @@ async fn certificates_are_replaced_while_the_edge_runs() {
     let identity = stranger.write(directory.path(), "edge.test");
     let tls = client_tls(directory.path(), &stranger, identity.clone(), "order.test");
     let ca = tls.ca.clone();
-    let mut config = config(vec![upstream(Address::Tcp { addr, tls: Some(tls) })]);
+    let mut config = config(directory.path(), vec![upstream(tcp(addr, Some(tls)))]);
     config.tls = Some(identity);
-    let edge = Edge::start_with(directory, backend, config).await;
+    let edge = Edge::start_with(directory, backend, &config).await;
     let status = async |authority: &Authority| {
         let stream = connect(&edge, authority).await.ok()?;
         http2_over(stream, edge.grpc("Echo", frame(b"hi"))).await.grpc_status()
@@ -125,9 +126,9 @@ async fn tls_to_clients_and_mutual_tls_to_backends() {
         mutual_tls_backend(&authority, &authority.write(directory.path(), "order.test")).await;
     let identity = authority.write(directory.path(), "edge.test");
     let tls = client_tls(directory.path(), &authority, identity.clone(), "order.test");
-    let mut config = config(vec![upstream(Address::Tcp { addr, tls: Some(tls) })]);
+    let mut config = config(directory.path(), vec![upstream(tcp(addr, Some(tls)))]);
     config.tls = Some(identity);
-    let edge = Edge::start_with(directory, backend, config).await;
+    let edge = Edge::start_with(directory, backend, &config).await;
 
     let stream = connect(&edge, &authority).await.expect("TLS");
     let reply = http2_over(stream, edge.grpc("Echo", frame(b"hi"))).await;
@@ -142,15 +143,15 @@ async fn backends_with_another_name_or_authority_are_not_believed() {
     let (backend, addr) = mutual_tls_backend(&authority, &files).await;
     let identity = authority.write(directory.path(), "edge.test");
     let wrong_name = client_tls(directory.path(), &authority, identity.clone(), "stock.test");
-    let upstreams = vec![upstream(Address::Tcp { addr, tls: Some(wrong_name) })];
-    let edge = Edge::start_with(directory, backend, config(upstreams)).await;
+    let another_name = config(directory.path(), vec![upstream(tcp(addr, Some(wrong_name)))]);
+    let edge = Edge::start_with(directory, backend, &another_name).await;
     assert_eq!(edge.http2(edge.grpc("Echo", frame(b"hi"))).await.grpc_status(), Some(14));
 
     let directory = TempDir::new().expect("directory");
     let identity = authority.write(directory.path(), "edge.test");
     let wrong_authority = client_tls(directory.path(), &stranger, identity, "order.test");
-    let upstreams = vec![upstream(Address::Tcp { addr, tls: Some(wrong_authority) })];
-    let other = Edge::start_with(directory, Backend::new(), config(upstreams)).await;
+    let another_authority = config(directory.path(), vec![upstream(tcp(addr, Some(wrong_authority)))]);
+    let other = Edge::start_with(directory, Backend::new(), &another_authority).await;
     assert_eq!(other.http2(other.grpc("Echo", frame(b"hi"))).await.grpc_status(), Some(14));
 }
 
@@ -159,15 +160,14 @@ async fn keys_that_do_not_fit_are_refused_at_the_start() {
     let directory = TempDir::new().expect("directory");
     let authority = Authority::new();
     let (one, other) = (authority.write(directory.path(), "one"), authority.write(directory.path(), "other"));
-    let keys = open_keys(directory.path()).await;
     for tls in [
         ServerTls { cert: one.cert.clone(), key: other.key },
         ServerTls { cert: one.key.clone(), key: one.key.clone() },
         ServerTls { cert: directory.path().join("missing"), key: one.key },
     ] {
-        let mut config = config(vec![]);
+        let mut config = config(directory.path(), vec![]);
         config.tls = Some(tls);
-        let error = edge::start(config, Arc::clone(&keys), Arc::new(String::new)).expect_err("refused");
-        assert!(matches!(error, StartError::Tls { .. }), "{error}");
+        let error = start(&config).expect_err("refused");
+        assert!(matches!(error, StartError::Config(_)), "{error}");
     }
 }

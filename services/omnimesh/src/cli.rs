@@ -34,18 +34,21 @@ enum Command {
     /// Check the invariants of what is loaded, a line each. Exit code 1 if one does not hold.
     #[command(after_help = "Example:\n  omnimesh verify --data-dir omnimesh-data")]
     Verify(ReadArgs),
-    /// Say who may call from outside, by which keys and until when.
+    /// Say who may call from outside, by which keys, until when and how much.
     #[command(
         subcommand,
         after_help = "Examples:\n  omnimesh consumer add till-7 --permission order.write --expires 90d\n  \
-        omnimesh consumer list\n  omnimesh consumer revoke till-7"
+        omnimesh consumer list\n  omnimesh consumer revoke till-7\n  \
+        omnimesh consumer plan set silver --rate 20 --burst 40 --monthly-quota 100000\n  \
+        omnimesh consumer plan assign till-7 silver\n  omnimesh consumer usage"
     )]
     Consumer(ConsumerCommand),
     /// Run a gateway of an Envoy v3 bootstrap in place of Envoy; or check, explain and migrate such a file.
     #[command(
         args_conflicts_with_subcommands = true,
         after_help = "Examples:\n  omnimesh edge -c envoy.yaml\n  omnimesh edge -c envoy.yaml --mode validate\n  \
-        omnimesh edge support envoy.yaml\n  omnimesh edge migrate old.yaml > envoy.yaml\n\n\
+        omnimesh edge support envoy.yaml\n  omnimesh edge migrate old.yaml > envoy.yaml\n  \
+        omnimesh edge --print-config --config omnimesh.toml > edge.yaml\n\n\
         SIGHUP, and any change of the file, makes it take the file's new content; a file that cannot work changes \
         nothing. SIGTERM and Ctrl-C drain: calls under way end."
     )]
@@ -123,11 +126,14 @@ pub(crate) struct EdgeArgs {
     #[command(subcommand)]
     pub(crate) command: Option<EdgeCommand>,
     /// The bootstrap: YAML or JSON.
-    #[arg(short = 'c', long = "config-path", value_name = "FILE", required_unless_present = "config_yaml")]
+    #[arg(short = 'c', long = "config-path", value_name = "FILE", required_unless_present_any = ["config_yaml", "print_config"])]
     pub(crate) config_path: Option<PathBuf>,
     /// The bootstrap itself.
     #[arg(long, value_name = "TEXT", conflicts_with = "config_path")]
     pub(crate) config_yaml: Option<String>,
+    /// Print the bootstrap that `up` (or `serve` with the same --role) runs its edge with.
+    #[arg(long, conflicts_with_all = ["config_path", "config_yaml"])]
+    pub(crate) print_config: bool,
     /// Serve, or only say whether the bootstrap would start.
     #[arg(long, value_enum, default_value_t = EdgeMode::Serve)]
     pub(crate) mode: EdgeMode,
@@ -140,6 +146,13 @@ pub(crate) struct EdgeArgs {
     /// What is logged to standard error.
     #[arg(short = 'l', long = "log-level", value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: EdgeLogLevel,
+    #[command(flatten, next_help_heading = "With --print-config, as for up and serve")]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) addresses: Addresses,
+    /// Roles beside which the edge runs, separated by commas [default: all].
+    #[arg(long = "role", value_delimiter = ',', value_name = "ROLE")]
+    pub(crate) roles: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -212,6 +225,88 @@ pub(crate) enum ConsumerCommand {
         `revoke admin` ends the keys in `admin.key` files; an edge writes itself another at its next start."
     )]
     Revoke(RevokeArgs),
+    /// Say how much consumers may call.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  omnimesh consumer plan set silver --rate 20 --burst 40 --monthly-quota 100000\n  \
+        omnimesh consumer plan assign till-7 silver\n  omnimesh consumer plan list"
+    )]
+    Plan(PlanCommand),
+    /// Show what consumers have used of their monthly quotas. Edges tell it every ten seconds, and at their end.
+    #[command(
+        after_help = "Examples:\n  omnimesh consumer usage\n  omnimesh consumer usage --month 2026-11 --json"
+    )]
+    Usage(UsageArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Make a plan, or change one for all who are on it. A running edge takes it within seconds.
+    #[command(
+        after_help = "Examples:\n  omnimesh consumer plan set silver --rate 20 --burst 40 --monthly-quota 100000\n  \
+        omnimesh consumer plan set internal --rate 500\n\n\
+        The rate holds on each edge; the quota over all of them, for a calendar month (UTC)."
+    )]
+    Set(PlanArgs),
+    /// List every plan and who is on it.
+    #[command(after_help = "Example:\n  omnimesh consumer plan list --json")]
+    List(ReadArgs),
+    /// Put a consumer on a plan; without a plan, on none.
+    #[command(
+        after_help = "Examples:\n  omnimesh consumer plan assign till-7 silver\n  omnimesh consumer plan assign till-7"
+    )]
+    Assign(AssignArgs),
+    /// Forget a plan that nobody is on.
+    #[command(after_help = "Example:\n  omnimesh consumer plan remove silver")]
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The plan.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Calls a second on each edge [default: any].
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Calls at once [default: those of a second].
+    #[arg(long, value_name = "CALLS", requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) burst: Option<u32>,
+    /// Calls a calendar month over all edges [default: any].
+    #[arg(long, value_name = "CALLS")]
+    pub(crate) monthly_quota: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AssignArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The consumer.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The plan.
+    #[arg(value_name = "PLAN")]
+    pub(crate) plan: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The plan.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// The month, in UTC [default: this one].
+    #[arg(long, value_name = "YEAR-MONTH")]
+    pub(crate) month: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -227,6 +322,9 @@ pub(crate) struct AddArgs {
     /// When the key ends: a span from now, such as `90d` or `12h`, or a time (RFC 3339) [default: never].
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
+    /// How much the consumer may call, with all its keys [default: as before; a new one as it likes].
+    #[arg(long, value_name = "PLAN")]
+    pub(crate) plan: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -57,6 +57,10 @@ pub(crate) struct EdgeConfig {
     pub(crate) admin: SocketAddr,
     /// The certificate shown to clients. Default: none.
     pub(crate) tls: Option<edge::ServerTls>,
+    /// Where a line of JSON about each call is written, such as `/dev/stderr`. Default: nowhere.
+    pub(crate) access_log: Option<PathBuf>,
+    /// Whether calls are refused whose quota cannot be counted because the database does not answer. Default: false.
+    pub(crate) failure_mode_deny: bool,
     /// Which web pages may call.
     pub(crate) cors: edge::Cors,
     /// Bounds on what one client can make the edge hold.
@@ -69,6 +73,8 @@ impl Default for EdgeConfig {
             listen: (Ipv4Addr::LOCALHOST, 8080).into(),
             admin: (Ipv4Addr::LOCALHOST, 9901).into(),
             tls: None,
+            access_log: None,
+            failure_mode_deny: false,
             cors: edge::Cors::default(),
             limits: edge::Limits::default(),
         }

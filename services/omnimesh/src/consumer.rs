@@ -1,9 +1,12 @@
-//! `omnimesh consumer`: who may call from outside, by which keys and until when.
+//! `omnimesh consumer`: who may call from outside, by which keys, until when and how much.
+
+mod plan;
+mod usage;
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, anyhow};
-use edge::{ApiKey, Grant, Keys};
+use edge::{ApiKey, Consumers, Grant};
 use jiff::{Span, Timestamp, tz::TimeZone};
 use mesh::{Clock, Permissions};
 use serde::Serialize;
@@ -31,6 +34,8 @@ pub(crate) async fn run(command: ConsumerCommand) -> Result<(), Failure> {
         ConsumerCommand::Add(args) => add(args).await,
         ConsumerCommand::List(args) => list(args).await,
         ConsumerCommand::Revoke(args) => revoke(&args.common, &args.name).await,
+        ConsumerCommand::Plan(command) => plan::run(command).await,
+        ConsumerCommand::Usage(args) => usage::run(args).await,
     }
 }
 
@@ -40,15 +45,10 @@ async fn add(args: AddArgs) -> Result<(), Failure> {
     let now = time(Clock::system().now_micros())?;
     let expires_at =
         args.expires.as_deref().map(|when| expiry(when, now)).transpose().map_err(Failure::Usage)?;
-    let keys = open(&args.common).await?;
-    let (key, text) = keys
-        .issue(Grant {
-            consumer: args.name,
-            permissions,
-            expires_at: expires_at.map(Timestamp::as_microsecond),
-        })
-        .await
-        .map_err(Failure::usage)?;
+    let consumers = open(&args.common).await?;
+    let grant =
+        Grant { consumer: args.name, permissions, expires_at: expires_at.map(Timestamp::as_microsecond) };
+    let (key, text) = consumers.issue(grant, args.plan.as_deref()).await.map_err(Failure::usage)?;
     println!("{text}");
     let until = expires_at.map_or_else(|| "until it is revoked".to_owned(), |end| format!("until {end:.0}"));
     eprintln!("{} of {} may {} {until}", key.name(), key.grant.consumer, key.grant.permissions.join(", "));
@@ -93,13 +93,13 @@ async fn revoke(common: &Common, name: &str) -> Result<(), Failure> {
     }
 }
 
-/// The keys of a deployment, whether or not its edge runs.
-async fn open(common: &Common) -> Result<Keys, Failure> {
+/// The consumers of a deployment, whether or not its edge runs.
+async fn open(common: &Common) -> Result<Consumers, Failure> {
     let config = Config::load(common, None)?;
     if config.storage.is_none() {
         config.must_exist()?;
     }
-    Keys::open(&config.storage()).await.map_err(Failure::usage)
+    Consumers::open(&config.storage()).await.map_err(Failure::usage)
 }
 
 /// What a key may do: what was asked for, or to read everything.

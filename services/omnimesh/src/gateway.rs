@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,9 +20,12 @@ use tokio::{
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use crate::{
+    bootstrap as mesh_edge,
     cli::{EdgeArgs, EdgeCommand, EdgeLogLevel, EdgeMode},
+    config::Config,
     error::Failure,
-    up,
+    roles::ROLES,
+    serve, up,
 };
 
 /// How often files are looked at: what a mount shows may change without a word to those who watch.
@@ -40,6 +43,9 @@ pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
         }
         None => {}
     }
+    if args.print_config {
+        return print_config(&args);
+    }
     let loaded = load(&args)?;
     for warning in &loaded.warnings {
         eprintln!("warning: {}", warning.in_file(&name(&args)));
@@ -49,10 +55,25 @@ pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
         println!("configuration '{}' OK", name(&args));
         return Ok(());
     }
-    serve(&args, loaded).await
+    run_gateway(&args, loaded).await
 }
 
-async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
+/// The bootstrap that `up` or `serve` would run.
+fn print_config(args: &EdgeArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.common, Some(&args.addresses))?;
+    let roles = match args.roles.is_empty() {
+        true => ROLES.iter().collect(),
+        false => serve::chosen(&args.roles)?,
+    };
+    let (text, note) = mesh_edge::print(&config, &roles).map_err(Failure::Usage)?;
+    print!("{text}");
+    if let Some(note) = note {
+        eprintln!("note: {note}");
+    }
+    Ok(())
+}
+
+async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
     let (filter, handle) = reload::Layer::new(filter(args.log_level)?);
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     tracing_subscriber::registry().with(filter).with(log).init();
@@ -60,11 +81,11 @@ async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
         let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options {
-        concurrency: args.concurrency.unwrap_or(cores),
+        concurrency: args.concurrency.unwrap_or_else(gateway::cores),
         drain_time: Duration::from_secs(args.drain_time_s),
         set_log_filter: Some(Arc::new(set_log_filter)),
+        render_metrics: None,
     };
     let interrupt = up::interrupt()?;
     let mut hangup = signal(SignalKind::hangup()).map_err(Failure::usage)?;
@@ -77,7 +98,7 @@ async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
         eprintln!("admin listens on {address}");
     }
     let mut looks = interval(LOOK);
-    let mut seen = stamps(args, &running);
+    let mut seen = stamp(args);
     println!("ready");
     tokio::pin!(interrupt);
     loop {
@@ -86,10 +107,11 @@ async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
             () = running.quit_requested() => break,
             _ = hangup.recv() => take_again(args, &running).await,
             _ = looks.tick() => {
-                let now = stamps(args, &running);
-                if now != seen {
+                // Before it is read: what changes between is seen as a change.
+                let found = stamp(args);
+                if found != seen {
+                    seen = found;
                     take_again(args, &running).await;
-                    seen = stamps(args, &running);
                 }
             }
             _ = reopen.recv() => running.reopen_logs(),
@@ -100,17 +122,13 @@ async fn serve(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-/// When each file of the configuration changed last: the bootstrap, and the certificates that it names.
-fn stamps(args: &EdgeArgs, running: &Running) -> Vec<Option<SystemTime>> {
-    let files = args.config_path.iter().cloned().chain(running.files().into_iter().map(PathBuf::from));
-    files.map(|file| fs::metadata(file).and_then(|facts| facts.modified()).ok()).collect()
+/// When the bootstrap changed last; the certificates that it names are followed by the gateway itself.
+fn stamp(args: &EdgeArgs) -> Option<SystemTime> {
+    fs::metadata(args.config_path.as_ref()?).and_then(|facts| facts.modified()).ok()
 }
 
-/// Takes what the files say now, if it can work.
+/// Takes what the file says now, if it can work.
 async fn take_again(args: &EdgeArgs, running: &Running) {
-    for problem in running.reload_certificates() {
-        tracing::error!(%problem, "a certificate stays as it was");
-    }
     if args.config_path.is_none() {
         return;
     }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 something ran and failed, 2 wrong usage or configuration (nothing was started).
 
+mod bootstrap;
 mod cli;
 mod client;
 mod config;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use edge::gateway;
 use events::{Consumers, Directory};
 use fs4::fs_std::FileExt;
 use mesh::{Clock, Identity, ServerBuilder, telemetry::Telemetry};
@@ -18,16 +19,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bootstrap,
     config::Config,
     error::Failure,
-    roles::{self, ROLES, Role},
+    roles::{self, Role},
 };
 
 /// Calls that are under way when the node is told to stop get this long.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// What every process serves itself, beside its roles' services.
-const HERE: [&str; 3] = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", events::SERVICE];
 
 /// What a running node leaves in its data directory, for other commands to find it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,6 +49,11 @@ impl Whereabouts {
         data_dir.join("run").join("mesh.sock")
     }
 
+    /// The socket that the services of a node listen on.
+    pub(crate) fn mesh_socket(config: &Config) -> std::path::PathBuf {
+        config.mesh.listen.unix.clone().unwrap_or_else(|| Self::socket(&config.data_dir))
+    }
+
     /// Whoever reads them next must not find a node that is gone; that there are none is as good.
     fn forget(data_dir: &Path) {
         std::fs::remove_file(Self::path(data_dir)).ok();
@@ -68,7 +72,7 @@ pub(crate) struct Node {
     pub(crate) whereabouts: Whereabouts,
     pub(crate) logs: Directory,
     pub(crate) consumers: Consumers,
-    edge: Option<edge::Running>,
+    edge: Option<gateway::Running>,
     server: JoinHandle<Result<(), mesh::ServeError>>,
     stop: CancellationToken,
     data_dir: std::path::PathBuf,
@@ -85,8 +89,7 @@ impl Node {
             if Whereabouts::read(&config.data_dir).is_some() {
                 return Err(Failure::Usage(occupied(&config.data_dir)));
             }
-            let edge = &config.edge;
-            edge::check(edge.listen, edge.tls.as_ref(), edge.admin).map_err(Failure::usage)?;
+            bootstrap::check(config, roles).map_err(Failure::Usage)?;
         }
         prepare(&config.data_dir).map_err(Failure::Usage)?;
         let lock = lock(&config.data_dir).map_err(Failure::Usage)?;
@@ -96,7 +99,7 @@ impl Node {
         let identity = Identity::open(config.mesh.certificate.as_ref(), &tls, Clock::system())
             .map_err(Failure::usage)?;
         let mut mesh = config.mesh.clone();
-        let socket = mesh.listen.unix.get_or_insert_with(|| Whereabouts::socket(&config.data_dir)).clone();
+        mesh.listen.unix = Some(Whereabouts::mesh_socket(config));
         let mut server = ServerBuilder::new(mesh, roles::policy(), Some(identity));
         for role in roles {
             let peers = server.host(role.name);
@@ -110,14 +113,14 @@ impl Node {
         let (consumers, _) = server.shared::<Consumers>();
         let server = server.build().await.map_err(Failure::usage)?;
         let edge = match has_edge {
-            true => Some(start_edge(config, roles, &socket, telemetry.clone()).await?),
+            true => Some(start_edge(config, roles, telemetry.clone()).await?),
             false => None,
         };
         let whereabouts = Whereabouts {
             pid: std::process::id(),
             roles: roles.iter().map(|role| role.name.to_owned()).collect(),
-            listen: edge.as_ref().map(edge::Running::listen),
-            admin: edge.as_ref().map(edge::Running::admin),
+            listen: edge.as_ref().and_then(|edge| Some(edge.listeners().first()?.1)),
+            admin: edge.as_ref().and_then(gateway::Running::admin),
         };
         let text = serde_json::to_vec_pretty(&whereabouts).map_err(Failure::usage)?;
         std::fs::write(Whereabouts::path(&config.data_dir), text).map_err(Failure::usage)?;
@@ -156,61 +159,18 @@ impl Node {
 async fn start_edge(
     config: &Config,
     roles: &[&'static Role],
-    socket: &Path,
     telemetry: Arc<Telemetry>,
-) -> Result<edge::Running, Failure> {
-    let keys = edge::Keys::open(&config.storage()).await.map_err(Failure::usage)?;
-    keys.ensure_admin(&config.data_dir).await.map_err(Failure::usage)?;
-    let here = |role: &&Role| roles.iter().any(|hosted| hosted.name == role.name);
-    let mut upstreams = vec![edge::Upstream {
-        services: ROLES
-            .iter()
-            .filter(here)
-            .flat_map(|role| role.services)
-            .copied()
-            .chain(HERE)
-            .map(str::to_owned)
-            .collect(),
-        address: edge::Address::Unix(socket.to_owned()),
-    }];
-    for role in ROLES.iter().filter(|role| !here(role) && !role.services.is_empty()) {
-        upstreams.push(remote(config, role).map_err(Failure::Usage)?);
-    }
-    let edge = edge::Config {
-        listen: config.edge.listen,
-        tls: config.edge.tls.clone(),
-        admin: config.edge.admin,
-        upstreams,
-        cors: config.edge.cors.clone(),
-        limits: config.edge.limits.clone(),
+) -> Result<gateway::Running, Failure> {
+    let consumers = edge::Consumers::open(&config.storage()).await.map_err(Failure::usage)?;
+    consumers.ensure_admin(&config.data_dir).await.map_err(Failure::usage)?;
+    let options = gateway::Options {
+        concurrency: config.edge.limits.threads.unwrap_or_else(gateway::cores),
+        drain_time: GRACE,
+        set_log_filter: None,
+        render_metrics: Some(Arc::new(move || telemetry.render())),
     };
-    edge::start(edge, Arc::new(keys), Arc::new(move || telemetry.render())).map_err(Failure::usage)
-}
-
-/// A role in another process, over mutual TLS.
-fn remote(config: &Config, role: &Role) -> anyhow::Result<edge::Upstream> {
-    let name = role.name;
-    let peer = config.mesh.peers.get(name).ok_or_else(|| {
-        anyhow!("the role {name} runs neither here nor elsewhere: add it to --role, or `{name} = \"host:port\"` to [mesh.peers]")
-    })?;
-    let files = config.mesh.certificate.as_ref().context(
-        "an edge apart from the services needs [mesh.certificate] with the edge's own certificate",
-    )?;
-    Ok(edge::Upstream {
-        services: role.services.iter().map(|&service| service.to_owned()).collect(),
-        address: edge::Address::Tcp {
-            addr: std::net::ToSocketAddrs::to_socket_addrs(peer.as_str())
-                .with_context(|| format!("the peer {name} = \"{peer}\" cannot be found"))?
-                .next()
-                .with_context(|| format!("the peer {name} = \"{peer}\" has no address"))?,
-            tls: Some(edge::ClientTls {
-                ca: files.ca.clone(),
-                cert: files.chain.clone(),
-                key: files.key.clone(),
-                server_name: format!("{name}.mesh.omnimesh"),
-            }),
-        },
-    })
+    let loaded = bootstrap::load(config, roles).map_err(Failure::Usage)?;
+    gateway::start(loaded, &options).map_err(Failure::usage)
 }
 
 fn prepare(data_dir: &Path) -> anyhow::Result<()> {

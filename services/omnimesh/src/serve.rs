@@ -13,15 +13,7 @@ use crate::{
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = Config::load(&args.common, Some(&args.addresses))?;
-    let mut chosen = Vec::new();
-    for name in &args.roles {
-        let known = || ROLES.iter().map(|role| role.name).collect::<Vec<_>>().join(", ");
-        let role = roles::find(name)
-            .ok_or_else(|| Failure::Usage(anyhow!("there is no role `{name}`; there are: {}", known())))?;
-        if !chosen.iter().any(|earlier: &&Role| earlier.name == role.name) {
-            chosen.push(role);
-        }
-    }
+    let chosen = chosen(&args.roles)?;
     let interrupt = up::interrupt()?;
     let node = Node::start(&config, &chosen).await?;
     up::report(&node, &config);
@@ -29,4 +21,18 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     interrupt.await;
     eprintln!("stopping");
     Ok(node.shutdown().await?)
+}
+
+/// The roles of these names.
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Role>, Failure> {
+    let mut chosen = Vec::new();
+    for name in names {
+        let known = || ROLES.iter().map(|role| role.name).collect::<Vec<_>>().join(", ");
+        let role = roles::find(name)
+            .ok_or_else(|| Failure::Usage(anyhow!("there is no role `{name}`; there are: {}", known())))?;
+        if !chosen.iter().any(|earlier: &&Role| earlier.name == role.name) {
+            chosen.push(role);
+        }
+    }
+    Ok(chosen)
 }

@@ -22,6 +22,7 @@ impl Gateway for Omnimesh {
             concurrency: 1,
             drain_time: Duration::from_secs(600),
             set_log_filter: Some(Arc::new(|_| Ok(()))),
+            render_metrics: None,
         };
         let gateway = edge::gateway::start(loaded, &options).map_err(|error| error.to_string())?;
         let admin = gateway.admin().ok_or("it has no admin interface")?;

@@ -17,6 +17,7 @@ use hcm::http_connection_manager::RouteSpecifier;
 
 use super::*;
 use crate::call::Call;
+use crate::consumers::Rosters;
 use crate::filter::Context;
 use crate::stats::Stats;
 use crate::upstream::Clusters;
@@ -91,7 +92,8 @@ fn compile(routes: &str) -> Result<Table, Problem> {
 
 fn compile_config(config: &RouteConfiguration) -> Result<Table, Problem> {
     let (clusters, stats) = (Arc::new(Clusters::default()), Stats::default().scope("http.test"));
-    let context = Context { clusters: &clusters, stats: &stats, node_cluster: "edge" };
+    let rosters = Rosters::default();
+    let context = Context { clusters: &clusters, stats: &stats, rosters: &rosters, node_cluster: "edge" };
     let link = |name: &str, type_name: &str, disabled| Link {
         name: name.to_owned(),
         type_url: format!("type.googleapis.com/{type_name}"),

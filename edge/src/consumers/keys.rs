@@ -1,27 +1,20 @@
 //! API keys: `omk_<id>_<secret>`. The id finds the key, the secret proves it; only the secret's SHA-256 is stored.
 //!
-//! A secret has 256 bits of chance in it, so a plain digest cannot be guessed back. Callers are checked against a
-//! snapshot in memory, which every change replaces; what other processes change is seen within [`REFRESH`].
+//! A secret has 256 bits of chance in it, so a plain digest cannot be guessed back.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::HeaderValue;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::time::MissedTickBehavior;
 
-use crate::first::call::Consumer;
-use crate::first::error::KeysError;
-use crate::store;
+use super::{Consumers, ConsumersError, store};
 
 /// By which a leaked key is recognised.
 const PREFIX: &str = "omk_";
@@ -29,8 +22,6 @@ const PREFIX: &str = "omk_";
 const ID_LENGTH: usize = 12;
 /// Letters and digits in a secret: 43 of 62 are 256 bits.
 const SECRET_LENGTH: usize = 43;
-/// How often a running edge looks for keys that other processes added or revoked.
-const REFRESH: Duration = Duration::from_secs(2);
 /// The holder of the key in a data directory.
 const ADMIN: &str = "admin";
 const ADMIN_FILE: &str = "admin.key";
@@ -58,56 +49,50 @@ pub struct ApiKey {
     pub created_at: i64,
 }
 
-/// The API keys of one deployment.
-#[derive(Debug)]
-pub struct Keys {
-    database: storage::Database,
-    snapshot: RwLock<Arc<HashMap<String, ApiKey>>>,
-}
-
-impl Keys {
-    /// Opens the store.
-    pub async fn open(config: &storage::Config) -> Result<Self, KeysError> {
-        let database = storage::Database::open(config, "edge", &store::MIGRATIONS).await?;
-        let keys = Self { database, snapshot: RwLock::default() };
-        keys.refresh().await?;
-        Ok(keys)
-    }
-
+impl Consumers {
     /// Makes a key and returns it with the text that its holder presents: the only moment at which that is known.
-    pub async fn issue(&self, grant: Grant) -> Result<(ApiKey, String), KeysError> {
+    /// With a plan, the consumer is put on that, whatever keys it has besides.
+    pub async fn issue(&self, grant: Grant, plan: Option<&str>) -> Result<(ApiKey, String), ConsumersError> {
         if RESERVED.contains(&&*grant.consumer) || !is_name(&grant.consumer) {
-            return Err(KeysError::Consumer(grant.consumer));
+            return Err(ConsumersError::Consumer(grant.consumer));
+        }
+        if let Some(plan) = plan {
+            self.check_plan(plan).await?;
         }
         let (key, text) = ApiKey::generate(grant);
-        self.insert(&key).await?;
+        let mut tx = self.database.begin().await?;
+        store::insert_key(&mut tx, &key).await?;
+        if plan.is_some() {
+            store::assign_plan(&mut tx, &key.grant.consumer, plan).await?;
+        }
+        tx.commit().await?;
         Ok((key, text))
     }
 
     /// Every key, expired ones included, by consumer and age.
-    pub async fn list(&self) -> Result<Vec<ApiKey>, KeysError> {
+    pub async fn list(&self) -> Result<Vec<ApiKey>, ConsumersError> {
         store::list_keys(&self.database).await
     }
 
     /// Forgets every key of a consumer, or the one key `omk_<id>`, and says how many those were. What follows the id
     /// in a key that leaked need not be cut off.
-    pub async fn revoke(&self, consumer_or_key: &str) -> Result<u64, KeysError> {
+    pub async fn revoke(&self, consumer_or_key: &str) -> Result<u64, ConsumersError> {
         let mut tx = self.database.begin().await?;
         let revoked = match consumer_or_key.strip_prefix(PREFIX) {
             Some(key) => store::delete_key(&mut tx, key.split('_').next().unwrap_or(key)).await?,
             None => store::delete_keys_of(&mut tx, consumer_or_key).await?,
         };
         tx.commit().await?;
-        self.refresh().await?;
         Ok(revoked)
     }
 
     /// Makes sure that `<data_dir>/admin.key` holds a key that may do everything. That key is the data directory's:
     /// those of other directories on the same database stay as they are.
-    pub async fn ensure_admin(&self, data_dir: &Path) -> Result<(), KeysError> {
+    pub async fn ensure_admin(&self, data_dir: &Path) -> Result<(), ConsumersError> {
         let file = data_dir.join(ADMIN_FILE);
         let kept = fs::read_to_string(&file).unwrap_or_default();
-        if self.authenticate(kept.trim().as_bytes()).is_some_and(|consumer| consumer.id == ADMIN) {
+        let proves = |key: &ApiKey| key.grant.consumer == ADMIN && key.is_proven_by(kept.trim().as_bytes());
+        if self.list().await?.iter().any(proves) {
             return Ok(());
         }
         let (key, text) = ApiKey::generate(Grant {
@@ -117,54 +102,10 @@ impl Keys {
         });
         // The file comes first: a crash between the two leaves a key that nobody honours, and the next start makes
         // another, instead of a stored key that nobody knows.
-        write_secret(&file, &text).map_err(|reason| KeysError::AdminKey { path: file, reason })?;
-        self.insert(&key).await
-    }
-
-    /// Keeps up with what other processes change.
-    pub(crate) async fn follow(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(REFRESH);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            if let Err(error) = self.refresh().await {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, "cannot look for new and revoked API keys; the known ones stay valid");
-            }
-        }
-    }
-
-    /// The consumer that holds the presented key, if it is known and has not expired.
-    pub(crate) fn authenticate(&self, presented: &[u8]) -> Option<Consumer> {
-        let (id, secret) = split(std::str::from_utf8(presented).ok()?)?;
-        let snapshot = self.snapshot();
-        let key = snapshot.get(id)?;
-        let proven: bool = Sha256::digest(secret).ct_eq(&key.secret_sha256).into();
-        if !proven || key.is_expired() {
-            return None;
-        }
-        Some(Consumer {
-            id: HeaderValue::from_str(&key.grant.consumer).ok()?,
-            permissions: HeaderValue::from_str(&key.grant.permissions.join(",")).ok()?,
-        })
-    }
-
-    async fn insert(&self, key: &ApiKey) -> Result<(), KeysError> {
+        write_secret(&file, &text).map_err(|reason| ConsumersError::AdminKey { path: file, reason })?;
         let mut tx = self.database.begin().await?;
-        store::insert_key(&mut tx, key).await?;
-        tx.commit().await?;
-        self.refresh().await
-    }
-
-    async fn refresh(&self) -> Result<(), KeysError> {
-        let keys = store::list_keys(&self.database).await?;
-        let keys = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
-        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-        Ok(())
-    }
-
-    fn snapshot(&self) -> Arc<HashMap<String, ApiKey>> {
-        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+        store::insert_key(&mut tx, &key).await?;
+        Ok(tx.commit().await?)
     }
 }
 
@@ -181,6 +122,13 @@ impl ApiKey {
         format!("{PREFIX}{}", self.id)
     }
 
+    /// Whether what somebody presents is this key, and it may still be used.
+    pub(super) fn is_proven_by(&self, presented: &[u8]) -> bool {
+        let Some((id, secret)) = split(presented) else { return false };
+        let proven: bool = Sha256::digest(secret).ct_eq(&self.secret_sha256).into();
+        id == self.id && proven && !self.is_expired()
+    }
+
     /// Whether its time is over.
     pub fn is_expired(&self) -> bool {
         self.grant.expires_at.is_some_and(|expires_at| expires_at <= now())
@@ -194,12 +142,12 @@ impl fmt::Debug for ApiKey {
 }
 
 /// Id and secret of a presented key.
-fn split(text: &str) -> Option<(&str, &str)> {
-    text.strip_prefix(PREFIX)?.split_once('_')
+pub(super) fn split(presented: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(presented).ok()?.strip_prefix(PREFIX)?.split_once('_')
 }
 
 /// Whether it can be a consumer's name: in a header, on a command line, and never mistaken for a key.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
     (1..=NAME_LENGTH).contains(&text.len())
         && text.bytes().all(is_plain)

@@ -1,7 +1,5 @@
 //! Rate limits that the edge keeps itself: token buckets, for all calls or by what a call counts towards.
 
-mod bucket;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -14,6 +12,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::bootstrap::unpack;
+use crate::bucket::Bucket;
 use crate::call::{Call, Connection, Protocol};
 use crate::filter::{Context, Filter, Flow};
 use crate::flag::Flag;
@@ -22,7 +21,6 @@ use crate::problem::{Path, Problem};
 use crate::reply::{LocalReply, Reply};
 use crate::route::{Descriptor, HeaderRules, RateLimitRule};
 use crate::stats::{Counter, Scope};
-use bucket::Bucket;
 
 const LIMITED: &str = "local_rate_limited";
 const RESOURCE_EXHAUSTED: i32 = 8;

@@ -1,27 +1,41 @@
-//! What the edge is told: where to listen, whom to forward to, and how much to allow.
+//! What an edge of a mesh is told: where to listen, whom to forward to, and how much to allow.
+//!
+//! It becomes an Envoy bootstrap, so that the mesh's own edge is the gateway of anybody's file.
+
+mod bootstrap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The whole configuration of one edge. Unknown keys are errors.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+/// One edge.
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// Where clients connect. Anything but a loopback address needs `tls`.
+    /// Where clients connect.
     pub listen: SocketAddr,
-    /// The certificate shown to clients; none serves plaintext, on loopback only.
-    #[serde(default)]
+    /// The certificate shown to clients; none serves plaintext.
     pub tls: Option<ServerTls>,
-    /// Where operators connect; always a loopback address.
+    /// Where operators connect.
     pub admin: SocketAddr,
+    /// Where a line about each call is written.
+    pub access_log: Option<PathBuf>,
+    /// Where consumers are kept.
+    pub consumers: DatabaseUrl,
+    /// Whether calls are refused whose quota cannot be counted because that database does not answer.
+    pub failure_mode_deny: bool,
     /// The backends. A service belongs to exactly one of them.
     pub upstreams: Vec<Upstream>,
-    #[serde(default)]
     pub cors: Cors,
-    #[serde(default)]
     pub limits: Limits,
+}
+
+/// How the URL of a database is told.
+#[derive(Clone, Debug)]
+pub enum DatabaseUrl {
+    Plain(String),
+    /// By the environment variable that holds it.
+    Variable(String),
 }
 
 /// PEM files of the edge's own certificate chain and private key.
@@ -33,29 +47,24 @@ pub struct ServerTls {
 }
 
 /// One backend and the full gRPC service names that it serves, such as `omnimesh.order.v1.OrderService`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct Upstream {
+    pub name: String,
     pub services: Vec<String>,
     pub address: Address,
 }
 
 /// How a backend is reached: always gRPC over HTTP/2.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
+#[derive(Clone, Debug)]
 pub enum Address {
     /// A Unix socket, in plaintext: its file mode decides who may connect.
     Unix(PathBuf),
-    Tcp {
-        addr: SocketAddr,
-        #[serde(default)]
-        tls: Option<ClientTls>,
-    },
+    /// Every address of the name shares the calls.
+    Tcp { host: String, port: u16, tls: Option<ClientTls> },
 }
 
 /// Mutual TLS to a backend. All files are PEM.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct ClientTls {
     /// The authority that signed the backend's certificate.
     pub ca: PathBuf,
@@ -82,10 +91,8 @@ pub struct Limits {
     pub max_message_bytes: u32,
     /// Calls that one client connection may have open at once. Default 100.
     pub max_concurrent_streams: u32,
-    /// An HTTP/2 client connection without calls is closed after this many seconds. Default 300.
+    /// A client connection without calls is closed after this many seconds. Default 300.
     pub idle_timeout_seconds: u64,
-    /// A client that takes no bytes of a reply for this many seconds is cut off. Default 60.
-    pub stalled_client_seconds: u64,
     /// Reaching a backend, TLS handshake included, takes at most this many milliseconds. Default 5000.
     pub connect_timeout_ms: u64,
     /// Threads that serve traffic. Default: one per core.
@@ -98,7 +105,6 @@ impl Default for Limits {
             max_message_bytes: 16 * 1024 * 1024,
             max_concurrent_streams: 100,
             idle_timeout_seconds: 300,
-            stalled_client_seconds: 60,
             connect_timeout_ms: 5_000,
             threads: None,
         }

@@ -40,7 +40,8 @@ impl Bucket {
         Ok(Self::new(config.max_tokens, interval.as_nanos() as f64 / f64::from(tokens)))
     }
 
-    fn new(max: u32, per_token: f64) -> Self {
+    /// Of so many tokens, of which one comes back every `per_token` nanoseconds.
+    pub(crate) fn new(max: u32, per_token: f64) -> Self {
         let fill = (f64::from(max) * per_token) as u64;
         // Full at the beginning: empty as long ago as it takes to fill.
         Self { max, per_token, began: Instant::now(), empty_at: AtomicU64::new(0), fill }
