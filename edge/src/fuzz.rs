@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::{Message as _, Name as _};
 
 use crate::call::Call;
+use crate::consumers::Rosters;
 use crate::downstream::path::PathRules;
 use crate::filter::{self, Context, Filter, Flow, grpc_web};
 use crate::matcher::{HeaderMatcher, PathMatch};
@@ -184,8 +185,9 @@ fn jwt_filter() -> Arc<dyn Filter> {
         ..Default::default()
     };
     let any = Any { type_url: jwt::JwtAuthentication::type_url(), value: config.encode_to_vec() };
-    let (stats, clusters) = (Stats::default(), Arc::new(Clusters::default()));
-    let context = Context { clusters: &clusters, stats: &stats.scope("http.fuzz"), node_cluster: "" };
+    let (stats, clusters, rosters) = (Stats::default(), Arc::new(Clusters::default()), Rosters::default());
+    let stats = stats.scope("http.fuzz");
+    let context = Context { clusters: &clusters, stats: &stats, rosters: &rosters, node_cluster: "" };
     let made = filter::make(&any, &Path::root(), &context, false);
     made.expect("a configuration").expect("a filter")
 }

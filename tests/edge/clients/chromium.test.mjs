@@ -31,7 +31,7 @@ function origin() {
   return new Promise((done) => server.listen(0, "127.0.0.1", () => done({ server, reported })));
 }
 
-test("connect-web in Chromium", { timeout: 55_000 }, async (context) => {
+test("connect-web in Chromium", { timeout: 150_000 }, async (context) => {
   const { server, reported } = await origin();
   const profile = mkdtempSync(join(tmpdir(), "chromium-"));
   const page = new URL(`http://localhost:${server.address().port}/chromium.html`);

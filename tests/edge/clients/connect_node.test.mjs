@@ -37,11 +37,11 @@ const transports = {
 for (const [name, [transport, streams, compressed]] of Object.entries(transports)) {
   for (const [what, run] of Object.entries(scenarios(transport, streams))) {
     // The length that a service counts is that of the compressed message.
-    if (!compressed || what !== "metadata both ways") test(`${name}: ${what}`, { timeout: 30_000 }, run);
+    if (!compressed || what !== "metadata both ways") test(`${name}: ${what}`, { timeout: 90_000 }, run);
   }
 }
 
-test("nobody gets in without a certificate of the authority", { timeout: 30_000 }, async () => {
+test("nobody gets in without a certificate of the authority", { timeout: 90_000 }, async () => {
   const stranger = { cert: file("stranger.crt"), key: file("stranger.key") };
   for (const nodeOptions of [trust, { ...trust, ...stranger }]) {
     const client = createClient(Echo, createGrpcTransport({ ...mtls, nodeOptions }));

@@ -51,7 +51,7 @@ function stream(client, size, metadata) {
 
 for (const format of ["text", "binary"]) {
   const client = new GrpcWebClientBase({ format });
-  const it = (what, run) => test(`${format}: ${what}`, { timeout: 30_000 }, run);
+  const it = (what, run) => test(`${format}: ${what}`, { timeout: 90_000 }, run);
 
   it("messages of every size", async () => {
     for (const size of sizes) {
@@ -75,7 +75,7 @@ for (const format of ["text", "binary"]) {
 
   it("deadlines", async () => {
     const name = `deadline ${format}`;
-    const error = await failure(client, 1, { "grpc-timeout": "100m", "x-hang": name, "x-replies": "0" });
+    const error = await failure(client, 1, { "grpc-timeout": "500m", "x-hang": name, "x-replies": "0" });
     assert.equal(error.code, StatusCode.DEADLINE_EXCEEDED);
     await unary(client, 0, { "x-await": `${name} given up` });
   });
@@ -83,7 +83,7 @@ for (const format of ["text", "binary"]) {
 
 const client = new GrpcWebClientBase({ format: "text" });
 
-test("text: a stream of replies with metadata", { timeout: 30_000 }, async () => {
+test("text: a stream of replies with metadata", { timeout: 90_000 }, async () => {
   const headers = { "x-replies": "5", "x-header-note": "one", "x-trailer-note-late": "two" };
   const told = await stream(client, 65536, headers);
   assert.equal(told.error, undefined);
@@ -93,7 +93,7 @@ test("text: a stream of replies with metadata", { timeout: 30_000 }, async () =>
   assert.equal(told.status.metadata["note-late"], "two");
 });
 
-test("text: a stream that fails after a reply", { timeout: 30_000 }, async () => {
+test("text: a stream that fails after a reply", { timeout: 90_000 }, async () => {
   const told = await stream(client, 3, { "x-trailer-grpc-status": "8", "x-trailer-grpc-message": "enough" });
   assert.equal(told.messages.length, 1);
   assert.deepEqual([told.error.code, told.error.message], [StatusCode.RESOURCE_EXHAUSTED, "enough"]);

@@ -121,7 +121,7 @@ class Calls(unittest.TestCase):
             for replies in ["0", "1"]:
                 name = f"late {listener} {replies}"
                 metadata = [("x-hang", name), ("x-replies", replies)]
-                call = lambda: list(echo.server_stream(b"a", metadata=metadata, timeout=0.1))
+                call = lambda: list(echo.server_stream(b"a", metadata=metadata, timeout=0.5))
                 self.fails(grpc.StatusCode.DEADLINE_EXCEEDED, call)
                 echo.unary(b"", metadata=[("x-await", f"{name} given up")])
 

@@ -20,7 +20,7 @@ use crate::certificates;
 use crate::gateway::{Envoy, Gateway, Omnimesh, Running};
 
 /// How long a client may take for all of its calls.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A program and what it is given.
 const PROGRAMS: [(&str, &[&str]); 4] = [

@@ -248,7 +248,7 @@ async fn deadlines(stage: &Stage) -> Result<(), String> {
         [("Unary", "0"), ("ServerStream", "0"), ("ServerStream", "1"), ("BidiStream", "1")]
     {
         let name = format!("{method} {replies}");
-        let headers = [("grpc-timeout", "100m"), ("x-hang", name.as_str()), ("x-replies", replies)];
+        let headers = [("grpc-timeout", "500m"), ("x-hang", name.as_str()), ("x-replies", replies)];
         let status = streams(&client, method, &[vec![1]], &headers).await.expect_err("a status");
         // tonic has a clock of its own for the same header, which rings first or second.
         let expected = [Code::DeadlineExceeded, Code::Cancelled];

@@ -120,14 +120,14 @@ export function scenarios(transport, streams) {
     async "deadlines"() {
       for (const replies of ["0", "1"]) {
         const name = unique();
-        const headers = { "grpc-timeout": "100m", "x-hang": name, "x-replies": replies };
+        const headers = { "grpc-timeout": "500m", "x-hang": name, "x-replies": replies };
         const error = await failure(all(client.serverStream(message(payload(1)), { headers })));
         equal(error.code, Code.DeadlineExceeded);
         await client.unary(message(payload(0)), { headers: { "x-await": `${name} given up` } });
       }
       const name = unique();
       const headers = { "x-hang": name, "x-replies": "0" };
-      const error = await failure(client.unary(message(payload(1)), { headers, timeoutMs: 100 }));
+      const error = await failure(client.unary(message(payload(1)), { headers, timeoutMs: 500 }));
       equal(error.code, Code.DeadlineExceeded);
       await client.unary(message(payload(0)), { headers: { "x-await": `${name} given up` } });
     },
