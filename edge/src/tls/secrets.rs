@@ -146,3 +146,57 @@ impl Secrets {
         found.ok_or_else(|| at.problem(format!("{path} has no secret {name}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bootstrap;
+
+    const CLUSTER: &str = r#"
+static_resources:
+  clusters:
+  - name: backend
+    transport_socket:
+      name: tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        common_tls_context:
+          tls_certificate_sds_secret_configs:
+          - { name: own, sds_config: { path_config_source: { path: "{FILE}" } } }
+"#;
+
+    const SECRET: &str = r#"
+resources:
+- "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret
+  name: own
+  tls_certificate: { certificate_chain: { filename: own.crt }, private_key: { filename: own.key } }
+"#;
+
+    fn inlined(secret: &str) -> Result<(CommonTlsContext, Vec<String>), Problem> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), secret).unwrap();
+        let text = CLUSTER.replace("{FILE}", &file.path().display().to_string());
+        let mut resources = bootstrap::load(&text).unwrap().bootstrap.static_resources.unwrap();
+        let files = inline(&mut resources, &Path::root())?;
+        let socket = resources.clusters[0].transport_socket.clone().unwrap();
+        let Some(ConfigType::TypedConfig(any)) = socket.config_type else { panic!("a type") };
+        let context: UpstreamTlsContext = unpack(&any, &Path::root())?;
+        Ok((context.common_tls_context.unwrap(), files))
+    }
+
+    #[test]
+    fn a_file_of_secrets_stands_for_its_names() {
+        let (common, files) = inlined(SECRET).unwrap();
+        assert!(common.tls_certificate_sds_secret_configs.is_empty());
+        assert_eq!(crate::tls::files(&common), ["own.crt", "own.key"]);
+        assert_eq!(files.len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_in_the_file_is_a_problem_with_its_place() {
+        let problem = inlined(&SECRET.replace("name: own", "name: other")).unwrap_err();
+        assert!(problem.message.ends_with("has no secret own"), "{problem}");
+        let problem = inlined("resources: [{}]").unwrap_err();
+        assert!(problem.path.ends_with("sds_config.path_config_source.path"), "{problem}");
+    }
+}
