@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Extensions, StatusCode, Version};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use serde_json::{Map, Value};
 
@@ -13,6 +13,7 @@ use crate::clock::Meter;
 use crate::downstream::local_reply::LocalReplies;
 use crate::flag::{Flag, Flags};
 use crate::head::Head;
+use crate::reply::{GRPC_MESSAGE, GRPC_STATUS};
 use crate::route::Matched;
 use crate::telemetry::trace::Trace;
 use crate::upstream::{Cluster, Clusters};
@@ -124,14 +125,25 @@ pub(crate) struct Ended {
     /// The true gRPC status, wherever it travelled.
     pub(crate) grpc_status: Option<i32>,
     pub(crate) grpc_message: Option<String>,
-    pub(crate) headers: http::HeaderMap,
-    pub(crate) trailers: http::HeaderMap,
+    pub(crate) headers: HeaderMap,
+    pub(crate) trailers: HeaderMap,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     /// When the request's last byte had come.
     pub(crate) request_received: Option<Duration>,
     pub(crate) response_begun: Option<Duration>,
     pub(crate) duration: Duration,
+}
+
+impl Ended {
+    /// Remembers the gRPC status, wherever it travels.
+    pub(crate) fn note_status(&mut self, headers: &HeaderMap) {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        if let Some(status) = text(GRPC_STATUS).and_then(|status| status.parse().ok()) {
+            self.grpc_status = Some(status);
+            self.grpc_message = text(GRPC_MESSAGE).map(str::to_owned);
+        }
+    }
 }
 
 impl Call {

@@ -2,6 +2,7 @@
 //! a call.
 
 mod port;
+mod table;
 
 use std::fmt;
 use std::io;
@@ -24,16 +25,15 @@ use crate::admin::{self, SetLogFilter};
 use crate::bootstrap::Loaded;
 use crate::certificates;
 use crate::consumers::Rosters;
-use crate::downstream::listener::{Accepting, Listener};
+use crate::downstream::listener::Accepting;
 use crate::drain::Drainer;
 use crate::problem::{Path, Problem};
-use crate::shared::Shared;
 use crate::stats::Stats;
-use crate::telemetry::{Exporting, Exports};
-use crate::tls::secrets;
+use crate::telemetry::Exporting;
 use crate::upstream::Clusters;
 use crate::worker::Worker;
 pub(crate) use port::Port;
+pub(crate) use table::Table;
 
 /// How long a reload waits for new clusters to look names up and check hosts.
 const WARM: Duration = Duration::from_secs(10);
@@ -80,48 +80,6 @@ impl fmt::Debug for Options {
         let Self { concurrency, drain_time, set_log_filter: _, render_metrics: _ } = self;
         let mut debug = f.debug_struct("Options");
         debug.field("concurrency", concurrency).field("drain_time", drain_time).finish_non_exhaustive()
-    }
-}
-
-/// The parts of a configuration, ready to serve.
-pub(crate) struct Table {
-    pub(crate) bootstrap: Bootstrap,
-    pub(crate) clusters: Arc<Clusters>,
-    secret_files: Vec<String>,
-    exports: Exports,
-    pub(crate) listeners: Vec<Listener>,
-    admin: Option<admin::Settings>,
-}
-
-impl Table {
-    /// Compiles everything before anything is changed; what `before` has in the same form is taken over.
-    fn compile(
-        bootstrap: Bootstrap,
-        before: Option<&Clusters>,
-        stats: &Stats,
-        files: &Files,
-        rosters: &Rosters,
-    ) -> Result<Self, Problem> {
-        let root = Path::root();
-        let at = root.field("static_resources");
-        let mut resources = bootstrap.static_resources.clone().unwrap_or_default();
-        let secret_files = secrets::inline(&mut resources, &at)?;
-        let clusters =
-            Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
-        let node = bootstrap.node.clone().unwrap_or_default();
-        let exports = Exports::default();
-        let shared = Shared { clusters: &clusters, stats, files, rosters, exports: &exports, node: &node };
-        let listeners_at = at.field("listeners");
-        let listeners = resources.listeners.iter().enumerate();
-        let listeners = listeners
-            .map(|(i, listener)| Listener::compile(listener, &shared, &listeners_at.index(i)))
-            .collect::<Result<_, _>>()?;
-        let admin_at = root.field("admin");
-        let admin = match &bootstrap.admin {
-            Some(admin) => admin::Settings::compile(admin, &admin_at, &shared)?,
-            None => None,
-        };
-        Ok(Self { bootstrap, clusters, secret_files, exports, listeners, admin })
     }
 }
 

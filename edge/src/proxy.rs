@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::arrival;
 use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
-use crate::call::{Call, Connection, Ended, Protocol};
+use crate::call::{Call, Connection, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::flush;
 use crate::downstream::hcm::Hcm;
@@ -183,7 +183,7 @@ impl Flight {
         let call = &mut *self.call;
         call.ended.status = Some(reply.status);
         call.ended.response_begun = Some(call.started.elapsed());
-        note_status(&mut call.ended, &headers);
+        call.ended.note_status(&headers);
         if !self.hcm.access_logs.is_empty() {
             call.ended.headers = headers.clone();
         }
@@ -274,15 +274,6 @@ impl Drop for Flight {
     }
 }
 
-/// Remembers the gRPC status, wherever it travels.
-fn note_status(ended: &mut Ended, headers: &HeaderMap) {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if let Some(status) = text(GRPC_STATUS).and_then(|status| status.parse().ok()) {
-        ended.grpc_status = Some(status);
-        ended.grpc_message = text(GRPC_MESSAGE).map(str::to_owned);
-    }
-}
-
 /// A reply's body on its way to the client, under the clocks of its route.
 pub(crate) struct Outgoing {
     body: ReplyBody,
@@ -324,7 +315,7 @@ impl Outgoing {
             flight.call.ended.bytes_sent += data.len() as u64;
         }
         if let Some(trailers) = frame.trailers_ref().or(self.body.absorbed.as_ref()) {
-            note_status(&mut flight.call.ended, trailers);
+            flight.call.ended.note_status(trailers);
             if !flight.hcm.access_logs.is_empty() {
                 flight.call.ended.trailers = trailers.clone();
             }
@@ -347,7 +338,7 @@ impl Outgoing {
         if let Ok(message) = HeaderValue::try_from(crate::reply::encode_message(&message)) {
             trailers.insert(GRPC_MESSAGE, message);
         }
-        note_status(&mut call.ended, &trailers);
+        call.ended.note_status(&trailers);
         let frame = match call.protocol {
             Protocol::GrpcWeb { text_reply } => {
                 let frame = crate::filter::grpc_web::trailer_frame(&trailers);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::core::v3::{DataSource, Metadata};
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{
     BoolValue, Duration as DurationValue, ListValue, Struct, Timestamp, UInt32Value, Value as ProtoValue,
@@ -63,6 +63,12 @@ pub(crate) fn file(source: &DataSource) -> Option<&str> {
         Some(Specifier::Filename(file)) => Some(file),
         _ => None,
     }
+}
+
+/// What metadata says, by filter.
+pub(crate) fn metadata(config: Option<&Metadata>) -> Map<String, Value> {
+    let filters = config.into_iter().flat_map(|metadata| &metadata.filter_metadata);
+    filters.map(|(name, fields)| (name.clone(), Value::Object(object(fields)))).collect()
 }
 
 /// A struct as JSON.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::{HeaderValueOption, Metadata};
+use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::envoy::config::route::v3::route::Action as ActionConfig;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     Route as RouteConfig, RouteAction, RouteConfiguration, VirtualHost as HostConfig, WeightedCluster,
 };
 use envoy_types::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::criteria::Criteria;
 use super::direct::Direct;
@@ -377,11 +377,8 @@ impl RouteCompiler<'_> {
             virtual_host: host.shared.clone(),
             action,
             filters,
-            metadata: metadata(config.metadata.as_ref()),
-            tracing: match &config.tracing {
-                Some(tracing) => Some(RouteTracing::compile(tracing, &at.field("tracing"))?),
-                None => None,
-            },
+            metadata: value::metadata(config.metadata.as_ref()),
+            tracing: RouteTracing::compile(config.tracing.as_ref(), &at.field("tracing"))?,
             decorator: config.decorator.as_ref().map(Decorator::compile),
             attempts_in_request: host.config.include_request_attempt_count,
             attempts_in_response: host.config.include_attempt_count_in_response,
@@ -400,9 +397,4 @@ impl RouteCompiler<'_> {
 fn kept(older: Option<UInt32Value>, newer: Option<UInt64Value>) -> Option<usize> {
     let older = older.map(|most| u64::from(most.value));
     newer.map(|most| most.value).or(older).map(|most| usize::try_from(most).unwrap_or(usize::MAX))
-}
-
-fn metadata(config: Option<&Metadata>) -> Map<String, Value> {
-    let filters = config.into_iter().flat_map(|metadata| &metadata.filter_metadata);
-    filters.map(|(name, fields)| (name.clone(), Value::Object(value::object(fields)))).collect()
 }

@@ -67,6 +67,13 @@ impl Drop for Underway {
     }
 }
 
+impl Failure {
+    /// The connection ended, which was to go on.
+    pub(crate) fn closed() -> Self {
+        Self { sent: true, ..Self::new(FailureKind::ConnectionTermination, "") }
+    }
+}
+
 /// The body of an answer. Dropped before its end, it gives the call up.
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {

@@ -5,10 +5,16 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::host::{Host, Stated, Target};
+use super::settings::Protocol;
 use super::{Cluster, Clusters};
 use crate::problem::{Path, Problem};
 
 impl Cluster {
+    /// Whether its hosts are spoken to over HTTP/2, as far as that is settled beforehand.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.core.settings.protocol == Protocol::Http2
+    }
+
     /// The lines of `/clusters`.
     pub(crate) fn describe(&self) -> String {
         let (name, mut text) = (&self.name, String::new());

@@ -5,6 +5,7 @@
 mod balance;
 mod body;
 mod breaker;
+mod clusters;
 mod connect;
 mod describe;
 mod discover;
@@ -23,13 +24,11 @@ mod tend;
 mod tls;
 mod work;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterConfig;
-use futures::future::join_all;
 use http::header::UPGRADE;
 use http::{Request, Version, response};
 use tokio::runtime::Handle;
@@ -56,6 +55,7 @@ use crate::stats::Stats;
 
 pub(crate) use body::UpstreamBody;
 pub(crate) use breaker::Permit as RetryPermit;
+pub(crate) use clusters::Clusters;
 pub(crate) use host::Host;
 
 /// Why an upstream did not answer, or not to the end.
@@ -92,11 +92,6 @@ pub(crate) enum FailureKind {
 impl Failure {
     fn new(kind: FailureKind, reason: impl Into<Arc<str>>) -> Self {
         Self { kind, reason: reason.into(), host: None, sent: false, refused: None }
-    }
-
-    /// The connection ended, which was to go on.
-    pub(crate) fn closed() -> Self {
-        Self { sent: true, ..Self::new(FailureKind::ConnectionTermination, "") }
     }
 
     /// The request's body ended before its end.
@@ -331,11 +326,6 @@ impl Cluster {
         self.core.breakers.level(high_priority).try_retry()
     }
 
-    /// Whether its hosts are spoken to over HTTP/2, as far as that is settled beforehand.
-    pub(crate) fn speaks_http2(&self) -> bool {
-        self.core.settings.protocol == Protocol::Http2
-    }
-
     /// How long any call may take, whatever its route says.
     pub(crate) fn max_stream_duration(&self) -> Option<Duration> {
         self.core.settings.max_stream_duration
@@ -369,52 +359,6 @@ fn refuse_unknown(config: &ClusterConfig, at: &Path<'_>) -> Result<(), Problem> 
         queuing_policies,
     );
     Ok(())
-}
-
-/// Every cluster by name.
-#[derive(Debug, Default)]
-pub(crate) struct Clusters {
-    by_name: HashMap<Arc<str>, Arc<Cluster>>,
-}
-
-impl Clusters {
-    /// Compiles every cluster. One whose configuration is what it was stays as it is, with its connections.
-    pub(crate) fn compile(
-        configs: &[ClusterConfig],
-        before: Option<&Self>,
-        stats: &Stats,
-        at: &Path<'_>,
-    ) -> Result<Self, Problem> {
-        let mut by_name = HashMap::with_capacity(configs.len());
-        for (index, config) in configs.iter().enumerate() {
-            let at = at.index(index);
-            let same = before.and_then(|before| before.get(&config.name));
-            let cluster = match same.filter(|same| same.config == *config) {
-                Some(same) => Arc::clone(same),
-                None => Arc::new(Cluster::compile(config, &at, stats)?),
-            };
-            if by_name.insert(Arc::clone(&cluster.name), cluster).is_some() {
-                return Err(at.field("name").problem(format!("there is another cluster {}", config.name)));
-            }
-        }
-        Ok(Self { by_name })
-    }
-
-    /// Begins the background work of every cluster that is new.
-    pub(crate) fn start(&self, runtime: &Handle, stop: &CancellationToken) {
-        for cluster in self.by_name.values() {
-            cluster.start(runtime, stop);
-        }
-    }
-
-    /// Done when every cluster can be called.
-    pub(crate) async fn warm(&self) {
-        join_all(self.by_name.values().map(|cluster| cluster.warm())).await;
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Cluster>> {
-        self.by_name.get(name)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Traces: which calls are told of as spans, and how the next one learns of it.
 
 mod context;
+mod provider;
 mod span;
 mod tag;
 
@@ -8,29 +9,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::route::v3::{Decorator as DecoratorConfig, Tracing as RouteConfig};
-use envoy_types::pb::envoy::config::trace::v3::OpenTelemetryConfig;
-use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
-use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detectors::v3::{
-    EnvironmentResourceDetectorConfig, StaticConfigResourceDetectorConfig,
-};
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use pb::HttpConnectionManager;
 use pb::http_connection_manager::Tracing;
 
-use super::otlp::{attribute, resource, scope};
-use super::{Collector, Figures, Queue};
-use crate::bootstrap::{type_name, unpack};
+use super::Queue;
+use crate::bootstrap::unpack;
 use crate::call::Call;
 use crate::downstream::normalize::X_REQUEST_ID;
-use crate::matcher::{Fraction, each};
+use crate::matcher::Fraction;
 use crate::problem::{Path, Problem};
 use crate::shared::Shared;
 use crate::stats::{Counter, Scope};
@@ -38,7 +30,6 @@ use crate::value;
 pub(crate) use context::SpanContext;
 use tag::Tag;
 
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const CLIENT_TRACE_ID: HeaderName = HeaderName::from_static("x-client-trace-id");
 const FORCE_TRACE: HeaderName = HeaderName::from_static("x-envoy-force-trace");
 const OPERATION: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
@@ -193,7 +184,7 @@ impl Tracer {
         let Some(tracing) = &config.tracing else { return Ok(None) };
         let extension = request_ids(config, &at.field("request_id_extension"))?;
         let at = at.field("tracing");
-        let Some(queue) = provider(tracing, stats, shared, &at)? else { return Ok(None) };
+        let Some(queue) = provider::provider(tracing, stats, shared, &at)? else { return Ok(None) };
         let locality = shared.node.locality.clone().unwrap_or_default();
         Ok(Some(Self {
             sampling: Sampling::of_percents(tracing),
@@ -302,17 +293,18 @@ impl Sampling {
 }
 
 impl RouteTracing {
-    pub(crate) fn compile(config: &RouteConfig, at: &Path<'_>) -> Result<Self, Problem> {
+    pub(crate) fn compile(config: Option<&RouteConfig>, at: &Path<'_>) -> Result<Option<Self>, Problem> {
+        let Some(config) = config else { return Ok(None) };
         let of =
             |fraction: &Option<_>| fraction.as_ref().map_or(Fraction::ALL, |f| Fraction::compile(Some(f)));
-        Ok(Self {
+        Ok(Some(Self {
             sampling: Sampling {
                 client: of(&config.client_sampling),
                 random: of(&config.random_sampling),
                 overall: of(&config.overall_sampling),
             },
             tags: tag::compile(&config.custom_tags, at)?,
-        })
+        }))
     }
 }
 
@@ -348,84 +340,4 @@ impl TraceStats {
 fn request_ids(config: &HttpConnectionManager, at: &Path<'_>) -> Result<UuidRequestIdConfig, Problem> {
     let extension = config.request_id_extension.as_ref().and_then(|own| own.typed_config.as_ref());
     extension.map_or_else(|| Ok(UuidRequestIdConfig::default()), |any| unpack(any, &at.field("typed_config")))
-}
-
-/// Where spans go; `None` where nobody is named.
-fn provider(
-    config: &Tracing,
-    stats: &Scope,
-    shared: &Shared<'_>,
-    at: &Path<'_>,
-) -> Result<Option<Queue<Span>>, Problem> {
-    let at = at.field("provider");
-    let Some(provider) = &config.provider else { return Ok(None) };
-    let Some(ConfigType::TypedConfig(any)) = &provider.config_type else {
-        return Err(at.problem("a tracer needs typed_config with its \"@type\""));
-    };
-    let at = at.field("typed_config");
-    let config: OpenTelemetryConfig = unpack(any, &at)?;
-    let context = shared.context(stats);
-    let collector = match (&config.grpc_service, &config.http_service) {
-        (Some(grpc), None) => Collector::grpc(grpc, EXPORT, &at.field("grpc_service"), &context)?,
-        (None, Some(http)) => Collector::http(http, &at.field("http_service"), &context)?,
-        (None, None) => return Ok(None),
-        _ => {
-            return Err(
-                at.problem("OpenTelemetry Tracer cannot have both gRPC and HTTP exporters configured")
-            );
-        }
-    };
-    let about = attributes(&config, &at)?;
-    let figures = shared.stats.scope("tracing.opentelemetry");
-    let figures = Figures::new(&figures, "spans_sent", "spans_dropped");
-    Ok(Some(shared.exports.queue(collector, move |spans| wrap(about.clone(), spans), figures)))
-}
-
-/// Who speaks.
-fn attributes(config: &OpenTelemetryConfig, at: &Path<'_>) -> Result<Vec<KeyValue>, Problem> {
-    let name = if config.service_name.is_empty() { "unknown_service:omnimesh" } else { &config.service_name };
-    let mut all = vec![
-        attribute("telemetry.sdk.name", "omnimesh"),
-        attribute("telemetry.sdk.language", "rust"),
-        attribute("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
-        attribute("service.name", name),
-    ];
-    let detected = each(&config.resource_detectors, at, "resource_detectors", detect)?;
-    all.extend(
-        detected
-            .into_iter()
-            .flatten()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(key, value)| attribute(key, value)),
-    );
-    Ok(all)
-}
-
-fn detect(config: &TypedExtensionConfig, at: &Path<'_>) -> Result<Vec<(String, String)>, Problem> {
-    let at = at.field("typed_config");
-    let any = config.typed_config.as_ref().ok_or_else(|| at.problem("is required"))?;
-    let package = "envoy.extensions.tracers.opentelemetry.resource_detectors.v3";
-    match type_name(&any.type_url).strip_prefix(package) {
-        Some(".EnvironmentResourceDetectorConfig") => {
-            let EnvironmentResourceDetectorConfig {} = unpack(any, &at)?;
-            let told = std::env::var("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-            let pairs = told.split(',').filter_map(|pair| pair.split_once('='));
-            Ok(pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect())
-        }
-        Some(".StaticConfigResourceDetectorConfig") => {
-            let config: StaticConfigResourceDetectorConfig = unpack(any, &at)?;
-            Ok(config.attributes.into_iter().collect())
-        }
-        _ => Err(at.problem("resources are told by the environment or in the file")),
-    }
-}
-
-fn wrap(about: Vec<KeyValue>, spans: Vec<Span>) -> ExportTraceServiceRequest {
-    let spans = ScopeSpans { scope: Some(scope()), spans, ..ScopeSpans::default() };
-    let resource_spans = ResourceSpans {
-        resource: Some(resource(about)),
-        scope_spans: vec![spans],
-        ..ResourceSpans::default()
-    };
-    ExportTraceServiceRequest { resource_spans: vec![resource_spans] }
 }
