@@ -295,7 +295,12 @@ impl Outgoing {
 
     /// Nothing: what follows is no body.
     fn ended(meter: &Arc<Meter>) -> Self {
-        Self { body: Transformed::new(Answer::Full(None)), alarm: Alarm::new(meter), flight: None }
+        Self {
+            body: Transformed::new(Answer::Full(None)),
+            alarm: Alarm::new(meter),
+            flight: None,
+            flush: None,
+        }
     }
 
     /// The body was passed on to its end.

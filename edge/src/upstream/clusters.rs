@@ -15,7 +15,7 @@ use crate::stats::Stats;
 /// Every cluster by name.
 #[derive(Debug, Default)]
 pub(crate) struct Clusters {
-    by_name: HashMap<Arc<str>, Arc<Cluster>>,
+    pub(super) by_name: HashMap<Arc<str>, Arc<Cluster>>,
 }
 
 impl Clusters {
