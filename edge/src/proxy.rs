@@ -89,19 +89,18 @@ impl Flight {
         let (mut parts, body) = request.into_parts();
         let hangs_up =
             parts.version == Version::HTTP_10 && !normalize::lists(&parts.headers, CONNECTION, "keep-alive");
+        let host = parts.headers.remove(HOST);
         let authority = match parts.uri.authority() {
             Some(authority) => {
                 // Who asks is no part of whom.
                 let (_, host) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
                 HeaderValue::from_str(host).ok()
             }
-            None => parts.headers.get(HOST).cloned(),
+            None => host,
         };
-        parts.headers.remove(HOST);
-        let authority = authority.unwrap_or_else(|| HeaderValue::from_static(""));
         let head = Head {
             scheme: if connection.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
-            authority,
+            authority: authority.unwrap_or(HeaderValue::from_static("")),
             path: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
             method: parts.method,
             headers: parts.headers,
@@ -118,8 +117,8 @@ impl Flight {
         call.clusters = Some(Arc::clone(&hcm.clusters));
         call.upgrade = upgrade;
         call.local_replies.clone_from(&hcm.local_replies);
-        let chain = Arc::clone(&hcm.filters);
-        Self { call: Box::new(call), hcm, pulse, chain, complete: false, hangs_up, flush_by: None }
+        let (call, chain) = (Box::new(call), Arc::clone(&hcm.filters));
+        Self { call, hcm, pulse, chain, complete: false, hangs_up, flush_by: None }
     }
 
     fn arrive(&mut self) -> Result<(), LocalReply> {
@@ -179,7 +178,6 @@ impl Flight {
         if hangs_up && upgrade.is_none() && self.call.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let meter = Arc::clone(&self.call.meter);
         let call = &mut *self.call;
         call.ended.status = Some(reply.status);
         call.ended.response_begun = Some(call.started.elapsed());
@@ -196,9 +194,9 @@ impl Flight {
         let outgoing = match upgrade {
             Some((client, upstream)) => {
                 self.pulse.upgrade();
-                let tunnels = self.pulse.tunnels.clone();
+                let (tunnels, ended) = (self.pulse.tunnels.clone(), Outgoing::ended(&self.call.meter));
                 tunnels.spawn(self.tunnel(client, upstream, alarm));
-                Outgoing::ended(&meter)
+                ended
             }
             None => Outgoing::new(body, alarm, self),
         };

@@ -18,9 +18,9 @@ use pb::access_log::ConfigType;
 
 use crate::bootstrap::{type_name, unpack};
 use crate::call::Call;
+use crate::compile::Shared;
 use crate::format::Facts;
 use crate::problem::{Path, Problem};
-use crate::shared::Shared;
 pub(crate) use file::Files;
 use file::{LogFile, Target};
 pub(crate) use filter::Filter;

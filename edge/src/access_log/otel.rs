@@ -9,10 +9,10 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, Key
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 
 use crate::bootstrap::unpack;
+use crate::compile::Shared;
 use crate::format::{Facts, Format};
 use crate::matcher::each;
 use crate::problem::{Path, Problem};
-use crate::shared::Shared;
 use crate::telemetry::otlp::{attribute, nanos, resource, text};
 use crate::telemetry::{Collector, Figures, Queue};
 

@@ -18,9 +18,9 @@ use super::*;
 use crate::body::Source;
 use crate::call::{Connection, Protocol};
 use crate::clock::Meter;
+use crate::compile::Parts;
 use crate::flag::Flag;
 use crate::head::Head;
-use crate::shared::Parts;
 
 fn call() -> Call {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();

@@ -19,6 +19,7 @@ use pb::http_connection_manager::{
 use prost::Message as _;
 
 use crate::access_log::AccessLog;
+use crate::compile::Shared;
 use crate::downstream::frames::FrameLimits;
 use crate::downstream::local_reply::LocalReplies;
 use crate::downstream::normalize;
@@ -28,7 +29,6 @@ use crate::filter::{self, Context, Filter};
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
 use crate::route::{Link, Table};
-use crate::shared::Shared;
 use crate::stats::{Counter, Gauge, Histogram, Scope, Stats};
 use crate::telemetry::trace::Tracer;
 use crate::upstream::Clusters;

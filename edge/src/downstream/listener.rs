@@ -22,13 +22,13 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use crate::bootstrap;
 use crate::call::Connection;
+use crate::compile::Shared;
 use crate::downstream::connection;
 use crate::downstream::hcm::Hcm;
 use crate::downstream::tls::{self, ServerTls};
 use crate::drain::Drain;
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
-use crate::shared::Shared;
 use crate::stats::Counter;
 use crate::tls::stats::HandshakeStats;
 use crate::value;

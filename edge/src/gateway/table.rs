@@ -6,10 +6,10 @@ use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 
 use crate::access_log::Files;
 use crate::admin;
+use crate::compile::Shared;
 use crate::consumers::Rosters;
 use crate::downstream::listener::Listener;
 use crate::problem::{Path, Problem};
-use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::telemetry::Exports;
 use crate::tls::secrets;

@@ -139,7 +139,7 @@ impl Gateway {
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let loaded = edge::bootstrap::load(&CONFIG.replace("{PORT}", &port.to_string())).expect("valid");
         let drain_time = Duration::from_secs(1);
-        let options = Options { concurrency: 1, drain_time, set_log_filter: None };
+        let options = Options { concurrency: 1, drain_time, set_log_filter: None, render_metrics: None };
         let running = gateway::start(loaded, &options).expect("a gateway");
         Self { running, traces: heard_traces, logs: heard_logs }
     }

@@ -46,7 +46,7 @@ async fn upgraded(idle: &str) -> (Running, TcpStream, TcpStream) {
     let config = CONFIG.replace("{PORT}", &port.to_string()).replace("{IDLE}", idle);
     let loaded = edge::bootstrap::load(&config).expect("a valid configuration");
     let drain_time = Duration::from_secs(1);
-    let options = Options { concurrency: 1, drain_time, set_log_filter: None };
+    let options = Options { concurrency: 1, drain_time, set_log_filter: None, render_metrics: None };
     let running = gateway::start(loaded, &options).expect("a gateway");
     let mut client = TcpStream::connect(running.listeners()[0].1).await.expect("a connection");
     // What comes too early waits for the upgrade.

@@ -14,9 +14,9 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use super::super::otlp::{attribute, resource, scope};
 use super::super::{Collector, Figures, Queue};
 use crate::bootstrap::{type_name, unpack};
+use crate::compile::Shared;
 use crate::matcher::each;
 use crate::problem::{Path, Problem};
-use crate::shared::Shared;
 use crate::stats::Scope;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";

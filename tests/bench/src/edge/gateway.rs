@@ -59,14 +59,15 @@ fn pinned(core: &str, program: &Path) -> Command {
 }
 
 async fn reachable(port: u16, process: &mut Child) -> anyhow::Result<()> {
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
     loop {
+        looks.tick().await;
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
             return Ok(());
         }
         if let Some(status) = process.try_wait()? {
             anyhow::bail!("a server ended before it listened: {status}");
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

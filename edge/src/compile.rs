@@ -1,4 +1,4 @@
-//! What the parts of a configuration are made with.
+//! What the parts of a configuration are compiled with.
 
 use std::sync::Arc;
 
