@@ -153,19 +153,19 @@ pub(crate) fn check_names(hcm: &Hcm, headers: &mut HeaderMap, version: Version) 
 /// its own way.
 pub(crate) fn drop_nominated(headers: &mut HeaderMap) {
     const MEANT: [&str; 3] = ["close", "keep-alive", "upgrade"];
-    if !headers.contains_key(CONNECTION) {
+    let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
+    let names = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let is_meant = |name: &&str| MEANT.iter().any(|meant| name.eq_ignore_ascii_case(meant));
+    let (meant, nominated): (Vec<_>, Vec<_>) = names.map(str::trim).partition(is_meant);
+    if nominated.is_empty() {
         return;
     }
-    let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
     headers.remove(CONNECTION);
-    let names = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
-    for name in names.map(str::trim) {
-        match MEANT.iter().find(|meant| name.eq_ignore_ascii_case(meant)) {
-            Some(meant) => drop(headers.append(CONNECTION, HeaderValue::from_static(meant))),
-            None if name.eq_ignore_ascii_case("te") || name.eq_ignore_ascii_case("http2-settings") => {}
-            None => drop(headers.remove(name)),
-        }
+    if let Some(meant) = HeaderValue::from_str(&meant.join(", ")).ok().filter(|meant| !meant.is_empty()) {
+        headers.insert(CONNECTION, meant);
     }
+    let own_way = |name: &&str| ["te", "http2-settings"].iter().any(|own| name.eq_ignore_ascii_case(own));
+    nominated.into_iter().filter(|name| !own_way(name)).for_each(|name| drop(headers.remove(name)));
 }
 
 /// The protocol that a client wants to go over to. HTTP/2 over an upgrade is not asked for in earnest by anybody: such
