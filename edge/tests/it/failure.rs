@@ -40,7 +40,7 @@ async fn deadlines_are_kept_by_the_edge() {
     assert_eq!(reply.header("grpc-status"), "4");
     edge.backend.probe.until_stalled(0).await;
     let reply = edge.http1(with(edge.web("Stall", frame(b"")), "grpc-timeout", "50m")).await;
-    assert_eq!((reply.status, reply.header("grpc-status")), (StatusCode::GATEWAY_TIMEOUT, "4"));
+    assert_eq!((reply.status, reply.header("grpc-status")), (StatusCode::OK, "4"));
     edge.backend.probe.until_stalled(0).await;
 }
 
