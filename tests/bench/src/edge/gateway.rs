@@ -132,7 +132,9 @@ impl Gateway {
             .replace("<log>", &directory.join(format!("{name}.log")).display().to_string())
             .replace("<directory>", &directory.display().to_string())
             .replace("<jwks>", crate::load::token("jwks")?);
-        let config = directory.join(format!("{name}.conf"));
+        // Envoy reads the form from the extension.
+        let config = directory.join(format!("{name}.yaml"));
+        let errors = directory.join(format!("{name}.err"));
         std::fs::write(&config, text)?;
         let mut command = pinned(GATEWAY_CORE, binary);
         match kind {
@@ -144,10 +146,12 @@ impl Gateway {
             .arg("-c")
             .arg(&config)
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(directory.join(format!("{name}.err")))?)
+            .stderr(std::fs::File::create(&errors)?)
             .spawn()
             .with_context(|| format!("{} cannot be started", binary.display()))?;
-        reachable(port, &mut process).await?;
+        reachable(port, &mut process)
+            .await
+            .with_context(|| format!("{kind:?}: {}", std::fs::read_to_string(&errors).unwrap_or_default()))?;
         Ok(Self { kind, process, port })
     }
 
