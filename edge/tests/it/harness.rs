@@ -76,6 +76,14 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     gateway::start(loaded, &options)
 }
 
+/// The gateway of a bootstrap, on one thread.
+pub(crate) fn serve(bootstrap: &str) -> Running {
+    let loaded = edge::bootstrap::load(bootstrap).expect("a valid configuration");
+    let drain_time = Duration::from_secs(1);
+    let options = Options { concurrency: 1, drain_time, set_log_filter: None, render_metrics: None };
+    gateway::start(loaded, &options).expect("a gateway")
+}
+
 impl Edge {
     /// An edge in front of a backend on a Unix socket.
     pub(crate) async fn start() -> Self {

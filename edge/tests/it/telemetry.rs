@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use edge::gateway::{self, Options, Running};
+use edge::gateway::Running;
 use http::Request;
 use http_body_util::Full;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
@@ -26,7 +26,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Response, Status};
 
-use crate::harness::{PATIENCE, http1};
+use crate::harness::{PATIENCE, http1, serve};
 
 const CONFIG: &str = r#"
 node: { id: edge-1, cluster: shop, locality: { zone: here } }
@@ -137,10 +137,7 @@ impl Gateway {
             .add_service(TraceServiceServer::new(service()))
             .add_service(LogsServiceServer::new(service()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        let loaded = edge::bootstrap::load(&CONFIG.replace("{PORT}", &port.to_string())).expect("valid");
-        let drain_time = Duration::from_secs(1);
-        let options = Options { concurrency: 1, drain_time, set_log_filter: None, render_metrics: None };
-        let running = gateway::start(loaded, &options).expect("a gateway");
+        let running = serve(&CONFIG.replace("{PORT}", &port.to_string()));
         Self { running, traces: heard_traces, logs: heard_logs }
     }
 

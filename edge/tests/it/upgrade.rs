@@ -1,13 +1,11 @@
 //! Connections that go over to another protocol: what either side says then is carried as it is.
 
-use std::time::Duration;
-
-use edge::gateway::{self, Options, Running};
+use edge::gateway::Running;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, serve};
 
 const CONFIG: &str = r#"
 static_resources:
@@ -43,11 +41,7 @@ const GRANTED: &[u8] =
 async fn upgraded(idle: &str) -> (Running, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let config = CONFIG.replace("{PORT}", &port.to_string()).replace("{IDLE}", idle);
-    let loaded = edge::bootstrap::load(&config).expect("a valid configuration");
-    let drain_time = Duration::from_secs(1);
-    let options = Options { concurrency: 1, drain_time, set_log_filter: None, render_metrics: None };
-    let running = gateway::start(loaded, &options).expect("a gateway");
+    let running = serve(&CONFIG.replace("{PORT}", &port.to_string()).replace("{IDLE}", idle));
     let mut client = TcpStream::connect(running.listeners()[0].1).await.expect("a connection");
     // What comes too early waits for the upgrade.
     client.write_all(&[REQUEST, b"early "].concat()).await.expect("sent");
