@@ -1,10 +1,10 @@
 //! Follows the files of certificates: rotating one is writing it, and no call notices.
 
-use std::fs;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::gateway::Core;
+use crate::stamp::stamps;
 
 /// How often files are looked at: what a mount shows may change without a word to those who watch.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,13 +26,4 @@ pub(crate) async fn follow(core: Arc<Core>) {
             tracing::error!(%problem, "a certificate stays as it was");
         }
     }
-}
-
-/// When each file changed last, and how long it is. One that is missing for a moment has no stamp.
-fn stamps(files: &[String]) -> Vec<Option<(SystemTime, u64)>> {
-    let stamp = |file: &String| {
-        let facts = fs::metadata(file).ok()?;
-        Some((facts.modified().ok()?, facts.len()))
-    };
-    files.iter().map(stamp).collect()
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
@@ -13,6 +13,7 @@ use edge::{
     bootstrap::{self, Loaded},
     explain::{Question, explain},
     gateway::{self, Options, Running},
+    stamps,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -109,7 +110,7 @@ async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
         eprintln!("admin listens on {address}");
     }
     let mut looks = interval(LOOK);
-    let mut seen = stamps(args, &running);
+    let mut seen = stamps(files(args, &running));
     println!("ready");
     tokio::pin!(interrupt);
     loop {
@@ -119,7 +120,7 @@ async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
             _ = hangup.recv() => take_again(args, &running).await,
             _ = looks.tick() => {
                 // Before it is read: what changes between is seen as a change.
-                let found = stamps(args, &running);
+                let found = stamps(files(args, &running));
                 if found != seen {
                     seen = found;
                     take_again(args, &running).await;
@@ -133,11 +134,10 @@ async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-/// When the bootstrap and the files of its secrets changed last; certificates are followed by the gateway itself.
-fn stamps(args: &EdgeArgs, running: &Running) -> Vec<Option<SystemTime>> {
+/// The bootstrap and the files of its secrets; certificates are followed by the gateway itself.
+fn files(args: &EdgeArgs, running: &Running) -> Vec<PathBuf> {
     let secrets = running.secret_files().into_iter().map(PathBuf::from);
-    let files = args.config_path.iter().cloned().chain(secrets);
-    files.map(|file| fs::metadata(file).and_then(|facts| facts.modified()).ok()).collect()
+    args.config_path.iter().cloned().chain(secrets).collect()
 }
 
 /// Takes what the file says now, if it can work.
