@@ -39,6 +39,23 @@ pub enum Error {
         /// What Lance says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A table is needed that is not there.
+    #[error("lake table {table} does not exist yet; it is made when its first rows come")]
+    Missing {
+        /// The table.
+        table: TableName,
+    },
+    /// A table was computed wrongly, or is described wrongly.
+    #[error("lake table {table} is not published: {reason}")]
+    Definition {
+        /// The table.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A query failed.
+    #[error("the query failed: {}", .0.strip_backtrace().lines().next().unwrap_or_default())]
+    Query(#[from] datafusion::error::DataFusionError),
     /// An event does not make rows.
     #[error("event {id} makes no rows: {reason}")]
     Event {
