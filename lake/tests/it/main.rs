@@ -4,5 +4,6 @@
 mod crash;
 mod export;
 mod python;
+mod run;
 mod sandbox;
 mod world;
