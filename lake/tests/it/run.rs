@@ -51,7 +51,8 @@ async fn a_run_computes_what_changed_and_nothing_else() {
     let runs = lake::runs(&config).await.unwrap();
     assert_eq!(runs.iter().map(|run| &run.run_id).collect::<Vec<_>>(), [&again.run_id, &first.run_id]);
     let output = first.outputs.iter().find(|output| output.table == "gold/fct_order_line").unwrap();
-    let source = |column: &str| output.lineage[column].iter().map(|(_, field)| field.as_str()).collect::<Vec<_>>();
+    let source =
+        |column: &str| output.lineage[column].iter().map(|(_, field)| field.as_str()).collect::<Vec<_>>();
     assert_eq!(source("amount_minor"), ["lines"]);
     assert_eq!(output.inputs.keys().collect::<Vec<_>>(), ["silver/orders_unified"]);
     for dataset in lake::datasets(&config).await.unwrap() {
