@@ -97,7 +97,7 @@ impl Sandbox {
     pub(crate) async fn identify(&self, persons: &[Identity]) {
         let (database, log) = &self.identity;
         let event = |identity: &Identity| {
-            let payload = IdentityChanged { identity: Some(identity.clone()) };
+            let payload = IdentityChanged { identity: Some(identity.clone()), ..Default::default() };
             NewEvent::new(
                 "omnimesh.identity.v1.IdentityChanged",
                 identity.name.clone(),
