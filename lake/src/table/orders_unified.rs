@@ -49,7 +49,7 @@ impl Table for OrdersUnified {
     }
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
-        state_of_subject(NAME, event)
+        state_of_subject(NAME, event, 0)
     }
 
     fn card(&self) -> Card {
@@ -69,7 +69,8 @@ impl Table for OrdersUnified {
                 merged.push(order.order_uid);
             }
         }
-        Ok(Change::Upsert { rows: rows(&orders)?, stale: Stale { column: "order_uid", values: merged } })
+        let stale = Stale { column: "order_uid", values: merged };
+        Ok(Change::Upsert { rows: rows(&orders)?, stale, newer: None })
     }
 }
 

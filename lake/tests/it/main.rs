@@ -3,6 +3,9 @@
 
 mod crash;
 mod export;
+mod history;
+mod landed;
 mod python;
 mod sandbox;
+mod silver;
 mod world;
