@@ -6,6 +6,8 @@ mod export;
 mod history;
 mod landed;
 mod python;
+mod rpc_dataset;
+mod run;
 mod sandbox;
 mod silver;
 mod world;
