@@ -75,7 +75,7 @@ SILVER = {
         "source_refs": "list<struct<system: string, id: string, version: int64, role: string>>",
         "match_rule": "string",
         "lines": "list<struct<sku: string, quantity: int64, amount_minor: int64, discount_minor: int64>>",
-        "payments": "list<struct<psp_ref: string, method: string, amount_minor: int64>>",
+        "payments": "list<struct<psp_ref: string, method: string, auth_code: string, amount_minor: int64>>",
         "first_seen": TIME,
         "last_event_time": TIME,
         "lineage_id": "string",

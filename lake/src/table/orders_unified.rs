@@ -152,6 +152,7 @@ fn payments<'a>(orders: impl Iterator<Item = &'a Order> + Clone) -> Column {
         vec![
             optional_text("psp_ref", all().map(|payment| payment.psp_ref.as_str())),
             optional_text("method", all().map(|payment| payment.method.as_str())),
+            optional_text("auth_code", all().map(|payment| payment.auth_code.as_str())),
             integer("amount_minor", all().map(|payment| payment.amount_minor)),
         ],
     );

@@ -156,7 +156,7 @@ fn order(random: &mut ChaCha8Rng, number: usize) -> Order {
 }
 
 fn payment(amount_minor: i64) -> Payment {
-    Payment { psp_ref: String::new(), method: "card".to_owned(), amount_minor }
+    Payment { method: "card".to_owned(), amount_minor, ..Payment::default() }
 }
 
 fn order_changed(order: &Order) -> NewEvent {

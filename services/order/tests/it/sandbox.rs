@@ -286,6 +286,7 @@ impl With for pb::SourceOrder {
             psp_ref: psp_ref.to_owned(),
             method: "card".to_owned(),
             amount_minor,
+            ..pb::Payment::default()
         });
         self
     }
