@@ -252,5 +252,5 @@ fn stocks(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
     let stocks = STOCKS as i64;
     expected.insert("inventory_snapshots", BTreeMap::from([("", stocks), ("on_hand", on_hand)]));
     expected.insert("stock_ledger", BTreeMap::from([("", rows), ("quantity", quantity)]));
-    events.concat()
+    events.into_iter().flatten().collect()
 }

@@ -45,7 +45,7 @@ pub(crate) async fn publish(sandbox: &Sandbox, seed: u64) -> Expected {
     let mut expected = Expected::new();
     sandbox.publish("ingest", &landings(&mut expected), 5).await;
     for (domain, events) in history::histories(&mut random, &mut expected) {
-        sandbox.publish(domain, &events, 7).await;
+        sandbox.publish(domain, &events, 40).await;
     }
     sandbox.publish("order", &orders(&mut random, &mut expected), 100).await;
     expected

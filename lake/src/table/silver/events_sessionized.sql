@@ -106,8 +106,11 @@ sessions AS (
         ) AS session_customer_id
     FROM numbered
 ),
-shop_orders AS (
+order_references AS (
     SELECT order_uid, unnest(source_refs) AS reference FROM silver.orders_unified
+),
+shop_orders AS (
+    SELECT order_uid, reference['id'] AS shop_order_id FROM order_references WHERE reference['system'] = 'shop'
 )
 SELECT
     event_id, event_type, occurred_at, concat(visitor_id, '/', CAST(began_at AS TEXT)) AS session_id,
@@ -117,4 +120,4 @@ SELECT
 FROM sessions
 LEFT JOIN silver.identity_links
     ON source_system = 'shop' AND source_id = session_customer_id AND recorded_to IS NULL
-LEFT JOIN shop_orders ON reference['system'] = 'shop' AND reference['id'] = order_id
+LEFT JOIN shop_orders ON shop_order_id = order_id
