@@ -6,7 +6,7 @@
 -- column event_id: The event.
 -- column event_type: What happened: view, search, basket or purchase.
 -- column occurred_at: When it happened.
--- column session_id: The session: visitor and time of the first event.
+-- column session_id: The session: visitor and time of the first event. [pii=quasi]
 -- column session_seq: The event's place in its session, from 1.
 -- column visitor_id: The visitor's device. [pii=quasi]
 -- column customer_id: The shop's customer of the session; null if nobody was logged in. [pii=direct]
@@ -20,7 +20,7 @@
 -- column total_minor: What was paid, in the currency's minor unit.
 -- column currency: The currency of the amount.
 -- column line_count: Lines of the order.
--- column source_session_id: The session as the source has it.
+-- column source_session_id: The session as the source has it. [pii=quasi]
 -- column received_at: When the event was first received as it is. [volatile]
 WITH landed AS (
     SELECT 'view' AS event_type, * FROM bronze.bronze_events__views
