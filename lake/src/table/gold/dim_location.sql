@@ -2,7 +2,7 @@
 -- grain: one row per location
 -- key: location_id
 -- owner: analytics
--- optional: silver.inventory_snapshots (sku TEXT, location_id TEXT)
+-- optional: silver.stock_ledger (sku TEXT, location_id TEXT)
 -- column location_id: The location.
 -- column is_known: Whether it is one: false for `unknown` alone.
 -- column first_order_on: The day in UTC of the first order that was sold or fulfilled there; null if none was.
@@ -19,7 +19,7 @@ WITH sold AS (
     GROUP BY coalesce(location_id, 'unknown')
 ),
 stocked AS (
-    SELECT location_id, count(*) AS products FROM silver.inventory_snapshots GROUP BY location_id
+    SELECT location_id, count(DISTINCT sku) AS products FROM silver.stock_ledger GROUP BY location_id
 ),
 locations AS (
     SELECT location_id FROM sold

@@ -4,7 +4,7 @@
 -- key: sku
 -- owner: analytics
 -- optional: silver.orders_unified (lines STRUCT<sku TEXT>[])
--- optional: silver.inventory_snapshots (sku TEXT)
+-- optional: silver.stock_ledger (sku TEXT)
 -- optional: silver.events_sessionized (sku TEXT)
 -- column sku: The product's stock-keeping unit.
 -- column is_known: Whether it is in the catalogue.
@@ -20,7 +20,7 @@ WITH catalogue AS (
 ),
 seen AS (
     SELECT line['sku'] AS sku FROM (SELECT unnest(lines) AS line FROM silver.orders_unified)
-    UNION SELECT sku FROM silver.inventory_snapshots
+    UNION SELECT sku FROM silver.stock_ledger
     UNION SELECT sku FROM silver.events_sessionized WHERE sku IS NOT NULL
     UNION SELECT sku FROM catalogue
 )
