@@ -73,7 +73,7 @@ impl Snapshot {
                 for (name, dataset) in self.datasets.iter().filter(|(name, _)| name.layer() == layer) {
                     let table =
                         LanceTableProvider::new_with_ordering(Arc::clone(dataset), false, false, false);
-                    let table = match &self.narrowed {
+                    let table: Arc<dyn TableProvider> = match &self.narrowed {
                         Some((narrowed, values)) if narrowed == name => {
                             narrow(&context, Arc::new(table), values.clone())?
                         }

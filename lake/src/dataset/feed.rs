@@ -146,7 +146,7 @@ impl Table {
     /// is what stands until then. None, and nothing has happened, if the rows' columns are not the table's.
     pub(crate) async fn replace_part(
         &mut self,
-        rows: SendableRecordBatchStream,
+        mut rows: SendableRecordBatchStream,
         values: &RecordBatch,
         card: &Card,
         properties: HashMap<String, String>,
@@ -165,7 +165,6 @@ impl Table {
         };
         let mut check = Check::new(&name.to_string(), &schema, card)?;
         let mut fresh = Vec::new();
-        let mut rows = rows;
         while let Some(batch) = rows.try_next().await? {
             let batch = conform(&batch, &schema)?;
             check.add(&batch)?;
