@@ -62,7 +62,7 @@ GOLD = {
         DATE: "as_of first_order_on last_order_on",
         TIME: "known_since last_session_at",
         "int64": "loyalty_cards orders web_orders marketplace_orders pos_orders days_since_order amount_minor"
-        " discount_minor average_order_minor products departments sessions views searches baskets purchases redemptions",
+        " average_order_minor products departments sessions views searches baskets purchases redemptions",
     },
     "agg_sales_daily_channel": {
         DATE: "business_date",

@@ -14,23 +14,60 @@
 -- column discount_minor: What was taken off, in the currency's minor unit.
 -- column share_ppm: The category's part of all that was paid in the month, in millionths, rounded down.
 -- column discount_ppm: What was taken off, as a part of the price before, in millionths, rounded down.
-WITH sold AS (
+WITH lines AS (
     SELECT
         CAST(date_trunc('month', business_date) AS DATE) AS month_start,
-        department, category, currency,
-        count(DISTINCT order_uid) AS orders,
-        count(DISTINCT nullif(golden_id, 'unknown')) AS customers,
-        count(DISTINCT line.sku) AS products,
+        department, category, currency, golden_id, order_uid, line.sku, amount_minor, discount_minor
+    FROM gold.dim_product AS product
+    JOIN gold.fct_order_line AS line ON line.sku = product.sku
+    WHERE status IS DISTINCT FROM 'cancelled'
+),
+-- Grouped step by step: counting different values would keep all of them in memory.
+orders AS (
+    SELECT
+        month_start, department, category, currency, golden_id, order_uid,
         count(*) AS lines,
         sum(amount_minor) AS amount_minor,
         sum(discount_minor) AS discount_minor
-    FROM gold.fct_order_line AS line
-    JOIN gold.dim_product AS product ON product.sku = line.sku
-    WHERE status IS DISTINCT FROM 'cancelled'
-    GROUP BY date_trunc('month', business_date), department, category, currency
+    FROM lines
+    GROUP BY month_start, department, category, currency, golden_id, order_uid
+),
+customers AS (
+    SELECT
+        month_start, department, category, currency, golden_id,
+        count(*) AS orders,
+        sum(lines) AS lines,
+        sum(amount_minor) AS amount_minor,
+        sum(discount_minor) AS discount_minor
+    FROM orders
+    GROUP BY month_start, department, category, currency, golden_id
+),
+sold AS (
+    SELECT
+        month_start, department, category, currency,
+        sum(orders) AS orders,
+        count(*) FILTER (WHERE golden_id <> 'unknown') AS customers,
+        sum(lines) AS lines,
+        sum(amount_minor) AS amount_minor,
+        sum(discount_minor) AS discount_minor
+    FROM customers
+    GROUP BY month_start, department, category, currency
+),
+products AS (
+    SELECT month_start, category, currency, sku FROM lines GROUP BY month_start, category, currency, sku
+),
+assortments AS (
+    SELECT month_start, category, currency, count(*) AS products
+    FROM products
+    GROUP BY month_start, category, currency
 )
 SELECT
-    *,
-    amount_minor * 1000000 / nullif(sum(amount_minor) OVER (PARTITION BY month_start, currency), 0) AS share_ppm,
+    sold.month_start, department, sold.category, sold.currency, orders, customers, products, lines, amount_minor,
+    discount_minor,
+    amount_minor * 1000000
+        / nullif(sum(amount_minor) OVER (PARTITION BY sold.month_start, sold.currency), 0) AS share_ppm,
     discount_minor * 1000000 / nullif(amount_minor + discount_minor, 0) AS discount_ppm
 FROM sold
+JOIN assortments
+    ON assortments.month_start = sold.month_start AND assortments.category = sold.category
+    AND assortments.currency = sold.currency

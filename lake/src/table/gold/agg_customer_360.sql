@@ -19,7 +19,6 @@
 -- column days_since_order: Days from the last order to `as_of`.
 -- column currency: The currency in which the customer orders most often; of several the first by name.
 -- column amount_minor: What was paid in that currency, in its minor unit.
--- column discount_minor: What was taken off in that currency, in its minor unit.
 -- column average_order_minor: What was paid for an order in that currency on average, rounded down.
 -- column products: Different products that were bought.
 -- column departments: Different departments that these are of.
@@ -32,50 +31,80 @@
 -- column baskets: Products that were put into the basket there.
 -- column purchases: Orders that were placed in these visits.
 -- column redemptions: Coupons that were redeemed.
-WITH lines AS (
-    SELECT line.*, department
-    FROM gold.fct_order_line AS line
-    JOIN gold.dim_product AS product ON product.sku = line.sku
-    WHERE status IS DISTINCT FROM 'cancelled'
-),
-today AS (
-    SELECT max(business_date) AS as_of FROM lines
+WITH spent AS (
+    SELECT
+        golden_id, as_of, first_order_on, last_order_on, frequency, currency, monetary_minor,
+        row_number() OVER (PARTITION BY golden_id ORDER BY frequency DESC, currency) AS place
+    FROM gold.agg_rfm_clv
 ),
 bought AS (
     SELECT
         golden_id,
-        count(DISTINCT order_uid) AS orders,
-        count(DISTINCT order_uid) FILTER (WHERE channel = 'web') AS web_orders,
-        count(DISTINCT order_uid) FILTER (WHERE channel = 'marketplace') AS marketplace_orders,
-        count(DISTINCT order_uid) FILTER (WHERE channel = 'pos') AS pos_orders,
-        min(business_date) AS first_order_on,
-        max(business_date) AS last_order_on,
-        count(DISTINCT sku) AS products,
-        count(DISTINCT department) AS departments
-    FROM lines
+        sum(frequency) AS orders,
+        min(first_order_on) AS first_order_on,
+        max(last_order_on) AS last_order_on,
+        max(CASE WHEN place = 1 THEN currency END) AS currency,
+        max(CASE WHEN place = 1 THEN monetary_minor END) AS amount_minor,
+        max(CASE WHEN place = 1 THEN monetary_minor / frequency END) AS average_order_minor
+    FROM spent
     GROUP BY golden_id
 ),
-spent AS (
+today AS (
+    SELECT max(as_of) AS as_of FROM spent
+),
+-- Grouped step by step: counting different values would keep all of them in memory.
+orders AS (
+    SELECT golden_id, location_id, channel, order_uid
+    FROM gold.fct_order_line
+    WHERE golden_id <> 'unknown' AND status IS DISTINCT FROM 'cancelled'
+    GROUP BY golden_id, location_id, channel, order_uid
+),
+locations AS (
     SELECT
-        golden_id, currency,
-        sum(amount_minor) AS amount_minor,
-        sum(discount_minor) AS discount_minor,
-        sum(amount_minor) / count(DISTINCT order_uid) AS average_order_minor
-    FROM lines
-    GROUP BY golden_id, currency
-    QUALIFY row_number() OVER (PARTITION BY golden_id ORDER BY count(DISTINCT order_uid) DESC, currency) = 1
-),
-top_departments AS (
-    SELECT golden_id, department AS top_department
-    FROM lines
-    GROUP BY golden_id, department
-    QUALIFY row_number() OVER (PARTITION BY golden_id ORDER BY count(*) DESC, department) = 1
-),
-top_locations AS (
-    SELECT golden_id, location_id AS top_location_id
-    FROM lines
+        golden_id, location_id,
+        count(*) AS orders,
+        count(*) FILTER (WHERE channel = 'web') AS web_orders,
+        count(*) FILTER (WHERE channel = 'marketplace') AS marketplace_orders,
+        count(*) FILTER (WHERE channel = 'pos') AS pos_orders
+    FROM orders
     GROUP BY golden_id, location_id
-    QUALIFY row_number() OVER (PARTITION BY golden_id ORDER BY count(DISTINCT order_uid) DESC, location_id) = 1
+),
+places AS (
+    SELECT *, row_number() OVER (PARTITION BY golden_id ORDER BY orders DESC, location_id) AS place FROM locations
+),
+channels AS (
+    SELECT
+        golden_id,
+        sum(web_orders) AS web_orders,
+        sum(marketplace_orders) AS marketplace_orders,
+        sum(pos_orders) AS pos_orders,
+        max(CASE WHEN place = 1 THEN location_id END) AS top_location_id
+    FROM places
+    GROUP BY golden_id
+),
+products AS (
+    SELECT golden_id, sku, count(*) AS lines
+    FROM gold.fct_order_line
+    WHERE golden_id <> 'unknown' AND status IS DISTINCT FROM 'cancelled'
+    GROUP BY golden_id, sku
+),
+departments AS (
+    SELECT golden_id, department, count(*) AS products, sum(lines) AS lines
+    FROM gold.dim_product
+    JOIN products ON products.sku = dim_product.sku
+    GROUP BY golden_id, department
+),
+tastes AS (
+    SELECT *, row_number() OVER (PARTITION BY golden_id ORDER BY lines DESC, department) AS place FROM departments
+),
+assortments AS (
+    SELECT
+        golden_id,
+        sum(products) AS products,
+        count(*) AS departments,
+        max(CASE WHEN place = 1 THEN department END) AS top_department
+    FROM tastes
+    GROUP BY golden_id
 ),
 visits AS (
     SELECT
@@ -100,7 +129,7 @@ SELECT
     coalesce(pos_orders, 0) AS pos_orders,
     first_order_on, last_order_on,
     CAST(CAST(as_of AS INT) - CAST(last_order_on AS INT) AS BIGINT) AS days_since_order,
-    currency, amount_minor, discount_minor, average_order_minor,
+    currency, amount_minor, average_order_minor,
     coalesce(products, 0) AS products,
     coalesce(departments, 0) AS departments,
     top_department, top_location_id,
@@ -114,9 +143,8 @@ SELECT
 FROM gold.dim_customer AS customer
 CROSS JOIN today
 LEFT JOIN bought ON bought.golden_id = customer.golden_id
-LEFT JOIN spent ON spent.golden_id = customer.golden_id
-LEFT JOIN top_departments ON top_departments.golden_id = customer.golden_id
-LEFT JOIN top_locations ON top_locations.golden_id = customer.golden_id
+LEFT JOIN channels ON channels.golden_id = customer.golden_id
+LEFT JOIN assortments ON assortments.golden_id = customer.golden_id
 LEFT JOIN visits ON visits.golden_id = customer.golden_id
 LEFT JOIN coupons ON coupons.golden_id = customer.golden_id
 WHERE customer.golden_id <> 'unknown'

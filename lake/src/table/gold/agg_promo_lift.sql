@@ -68,15 +68,19 @@ spent AS (
     WHERE CAST(business_date AS INT) BETWEEN begins_before AND ends_on
     GROUP BY redeemers.promo_id, currency
 ),
+-- What was bought on the day of a redemption, and of that what the coupon is for.
+redemption_lines AS (
+    SELECT DISTINCT campaign_id, coupon_upc, currency, order_uid, line_no, sku, amount_minor
+    FROM silver.redemptions
+    JOIN lines ON lines.golden_id = redemptions.golden_id AND lines.business_date = redemptions.redeemed_on
+),
 -- A line counts once, however many coupons were for it.
 redeemed_lines AS (
-    SELECT DISTINCT redemptions.campaign_id AS promo_id, currency, order_uid, line_no, amount_minor
-    FROM silver.redemptions
+    SELECT DISTINCT redeemed.campaign_id AS promo_id, currency, order_uid, line_no, amount_minor
+    FROM redemption_lines AS redeemed
     JOIN silver.coupons
-        ON coupons.campaign_id = redemptions.campaign_id AND coupons.coupon_upc = redemptions.coupon_upc
-    JOIN lines
-        ON lines.golden_id = redemptions.golden_id AND lines.business_date = redemptions.redeemed_on
-        AND lines.sku = coupons.sku
+        ON coupons.campaign_id = redeemed.campaign_id AND coupons.coupon_upc = redeemed.coupon_upc
+        AND coupons.sku = redeemed.sku
 ),
 redeemed_orders AS (
     SELECT DISTINCT promo_id, currency, order_uid FROM redeemed_lines

@@ -25,25 +25,29 @@ WITH movements AS (
     FROM silver.stock_ledger
     WHERE recorded_to IS NULL
 ),
--- A count has seen whatever happened at its time; of two counts at one time the one that is known later corrects.
-ordered AS (
-    SELECT
-        *,
-        row_number() OVER (PARTITION BY sku, location_id ORDER BY occurred_at, counted, ledger_seq) AS place
-    FROM movements
+today AS (
+    SELECT CAST(max(business_date) AS INT) AS last_day FROM movements
 ),
-since_count AS (
+moved AS (
     SELECT
         *,
-        sum(counted) OVER (PARTITION BY sku, location_id ORDER BY place ROWS UNBOUNDED PRECEDING) AS counts
-    FROM ordered
+        sum(CASE WHEN counted = 1 THEN 0 ELSE quantity END) OVER stock AS moved,
+        lead(business_date) OVER stock AS next_date
+    FROM movements
+    -- A count has seen whatever happened at its time; of two counts at one time the one that is known later corrects.
+    WINDOW stock AS (PARTITION BY sku, location_id ORDER BY occurred_at, counted, ledger_seq)
 ),
 standing AS (
     SELECT
         *,
-        sum(quantity) OVER (PARTITION BY sku, location_id, counts ORDER BY place ROWS UNBOUNDED PRECEDING) AS on_hand,
-        max(place) OVER (PARTITION BY sku, location_id, business_date) AS last_place
-    FROM since_count
+        moved + coalesce(
+            last_value(CASE WHEN counted = 1 THEN quantity - moved END) IGNORE NULLS OVER (
+                PARTITION BY sku, location_id ORDER BY occurred_at, counted, ledger_seq
+                ROWS UNBOUNDED PRECEDING
+            ),
+            0
+        ) AS on_hand
+    FROM moved
 ),
 daily AS (
     SELECT
@@ -51,20 +55,20 @@ daily AS (
         sum(CASE WHEN kind = 'delivery' THEN quantity ELSE 0 END) AS received,
         -sum(CASE WHEN kind = 'sale' THEN quantity ELSE 0 END) AS sold,
         sum(CASE WHEN kind IN ('count', 'delivery', 'sale') THEN 0 ELSE quantity END) AS adjusted,
-        max(CASE WHEN place = last_place THEN on_hand END) AS on_hand,
+        -- Of the day's last movement.
+        max(CASE WHEN next_date IS DISTINCT FROM business_date THEN on_hand END) AS on_hand,
         count(*) AS movements
     FROM standing
     GROUP BY sku, location_id, business_date
 ),
 chained AS (
     SELECT
-        *,
-        lag(on_hand, 1, 0) OVER (PARTITION BY sku, location_id ORDER BY business_date) AS opening,
-        coalesce(
-            CAST(lead(business_date) OVER (PARTITION BY sku, location_id ORDER BY business_date) AS INT),
-            CAST(max(business_date) OVER () AS INT) + 1
-        ) - CAST(business_date AS INT) AS days
+        sku, location_id, business_date, received, sold, adjusted, on_hand, movements,
+        lag(on_hand, 1, 0) OVER stock AS opening,
+        coalesce(CAST(lead(business_date) OVER stock AS INT), last_day + 1) - CAST(business_date AS INT) AS days
     FROM daily
+    CROSS JOIN today
+    WINDOW stock AS (PARTITION BY sku, location_id ORDER BY business_date)
 )
 SELECT
     sku, location_id, business_date, opening, received, sold, adjusted,

@@ -18,10 +18,10 @@
 -- column products: Different products that were looked at or put into the basket.
 -- column currency: The currency of what was paid; null if nothing was, or if it was paid in several.
 -- column amount_minor: What was paid, in the currency's minor unit; null without a currency.
-WITH sessions AS (
+-- Grouped step by step: counting different values would keep all of them in memory.
+WITH products AS (
     SELECT
-        session_id, visitor_id,
-        coalesce(max(golden_id), 'unknown') AS golden_id,
+        session_id, visitor_id, golden_id, sku,
         min(occurred_at) AS began_at,
         max(occurred_at) AS ended_at,
         count(*) AS events,
@@ -29,12 +29,30 @@ WITH sessions AS (
         count(*) FILTER (WHERE event_type = 'search') AS searches,
         count(*) FILTER (WHERE event_type = 'search' AND results = 0) AS vain_searches,
         count(*) FILTER (WHERE event_type = 'basket') AS baskets,
-        count(DISTINCT order_id) FILTER (WHERE event_type = 'purchase') AS purchases,
-        count(DISTINCT sku) AS products,
-        CASE WHEN count(DISTINCT currency) = 1 THEN min(currency) END AS currency,
+        count(*) FILTER (WHERE event_type = 'purchase') AS purchases,
+        min(currency) AS first_currency,
+        max(currency) AS last_currency,
         sum(total_minor) AS total_minor
     FROM silver.events_sessionized
-    GROUP BY session_id, visitor_id
+    GROUP BY session_id, visitor_id, golden_id, sku
+),
+sessions AS (
+    SELECT
+        session_id, visitor_id,
+        coalesce(golden_id, 'unknown') AS golden_id,
+        min(began_at) AS began_at,
+        max(ended_at) AS ended_at,
+        sum(events) AS events,
+        sum(views) AS views,
+        sum(searches) AS searches,
+        sum(vain_searches) AS vain_searches,
+        sum(baskets) AS baskets,
+        sum(purchases) AS purchases,
+        count(sku) AS products,
+        CASE WHEN min(first_currency) = max(last_currency) THEN min(first_currency) END AS currency,
+        sum(total_minor) AS total_minor
+    FROM products
+    GROUP BY session_id, visitor_id, golden_id
 )
 SELECT
     session_id, visitor_id, golden_id,
