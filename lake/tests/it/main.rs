@@ -3,8 +3,11 @@
 
 mod crash;
 mod export;
+mod history;
+mod landed;
 mod python;
 mod rpc_dataset;
 mod run;
 mod sandbox;
+mod silver;
 mod world;

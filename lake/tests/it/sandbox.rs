@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use events::{Consumers, Cursor, Log, NewEvent};
-use lake::Config;
+use lake::{Config, Manifest};
+use lance::Dataset;
 use mesh::{Channel, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const DOMAINS: [&str; 4] = ["ingest", "customer", "order", "inventory"];
+pub(crate) const DOMAINS: [&str; 6] = ["ingest", "identity", "customer", "catalog", "order", "inventory"];
 static NONE: Migrator = Migrator::DEFAULT;
 
 pub(crate) struct Sandbox {
@@ -62,8 +64,7 @@ impl Sandbox {
             events::serve(&mut server, self.logs[domain].1.clone());
         }
         let (consumers, _) = server.shared::<Consumers>();
-        let config = Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: 1, ..Config::default() };
-        lake::start(&config, &peers, &mut server).unwrap();
+        lake::start(&Self::config(root), &peers, &mut server).unwrap();
         let channel = peers.channel_to("lake", "omnimesh.lake.v1.DatasetService");
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
@@ -83,5 +84,28 @@ impl Sandbox {
 
     pub(crate) async fn export(&self) {
         self.export_then(&self.root, async {}).await;
+    }
+
+    fn config(root: &Path) -> Config {
+        Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: 1, ..Config::default() }
+    }
+
+    /// Computes the tables that are made of others.
+    pub(crate) async fn run(&self) -> Manifest {
+        lake::run(&Self::config(&self.root), &[], &|_| {}).await.unwrap()
+    }
+
+    /// The rows of a table (`<layer>/<name>`) in order, as texts between bars.
+    pub(crate) async fn rows(&self, table: &str, columns: &[&str]) -> Vec<String> {
+        let path = self.root.join(format!("{table}.lance"));
+        let dataset = Dataset::open(path.to_str().unwrap()).await.unwrap();
+        let batch = dataset.scan().project(columns).unwrap().try_into_batch().await.unwrap();
+        let options = FormatOptions::default();
+        let cells: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        let row = |row| cells.iter().map(|cell| cell.value(row).to_string()).collect::<Vec<_>>().join("|");
+        let mut rows: Vec<_> = (0..batch.num_rows()).map(row).collect();
+        rows.sort();
+        rows
     }
 }
