@@ -5,6 +5,7 @@
 
 mod manifest;
 mod openlineage;
+mod part;
 mod plan;
 mod schedule;
 
@@ -22,13 +23,14 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Error, TableName,
     config::Config,
-    dataset::{self, Store, identity},
+    dataset::{self, Published, Store, identity},
     sql::{self, Snapshot},
     table::{self, Derived},
 };
 
 pub(crate) use manifest::all as manifests;
 pub use manifest::{Input, Manifest, Outcome, Output};
+use part::Part;
 
 /// The tag on what was published last, and may be relied on.
 pub(crate) const PROD: &str = "prod";
@@ -97,14 +99,16 @@ impl Runner {
         for derived in plan::order(table::DERIVED, &[])? {
             let name = derived.name()?;
             let mut is_due = !last.contains_key(&name.to_string());
+            let mut is_possible = true;
             for input in derived.inputs()? {
                 let version = self.store.load(&input).await?.map(|dataset| dataset.version().version);
+                is_possible &= version.is_some() || changed.contains(&input) || derived.can_lack(&input)?;
                 let used =
                     last.get(&name.to_string()).and_then(|output| output.inputs.get(&input.to_string()));
                 is_due |= version.as_ref() != used || changed.contains(&input);
             }
             let began = last.get(&name.to_string()).and_then(|output| output.began_at);
-            if is_due && schedule::has_come(&derived.card().schedule, began)? {
+            if is_due && is_possible && schedule::has_come(&derived.card().schedule, began)? {
                 changed.insert(name.clone());
                 due.push(name);
             }
@@ -170,7 +174,10 @@ impl Runner {
         let mut inputs = Snapshot::default();
         output.inputs.clear();
         for input in derived.inputs()? {
-            let dataset = Arc::clone(sources.dataset(&input)?);
+            let dataset = match sources.dataset(&input) {
+                Err(_) if derived.can_lack(&input)? => continue,
+                dataset => Arc::clone(dataset?),
+            };
             output.inputs.insert(input.to_string(), dataset.version().version);
             inputs.share(input, &dataset);
         }
@@ -180,11 +187,7 @@ impl Runner {
         if let Some(last) = stands.filter(|last| last.is_of(output)) {
             *output = Output { outcome: Outcome::Unchanged, began_at: output.began_at, ..last.clone() };
         } else {
-            let rows = derived.compute(&inputs, &self.runtime).await?;
-            let _turn = self.store.turn().await;
-            let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
-            let known = stands.map(|last| identity(&last.schema, &last.content));
-            let published = table.replace(rows, &derived.card(), properties, known.as_deref()).await?;
+            let published = self.publish(derived, &inputs, &mut table, stands, output).await?;
             output.took(published);
             output.lineage = derived.lineage(&inputs, &self.runtime).await?;
         }
@@ -193,6 +196,36 @@ impl Runner {
             sources.insert(name.clone(), dataset.clone());
         }
         Ok(())
+    }
+
+    /// Computes the part that has changed, or else everything.
+    async fn publish(
+        &self,
+        derived: &dyn Derived,
+        inputs: &Snapshot,
+        table: &mut dataset::Table,
+        stands: Option<&Output>,
+        output: &mut Output,
+    ) -> Result<Published, Error> {
+        let card = derived.card();
+        let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
+        if let Some(last) = stands
+            && let Some(Part { input, values }) =
+                part::changed(&self.store, derived, inputs, last, output).await?
+        {
+            let rows = derived.compute(&inputs.narrowed(&input, &values), &self.runtime).await?;
+            let _turn = self.store.turn().await;
+            let last = last.published();
+            let published = table.replace_part(rows, &values, &card, properties.clone(), last).await?;
+            if let Some(published) = published {
+                output.changed_values = Some(values.num_rows() as u64);
+                return Ok(published);
+            }
+        }
+        let rows = derived.compute(inputs, &self.runtime).await?;
+        let _turn = self.store.turn().await;
+        let known = stands.map(|last| identity(&last.schema, &last.content));
+        table.replace(rows, &card, properties, known.as_deref()).await
     }
 
     /// What was read that no run has made, and up to where it knows its events.

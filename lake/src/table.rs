@@ -50,8 +50,19 @@ pub(crate) static DERIVED: &[&dyn Derived] = &[
     model!(Silver, "silver", "coupons"),
     model!(Silver, "silver", "redemptions"),
     model!(Silver, "silver", "demographics"),
+    model!(Gold, "gold", "dim_customer"),
+    model!(Gold, "gold", "dim_product"),
+    model!(Gold, "gold", "dim_location"),
+    model!(Gold, "gold", "dim_date"),
+    model!(Gold, "gold", "dim_promotion"),
     model!(Gold, "gold", "fct_order_line"),
+    model!(Gold, "gold", "fct_inventory_daily"),
+    model!(Gold, "gold", "fct_session"),
+    model!(Gold, "gold", "agg_customer_360"),
     model!(Gold, "gold", "agg_sales_daily_channel"),
+    model!(Gold, "gold", "agg_category_kpi"),
+    model!(Gold, "gold", "agg_promo_lift"),
+    model!(Gold, "gold", "agg_rfm_clv"),
 ];
 
 /// Where a table's events come from.
@@ -95,6 +106,16 @@ pub(crate) trait Derived: Send + Sync {
     /// What is said about it; its key above all, which each computation is checked against.
     fn card(&self) -> Card;
 
+    /// Whether it is computed as if an input were empty where the lake lacks that.
+    fn can_lack(&self, _input: &TableName) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// By what its rows can be computed a few at a time, if they can.
+    fn parts(&self) -> Result<Option<Parts>, Error> {
+        Ok(None)
+    }
+
     /// What it is computed by: another text makes other rows of the same inputs.
     fn definition(&self) -> &str;
 
@@ -107,6 +128,14 @@ pub(crate) trait Derived: Send + Sync {
 
     /// Which of its inputs' columns each of its columns is made of.
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;
+}
+
+/// What a computed table's rows can be told apart by: those of a value of `column`, which is a part of the key, are made
+/// of the rows of `input` with that value, and of whatever else the table is computed from.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) input: TableName,
+    pub(crate) column: String,
 }
 
 /// Where an event goes.

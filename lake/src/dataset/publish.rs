@@ -44,6 +44,13 @@ pub(crate) struct Published {
     pub(crate) is_new: bool,
 }
 
+impl Published {
+    /// The digest of its rows.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        Digest::known(self.rows, &self.content)
+    }
+}
+
 impl Table {
     /// Makes `rows` all that the table holds, unless its rows are known to be these: `known` is their digest. All of it
     /// is on disk afterwards, or nothing has changed.
@@ -123,9 +130,9 @@ impl Table {
         insert.with_params(&params).execute_uncommitted_stream(rows).await
     }
 
-    /// A change feed is offered of what grows; what is made anew as a whole has none.
+    /// A change feed is offered of what grows or changes in parts; vectors are made anew as a whole.
     pub(super) fn has_stable_row_ids(&self) -> bool {
-        matches!(self.name.layer(), Layer::Bronze | Layer::Silver | Layer::Features)
+        matches!(self.name.layer(), Layer::Bronze | Layer::Silver | Layer::Gold | Layer::Features)
     }
 
     /// Removes the files of what will not be committed; those that cannot be removed are found by the next clean-up.
@@ -145,8 +152,12 @@ pub(crate) fn identity(schema: &str, content: &str) -> String {
     format!("{schema}:{content}")
 }
 
-fn bytes(transaction: &Transaction) -> u64 {
-    let Operation::Overwrite { fragments, .. } = &transaction.operation else { return 0 };
+pub(super) fn bytes(transaction: &Transaction) -> u64 {
+    let (Operation::Overwrite { fragments, .. } | Operation::Update { new_fragments: fragments, .. }) =
+        &transaction.operation
+    else {
+        return 0;
+    };
     let files = fragments.iter().flat_map(|fragment| &fragment.files);
     files.filter_map(|file| file.file_size_bytes.get()).map(std::num::NonZero::get).sum()
 }
@@ -166,14 +177,14 @@ fn checked(
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
     RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
 /// Whether rows may be published: every key is there, and once.
-struct Check {
+pub(super) struct Check {
     table: String,
     key: Vec<usize>,
     names: String,
@@ -184,7 +195,7 @@ struct Check {
 }
 
 impl Check {
-    fn new(table: &str, schema: &Schema, card: &Card) -> Result<Self, Error> {
+    pub(super) fn new(table: &str, schema: &Schema, card: &Card) -> Result<Self, Error> {
         let definition = |reason| Error::Definition { table: table.to_owned(), reason };
         let position = |column: &String| {
             schema
@@ -210,7 +221,7 @@ impl Check {
         })
     }
 
-    fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         let columns: Vec<_> = self.key.iter().map(|index| Arc::clone(batch.column(*index))).collect();
         for row in &self.converter.convert_columns(&columns)? {
             let is_new = self.keys.insert(digest::half(&Sha256::digest(row.as_ref())));
@@ -219,7 +230,7 @@ impl Check {
         self.digest.add(batch)
     }
 
-    fn outcome(&self) -> Result<Digest, Error> {
+    pub(super) fn outcome(&self) -> Result<Digest, Error> {
         match self.repeated {
             0 => Ok(self.digest),
             rows => Err(Error::Definition {

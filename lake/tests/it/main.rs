@@ -3,6 +3,7 @@
 
 mod crash;
 mod export;
+mod gold;
 mod history;
 mod landed;
 mod python;
