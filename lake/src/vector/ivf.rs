@@ -1,0 +1,214 @@
+//! Vectors in memory, to find the nearest of in a fraction of a millisecond.
+//!
+//! Vectors of length 1 lie in lists around centroids, each list in one piece of memory; a search looks through the lists
+//! whose centroids are nearest until it has seen enough. How many are enough is found out by measuring. A vector that
+//! many rows share is kept and compared once.
+
+use std::{cmp::Ordering, collections::BinaryHeap, sync::Arc};
+
+use arrow::{
+    array::{Array, AsArray, FixedSizeListArray, Float32Array},
+    datatypes::{DataType, Field, Float32Type},
+    error::ArrowError,
+};
+use lance_index::vector::kmeans::{KMeans, KMeansParams};
+use lance_linalg::distance::{DistanceType, dot_f32};
+
+use super::recall::{self, K, Queries};
+
+/// Below this many vectors looking at all of them is as fast.
+const ONE_LIST: usize = 4096;
+/// Vectors for each centroid that lists are made by.
+const SAMPLES: usize = 256;
+const ROUNDS: u32 = 10;
+const SEED: u64 = 17;
+/// What a search sees of its first [`K`] rows' neighbourhood is doubled from here until it sees nearly all of it.
+const FIRST_EFFORT: usize = 512;
+const RECALL: f64 = 0.99;
+
+/// The position of a row in the table that was loaded.
+pub(crate) type Row = u32;
+
+/// A row that is near, by its cosine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Hit {
+    pub(crate) similarity: f32,
+    pub(crate) row: Row,
+}
+
+impl Eq for Hit {}
+
+/// The least near is the greatest, so that it is the first that a heap gives away.
+impl Ord for Hit {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.similarity.total_cmp(&self.similarity).then(self.row.cmp(&other.row))
+    }
+}
+
+impl PartialOrd for Hit {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// An index over the rows of a table.
+#[derive(Debug)]
+pub(crate) struct Ivf {
+    dimension: usize,
+    /// A vector for each list.
+    centroids: Vec<f32>,
+    lists: Vec<List>,
+    /// For each row the list of its vector and the place in it.
+    places: Vec<(u32, u32)>,
+    /// How many vectors a search for [`K`] rows looks at.
+    effort: usize,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    /// One after the other.
+    vectors: Vec<f32>,
+    /// The end of each vector's rows in `rows`.
+    ends: Vec<u32>,
+    rows: Vec<Row>,
+}
+
+impl List {
+    /// Each vector with the rows that share it.
+    fn iter(&self, dimension: usize) -> impl Iterator<Item = (&[f32], &[Row])> {
+        let mut start = 0;
+        self.vectors.chunks_exact(dimension).zip(&self.ends).map(move |(vector, &end)| {
+            let rows = self.rows.get(start as usize..end as usize).unwrap_or_default();
+            start = end;
+            (vector, rows)
+        })
+    }
+}
+
+impl Ivf {
+    /// Over vectors of length 1, one after the other, a row each.
+    pub(crate) fn new(dimension: usize, vectors: &[f32]) -> Result<Self, ArrowError> {
+        let distinct = distinct(dimension, vectors);
+        let centroids = centroids(dimension, &distinct)?;
+        let mut index = Self {
+            dimension,
+            lists: (0..centroids.len() / dimension).map(|_| List::default()).collect(),
+            places: vec![(0, 0); vectors.len() / dimension],
+            centroids,
+            effort: usize::MAX,
+        };
+        for (vector, rows) in distinct {
+            index.insert(vector, &rows);
+        }
+        let queries = Queries::near(dimension, vectors);
+        let truth: Vec<_> = queries.iter().map(|query| index.search(query, K, |_| true)).collect();
+        index.effort = FIRST_EFFORT;
+        let seen = |index: &Self| {
+            let found = queries.iter().map(|query| index.search(query, K, |_| true));
+            let pairs = truth.iter().zip(found);
+            recall::mean(pairs.map(|(truth, found)| recall::of(truth, &found)))
+        };
+        while index.effort < index.places.len() && seen(&index) < RECALL {
+            index.effort *= 2;
+        }
+        Ok(index)
+    }
+
+    fn insert(&mut self, vector: &[f32], rows: &[Row]) {
+        let nearest = self.affinities(vector).max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0, |(_, list)| list);
+        let Some(list) = self.lists.get_mut(nearest) else { return };
+        let place = (nearest as u32, list.ends.len() as u32);
+        list.vectors.extend(vector);
+        list.rows.extend(rows);
+        list.ends.push(list.rows.len() as u32);
+        for &row in rows {
+            if let Some(of_row) = self.places.get_mut(row as usize) {
+                *of_row = place;
+            }
+        }
+    }
+
+    /// How near each list's centroid is, and which list it is.
+    fn affinities(&self, vector: &[f32]) -> impl Iterator<Item = (f32, usize)> {
+        let centroids = self.centroids.chunks_exact(self.dimension);
+        centroids.map(|centroid| dot_f32(vector, centroid)).zip(0..)
+    }
+
+    /// A row's vector.
+    pub(crate) fn vector(&self, row: Row) -> Option<&[f32]> {
+        let &(list, place) = self.places.get(row as usize)?;
+        self.lists.get(list as usize)?.vectors.chunks_exact(self.dimension).nth(place as usize)
+    }
+
+    /// The `k` nearest of the rows that `wanted` takes, the nearest first, of equally near ones the first. There are
+    /// fewer only if fewer are wanted: a search that looks past rows goes on until it has seen as many vectors of
+    /// wanted ones as any other.
+    pub(crate) fn search(&self, query: &[f32], k: usize, wanted: impl Fn(Row) -> bool) -> Vec<Hit> {
+        let effort = self.effort.saturating_mul(k.div_ceil(K));
+        let mut lists: Vec<_> = self.affinities(query).collect();
+        lists.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut nearest = BinaryHeap::with_capacity(k + 1);
+        let mut seen = 0;
+        for (_, list) in lists {
+            if seen >= effort && nearest.len() >= k {
+                break;
+            }
+            let Some(list) = self.lists.get(list) else { continue };
+            for (vector, rows) in list.iter(self.dimension) {
+                let mut rows = rows.iter().copied().filter(|&row| wanted(row)).peekable();
+                if rows.peek().is_none() {
+                    continue;
+                }
+                seen += 1;
+                let similarity = dot_f32(query, vector);
+                for row in rows {
+                    let hit = Hit { similarity, row };
+                    if nearest.len() < k {
+                        nearest.push(hit);
+                    } else if nearest.peek().is_some_and(|last| hit < *last) {
+                        nearest.pop();
+                        nearest.push(hit);
+                    } else {
+                        // The vector's other rows come after this one.
+                        break;
+                    }
+                }
+            }
+        }
+        nearest.into_sorted_vec()
+    }
+}
+
+/// The vectors, each once with all of its rows.
+fn distinct(dimension: usize, vectors: &[f32]) -> Vec<(&[f32], Vec<Row>)> {
+    let by_value = |a: &[f32], b: &[f32]| {
+        let differing = a.iter().zip(b).map(|(a, b)| a.total_cmp(b)).find(|order| order.is_ne());
+        differing.unwrap_or(Ordering::Equal)
+    };
+    let mut sorted: Vec<_> = vectors.chunks_exact(dimension).zip(0..).collect();
+    sorted.sort_unstable_by(|(a, row), (b, other)| by_value(a, b).then(row.cmp(other)));
+    let runs = sorted.chunk_by(|(a, _), (b, _)| by_value(a, b).is_eq());
+    let merge = |run: &[(&'_ [f32], Row)]| run.iter().map(|(_, row)| *row).collect();
+    runs.filter_map(|run| Some((run.first()?.0, merge(run)))).collect()
+}
+
+/// About as many centroids as there are vectors for each.
+fn centroids(dimension: usize, vectors: &[(&[f32], Vec<Row>)]) -> Result<Vec<f32>, ArrowError> {
+    if vectors.len() < ONE_LIST {
+        return Ok(vec![0.0; dimension]);
+    }
+    let lists = vectors.len().isqrt();
+    let step = vectors.len().div_ceil(lists * SAMPLES);
+    let samples: Vec<_> = vectors.iter().step_by(step).flat_map(|(vector, _)| *vector).copied().collect();
+    let item = Arc::new(Field::new("item", DataType::Float32, false));
+    let samples =
+        FixedSizeListArray::try_new(item, dimension as i32, Arc::new(Float32Array::from(samples)), None)?;
+    let params = KMeansParams {
+        max_iters: ROUNDS,
+        distance_type: DistanceType::Dot,
+        seed: Some(SEED),
+        ..KMeansParams::default()
+    };
+    let found = KMeans::new_with_params(&samples, lists, &params)?;
+    Ok(found.centroids.as_primitive::<Float32Type>().values().to_vec())
+}
