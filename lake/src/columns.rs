@@ -46,13 +46,25 @@ impl Column {
 
     /// Makes it the `position`th column of the primary key, from 1.
     pub(crate) fn key(self, position: usize) -> Self {
-        self.with_metadata(PRIMARY_KEY, "true").with_metadata(PRIMARY_KEY_POSITION, &position.to_string())
+        key_metadata(position)
+            .into_iter()
+            .fold(self, |column, (key, value)| column.with_metadata(&key, &value))
     }
 
     /// Leaves it out of what tables of two runs are compared by.
     pub(crate) fn volatile(self) -> Self {
         self.with_metadata(VOLATILE, "true")
     }
+}
+
+/// What marks a field as the `position`th of the primary key, from 1.
+pub(crate) fn key_metadata(position: usize) -> [(String, String); 2] {
+    [(PRIMARY_KEY.to_owned(), "true".to_owned()), (PRIMARY_KEY_POSITION.to_owned(), position.to_string())]
+}
+
+/// Whether a field is a part of the primary key.
+pub(crate) fn is_key(field: &Field) -> bool {
+    field.metadata().contains_key(PRIMARY_KEY)
 }
 
 pub(crate) fn is_volatile(field: &Field) -> bool {

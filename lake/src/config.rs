@@ -19,11 +19,13 @@ pub struct Config {
     pub quiet_ms: u64,
     /// Events held in memory at most, in MiB, over all tables. Default: 64.
     pub buffer_mib: usize,
+    /// Memory that queries and runs may hold at once, in MiB; what needs more goes to the disk meanwhile. Default: 256.
+    pub query_mib: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { root: PathBuf::from("lake"), linger_ms: 30_000, quiet_ms: 250, buffer_mib: 64 }
+        Self { root: PathBuf::from("lake"), linger_ms: 30_000, quiet_ms: 250, buffer_mib: 64, query_mib: 256 }
     }
 }
 
@@ -34,6 +36,10 @@ impl Config {
 
     pub(crate) fn quiet(&self) -> Duration {
         Duration::from_millis(self.quiet_ms)
+    }
+
+    pub(crate) fn query_bytes(&self) -> usize {
+        self.query_mib * 1024 * 1024
     }
 
     /// Each table's part of the buffer.

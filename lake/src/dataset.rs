@@ -5,10 +5,11 @@
 
 mod durable;
 mod heal;
+mod publish;
 
 use std::{
     collections::HashMap,
-    fs,
+    fmt, fs,
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
@@ -35,9 +36,11 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     Error, Layer, TableName,
+    card::Card,
     table::{Change, RECORDED_TO, Stale},
 };
 use durable::Durable;
+pub(crate) use publish::{Published, identity};
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -47,7 +50,7 @@ const FRAGMENTS: usize = 50;
 const DEAD_ROWS: usize = 50_000;
 /// Versions that stay readable behind the newest.
 const VERSIONS: usize = 100;
-const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
+pub(crate) const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
 
 /// The lake's directory.
 #[derive(Debug)]
@@ -71,6 +74,47 @@ impl Store {
     pub(crate) fn existing(root: &Path) -> Self {
         let session = Session::new(CACHE_BYTES, CACHE_BYTES, Arc::default());
         Self { root: root.to_owned(), session: Arc::new(session), turn: Mutex::default() }
+    }
+
+    /// The lake as a URI.
+    pub(crate) fn uri(&self) -> String {
+        format!("file://{}", self.root.display())
+    }
+
+    /// Names of the files in a directory of the lake; none if it is not there.
+    pub(crate) async fn files(&self, directory: &str) -> Result<Vec<String>, Error> {
+        let path = self.root.join(directory);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(Error::Files { path, source }),
+        };
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.collect::<Result<_, _>>().map_err(|source| Error::Files { path, source })
+    }
+
+    /// A file of the lake.
+    pub(crate) async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let path = self.root.join(path);
+        tokio::fs::read(&path).await.map_err(|source| Error::Files { path, source })
+    }
+
+    /// Writes a file of the lake as a whole, and durably.
+    pub(crate) async fn write_file(&self, path: &str, content: Vec<u8>) -> Result<(), Error> {
+        let path = self.root.join(path);
+        let written = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || durable::write(&path, &content)).await?
+        };
+        written.map_err(|source| Error::Files { path, source })
+    }
+
+    /// Adds rows to a table of the lake's own.
+    pub(crate) async fn append(&self, name: &TableName, rows: RecordBatch) -> Result<(), Error> {
+        self.open(name.clone())
+            .await?
+            .commit(Change::Append(vec![rows]), HashMap::new(), &Card::default())
+            .await
     }
 
     /// To be held while a table is written. Lance needs many times the memory of what it writes, and tables that are
@@ -145,14 +189,63 @@ impl Store {
         Ok(Some((dataset.version().version, rows as u64)))
     }
 
-    async fn load(&self, name: &TableName) -> Result<Option<Dataset>, Error> {
+    /// A table's newest version, if it has rows.
+    pub(crate) async fn load(&self, name: &TableName) -> Result<Option<Dataset>, Error> {
+        self.at(name, &Version::Newest).await
+    }
+
+    /// A table as it was, if it was.
+    pub(crate) async fn at(&self, name: &TableName, version: &Version) -> Result<Option<Dataset>, Error> {
         let path = name.path(&self.root);
         let builder =
             DatasetBuilder::from_uri(path.to_string_lossy()).with_session(Arc::clone(&self.session));
+        let builder = match version {
+            Version::Newest => builder,
+            Version::Number(number) => builder.with_version(*number),
+            Version::Tag(tag) => builder.with_tag(tag),
+        };
         match builder.load().await {
             Ok(dataset) => Ok(Some(dataset)),
-            Err(LanceError::DatasetNotFound { .. } | LanceError::NotFound { .. }) => Ok(None),
+            Err(
+                LanceError::DatasetNotFound { .. }
+                | LanceError::NotFound { .. }
+                | LanceError::RefNotFound { .. }
+                | LanceError::VersionNotFound { .. },
+            ) => Ok(None),
             Err(error) => Err(failed(name, "opened", error)),
+        }
+    }
+}
+
+/// Which version of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// The newest one.
+    #[default]
+    Newest,
+    /// The one of this number.
+    Number(u64),
+    /// The one that a tag is on.
+    Tag(String),
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest => f.write_str("its newest version"),
+            Self::Number(number) => write!(f, "version {number}"),
+            Self::Tag(tag) => write!(f, "tag {tag}"),
+        }
+    }
+}
+
+impl From<&str> for Version {
+    /// A number, or else a tag; empty is the newest.
+    fn from(text: &str) -> Self {
+        match (text, text.parse()) {
+            ("", _) => Self::Newest,
+            (_, Ok(number)) => Self::Number(number),
+            (tag, Err(_)) => Self::Tag(tag.to_owned()),
         }
     }
 }
@@ -167,7 +260,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    fn properties(self, domain: &str) -> HashMap<String, String> {
+    pub(crate) fn properties(self, domain: &str) -> HashMap<String, String> {
         HashMap::from([
             (format!("omnimesh.cursor.{domain}"), self.cursor.to_string()),
             (format!("omnimesh.settled.{domain}"), self.settled.to_string()),
@@ -183,6 +276,19 @@ impl Progress {
     }
 }
 
+/// How far a version of a table is.
+pub(crate) async fn progress(name: &TableName, dataset: &Dataset, domain: &str) -> Result<Progress, Error> {
+    // Maintenance commits in between carry no cursor of their own.
+    for version in (1..=dataset.version().version).rev() {
+        let transaction = dataset.read_transaction_by_version(version).await;
+        let transaction = transaction.map_err(|error| failed(name, "read", error))?;
+        if let Some(progress) = transaction.map(|found| Progress::of(&found, domain)).transpose()?.flatten() {
+            return Ok(progress);
+        }
+    }
+    Ok(Progress::default())
+}
+
 /// A table that is written to. Until its first rows there is nothing on disk.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -195,6 +301,24 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// The newest version, if there is one.
+    pub(crate) fn dataset(&self) -> Option<&Dataset> {
+        self.dataset.as_ref()
+    }
+
+    /// Puts a tag on a version, or moves it there.
+    pub(crate) async fn tag(&mut self, tag: &str, version: u64) -> Result<(), Error> {
+        let Some(dataset) = &self.dataset else { return Ok(()) };
+        publish::tag(dataset, tag, version).await.map_err(|error| failed(&self.name, "tagged", error))?;
+        self.durable.sync(&self.path).await
+    }
+
+    /// Takes tags away, as far as they are there.
+    pub(crate) async fn untag(&self, tags: &[String]) -> Result<(), Error> {
+        let Some(dataset) = &self.dataset else { return Ok(()) };
+        publish::untag(dataset, tags).await.map_err(|error| failed(&self.name, "untagged", error))
+    }
+
     /// Whether it lost versions when it was opened.
     pub(crate) fn was_torn(&self) -> bool {
         self.was_torn
@@ -202,35 +326,28 @@ impl Table {
 
     /// What the newest commit of ours says; at the start if there is none.
     pub(crate) async fn progress(&self, domain: &str) -> Result<Progress, Error> {
-        let Some(dataset) = &self.dataset else { return Ok(Progress::default()) };
-        // Maintenance commits in between carry no cursor of their own.
-        for version in (1..=dataset.version().version).rev() {
-            let transaction = dataset.read_transaction_by_version(version).await;
-            let transaction = transaction.map_err(|error| failed(&self.name, "read", error))?;
-            if let Some(progress) =
-                transaction.map(|found| Progress::of(&found, domain)).transpose()?.flatten()
-            {
-                return Ok(progress);
-            }
+        match &self.dataset {
+            Some(dataset) => progress(&self.name, dataset, domain).await,
+            None => Ok(Progress::default()),
         }
-        Ok(Progress::default())
     }
 
-    /// Commits a change together with the progress that it makes. All of it is on disk afterwards, or none.
+    /// Commits a change together with its `properties`. All of it is on disk afterwards, or none.
     pub(crate) async fn commit(
         &mut self,
         change: Change,
-        progress: Progress,
-        domain: &str,
+        properties: HashMap<String, String>,
+        card: &Card,
     ) -> Result<(), Error> {
-        let properties = progress.properties(domain);
-        let transaction = self.write(change).await.map_err(|error| failed(&self.name, "written", error))?;
+        let transaction =
+            self.write(change, card).await.map_err(|error| failed(&self.name, "written", error))?;
         let Some(mut transaction) = transaction else { return Ok(()) };
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
         self.durable.sync(&self.path).await?;
         let dataset =
             self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
         self.dataset = Some(dataset);
+        self.describe(card).await?;
         self.durable.sync(&self.path).await?;
         if let Err(error) = self.maintain(properties).await {
             tracing::warn!(table = %self.name, %error, "the table stays in pieces until its next commit");
@@ -239,14 +356,14 @@ impl Table {
     }
 
     /// Writes data files for a change, if it makes any.
-    async fn write(&self, change: Change) -> Result<Option<Transaction>, LanceError> {
+    async fn write(&self, change: Change, card: &Card) -> Result<Option<Transaction>, LanceError> {
         match (change, &self.dataset) {
             (Change::Append(rows), _) if rows.iter().all(|batch| batch.num_rows() == 0) => Ok(None),
             (Change::Upsert { rows, .. } | Change::Record(rows), None) if rows.num_rows() == 0 => Ok(None),
             (Change::Append(rows), Some(dataset)) => Some(append(dataset, rows).await).transpose(),
-            (Change::Append(rows), None) => Some(self.create(rows).await).transpose(),
+            (Change::Append(rows), None) => Some(self.create(rows, card).await).transpose(),
             (Change::Upsert { rows, .. } | Change::Record(rows), None) => {
-                Some(self.create(vec![rows]).await).transpose()
+                Some(self.create(vec![rows], card).await).transpose()
             }
             (Change::Upsert { rows, stale }, Some(dataset)) => {
                 merge(dataset, rows, WhenMatched::UpdateAll, &stale).await
@@ -258,10 +375,11 @@ impl Table {
         }
     }
 
-    async fn create(&self, rows: Vec<RecordBatch>) -> Result<Transaction, LanceError> {
+    async fn create(&self, rows: Vec<RecordBatch>, card: &Card) -> Result<Transaction, LanceError> {
+        let rows = dressed(rows, card)?;
         let params = WriteParams {
             mode: WriteMode::Create,
-            enable_stable_row_ids: true,
+            enable_stable_row_ids: self.has_stable_row_ids(),
             data_storage_version: Some(VERSION),
             session: Some(Arc::clone(&self.session)),
             ..WriteParams::default()
@@ -275,7 +393,7 @@ impl Table {
             Some(dataset) => CommitBuilder::new(Arc::new(dataset.clone())),
             None => CommitBuilder::new(&*uri)
                 .with_session(Arc::clone(&self.session))
-                .use_stable_row_ids(true)
+                .use_stable_row_ids(self.has_stable_row_ids())
                 .with_storage_format(VERSION),
         };
         commit.execute(transaction).await
@@ -305,6 +423,15 @@ impl Table {
         dataset.cleanup_with_policy(policy).await.map_err(failed)?;
         Ok(())
     }
+}
+
+/// Rows of a new table, with what is said about its columns.
+fn dressed(rows: Vec<RecordBatch>, card: &Card) -> Result<Vec<RecordBatch>, LanceError> {
+    let dress = |rows: RecordBatch| {
+        let schema = Arc::new(card.dress(rows.schema_ref()));
+        RecordBatch::try_new(schema, rows.columns().to_vec()).map_err(LanceError::from)
+    };
+    rows.into_iter().map(dress).collect()
 }
 
 async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<Transaction, LanceError> {
@@ -343,6 +470,6 @@ fn filter(stale: &Stale) -> String {
     format!("{} IN ({})", stale.column, values.join(", "))
 }
 
-fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {
+pub(crate) fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {
     Error::Table { table: table.clone(), action, source: Box::new(error) }
 }

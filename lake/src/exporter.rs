@@ -240,7 +240,7 @@ impl<'a> Tables<'a> {
             self.open.insert(name.clone(), (self.store.open(name.clone()).await?, Cursor::START));
         }
         if let Some((dataset, cursor)) = self.open.get_mut(&name) {
-            dataset.commit(change, progress, table.source().domain).await?;
+            dataset.commit(change, progress.properties(table.source().domain), &table.card()).await?;
             *cursor = progress.cursor;
         }
         Ok(())

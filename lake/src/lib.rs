@@ -1,28 +1,42 @@
 //! The lake: published events as Lance tables, each event exactly once, however often the process dies.
 //!
-//! In reading order: [`start`] runs one [exporter] for each [table]; a [dataset] is a table on disk; [`extents`] says
-//! how much is there, [`summary`] reads it back.
+//! In reading order: [`start`] runs one [exporter] for each [table] of events; a [dataset] is a table on disk; [`run`]
+//! computes the tables that are made of other tables, by [sql] for the most part; a [card] says what a table is;
+//! [`extents`] says how much is there, [`summary`] reads it back.
 
+mod card;
+mod catalog;
 mod columns;
 mod config;
 mod dataset;
+mod diff;
+mod digest;
 mod error;
 mod exporter;
+mod grpc;
 mod name;
+mod run;
+mod sql;
 mod summary;
 mod table;
 
 use std::sync::Arc;
 
+pub use catalog::{ColumnInfo, DatasetInfo};
 pub use config::Config;
+pub use dataset::Version;
+pub use diff::{Diff, Keys};
 pub use error::Error;
 pub use name::{Layer, TableName};
 pub use summary::{TableExtent, TableSummary, extents, summary};
 
 use dataset::Store;
 use exporter::Exporter;
+use grpc::Grpc;
+use omnimesh_proto::lake::v1::dataset_service_server::DatasetServiceServer;
+pub use run::{Input, Manifest, Outcome, Output};
 
-/// Exports whatever the tables' domains publish, beside the services of `server`.
+/// Adds the lake's services to `server`, and exports beside them whatever the tables' domains publish.
 pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuilder) -> Result<(), Error> {
     let store = Arc::new(Store::create(&config.root)?);
     for &table in table::ALL {
@@ -30,5 +44,46 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
         let exporter = Exporter::new(table, config, Arc::clone(&store), channel);
         events::run(server, exporter.position(), exporter.run());
     }
+    let runner = Arc::new(run::Runner::new(config, Arc::clone(&store))?);
+    server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())
+}
+
+/// Computes the tables of `wanted`, or all that are made of other tables, as far as something has changed. `told` hears
+/// of each table before it is computed.
+pub async fn run(
+    config: &Config,
+    wanted: &[TableName],
+    told: &(dyn Fn(&TableName) + Sync),
+) -> Result<Manifest, Error> {
+    let store = Arc::new(Store::create(&config.root)?);
+    run::Runner::new(config, store)?.run(wanted, told).await
+}
+
+/// The runs of the lake in `config`, the newest first.
+pub async fn runs(config: &Config) -> Result<Vec<Manifest>, Error> {
+    run::manifests(&Store::existing(&config.root)).await
+}
+
+/// The tables of the lake in `config`: how large and fresh they are, and what is said about them.
+pub async fn datasets(config: &Config) -> Result<Vec<DatasetInfo>, Error> {
+    catalog::list(&Store::existing(&config.root)).await
+}
+
+/// What tells two versions of a table, or of two tables of one key, apart.
+pub async fn diff(
+    config: &Config,
+    from: (&TableName, &Version),
+    to: (&TableName, &Version),
+) -> Result<Diff, Error> {
+    diff::diff(&Store::existing(&config.root), from, to).await
+}
+
+/// Puts a tag on a version of a table, or moves it there: it can be read by that name for as long as the tag stays.
+pub async fn tag(config: &Config, name: &TableName, version: &Version, tag: &str) -> Result<u64, Error> {
+    let store = Store::existing(&config.root);
+    let found = store.at(name, version).await?.map(|dataset| dataset.version().version);
+    let number = found.ok_or_else(|| Error::NotFound { what: format!("table {name} at {version}") })?;
+    store.open(name.clone()).await?.tag(tag, number).await?;
+    Ok(number)
 }

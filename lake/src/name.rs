@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use crate::Error;
@@ -20,10 +21,12 @@ pub enum Layer {
     Features,
     /// Vectors.
     Embeddings,
+    /// What the lake knows about itself.
+    Meta,
 }
 
 impl Layer {
-    /// Every layer, from the sources up.
+    /// Every layer that holds data, from the sources up.
     pub const ALL: [Self; 5] = [Self::Bronze, Self::Silver, Self::Gold, Self::Features, Self::Embeddings];
 
     /// Its directory's name.
@@ -34,6 +37,7 @@ impl Layer {
             Self::Gold => "gold",
             Self::Features => "features",
             Self::Embeddings => "embeddings",
+            Self::Meta => "_meta",
         }
     }
 
@@ -46,7 +50,7 @@ impl Layer {
                 "use bronze_<source>__<entity>, both in snake_case; rename the source or its entity",
                 snake_case && parts.len() == 2 && name.starts_with("bronze_"),
             ),
-            Self::Silver => ("use snake_case", snake_case && parts.len() == 1),
+            Self::Silver | Self::Meta => ("use snake_case", snake_case && parts.len() == 1),
             Self::Gold => (
                 "use snake_case that begins with dim_, fct_ or agg_",
                 snake_case
@@ -96,6 +100,19 @@ impl TableName {
 
     pub(crate) fn path(&self, root: &Path) -> PathBuf {
         root.join(self.layer.as_str()).join(format!("{}.lance", self.name))
+    }
+}
+
+impl FromStr for TableName {
+    type Err = Error;
+
+    /// Reads `<layer>/<name>`, or `<layer>.<name>` as queries write it.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let rule = "use <layer>/<name>, such as gold/dim_customer";
+        let invalid = || Error::Name { layer: "lake", name: text.to_owned(), rule };
+        let (layer, name) = text.split_once(['/', '.']).ok_or_else(invalid)?;
+        let mut layers = Layer::ALL.into_iter().chain([Layer::Meta]);
+        Self::new(layers.find(|known| known.as_str() == layer).ok_or_else(invalid)?, name)
     }
 }
 

@@ -6,13 +6,11 @@ use arrow::{
     array::{Array, AsArray, RecordBatch},
     compute::sum,
     datatypes::{DataType, Int64Type},
-    row::{RowConverter, SortField},
 };
 use futures::TryStreamExt;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use crate::{Error, columns::is_volatile, dataset::Store};
+use crate::{Error, columns::is_volatile, dataset::Store, digest::Digest};
 
 /// How large one table is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,8 +73,8 @@ pub async fn summary(root: &Path) -> Result<Vec<TableSummary>, Error> {
         summaries.push(TableSummary {
             layer: name.layer().as_str().to_owned(),
             table: name.as_str().to_owned(),
-            rows: total.rows,
-            digest: format!("{:032x}", total.digest),
+            rows: total.digest.rows,
+            digest: total.digest.hex(),
             sums: total.sums,
         });
     }
@@ -85,23 +83,13 @@ pub async fn summary(root: &Path) -> Result<Vec<TableSummary>, Error> {
 
 #[derive(Default)]
 struct Total {
-    rows: u64,
-    digest: u128,
+    digest: Digest,
     sums: BTreeMap<String, i64>,
 }
 
 impl Total {
     fn add(mut self, batch: &RecordBatch) -> Result<Self, Error> {
-        let fields =
-            batch.schema_ref().fields().iter().map(|field| SortField::new(field.data_type().clone()));
-        let rows = RowConverter::new(fields.collect())?.convert_columns(batch.columns())?;
-        for row in &rows {
-            let hash = Sha256::digest(row.as_ref());
-            let half = hash.iter().take(16).fold(0, |half, byte| half << 8 | u128::from(*byte));
-            // A sum, unlike an exclusive or, tells a row that is there twice.
-            self.digest = self.digest.wrapping_add(half);
-        }
-        self.rows += batch.num_rows() as u64;
+        self.digest.add(batch)?;
         for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
             self.sum(field.name(), column);
         }

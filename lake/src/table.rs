@@ -1,18 +1,29 @@
-//! The tables: which events each is made of, and how an event becomes rows.
+//! The tables: what each is made of, and how that becomes rows.
 //!
-//! A new table is a file here, with a type that implements [`Table`], and a line in [`ALL`]. It fills itself from the
-//! first event on.
+//! A new table is a file here and a line: one that is made of events implements [`Table`] and is listed in [`ALL`]; one
+//! that is computed from other tables is listed in [`DERIVED`], and is a query in a `.sql` file or implements
+//! [`Derived`]. It fills itself from the first event, or the first run, on.
 
 mod bronze;
 mod inventory_snapshots;
+pub(crate) mod model;
 mod orders_unified;
 mod users_scd;
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use datafusion::execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv};
 use omnimesh_proto::event::v1::Event;
 use prost::Message;
 
-use crate::{Error, Layer, TableName};
+use crate::{
+    Error, Layer, TableName,
+    card::Card,
+    sql::{Lineage, Snapshot},
+};
+use model::model;
 
 /// Every table that is made of events.
 pub(crate) static ALL: &[&dyn Table] = &[
@@ -21,6 +32,10 @@ pub(crate) static ALL: &[&dyn Table] = &[
     &orders_unified::OrdersUnified,
     &inventory_snapshots::InventorySnapshots,
 ];
+
+/// Every table that is computed from other tables.
+pub(crate) static DERIVED: &[&dyn Derived] =
+    &[model!(Gold, "gold", "fct_order_line"), model!(Gold, "gold", "agg_sales_daily_channel")];
 
 /// Where a table's events come from.
 #[derive(Debug)]
@@ -44,8 +59,37 @@ pub(crate) trait Table: Send + Sync {
     /// Where an event goes.
     fn route(&self, event: &Event) -> Result<Route, Error>;
 
+    /// What is said about one of them.
+    fn card(&self) -> Card;
+
     /// What events of one table change in it, of which each has a key of its own.
     fn change(&self, events: Vec<Event>) -> Result<Change, Error>;
+}
+
+/// A table that is computed from other tables.
+#[async_trait]
+pub(crate) trait Derived: Send + Sync {
+    /// Its name.
+    fn name(&self) -> Result<TableName, Error>;
+
+    /// The tables that it is computed from.
+    fn inputs(&self) -> Result<Vec<TableName>, Error>;
+
+    /// What is said about it; its key above all, which each computation is checked against.
+    fn card(&self) -> Card;
+
+    /// What it is computed by: another text makes other rows of the same inputs.
+    fn definition(&self) -> &str;
+
+    /// Computes all of its rows.
+    async fn compute(
+        &self,
+        inputs: &Snapshot,
+        runtime: &Arc<RuntimeEnv>,
+    ) -> Result<SendableRecordBatchStream, Error>;
+
+    /// Which of its inputs' columns each of its columns is made of.
+    async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;
 }
 
 /// Where an event goes.

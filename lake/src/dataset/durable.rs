@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -33,6 +33,18 @@ impl Durable {
     }
 }
 
+/// Writes a file as a whole: it is there afterwards, and complete, or was never there.
+pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(path);
+    fs::create_dir_all(directory)?;
+    let staged = path.with_extension("tmp");
+    let mut file = File::create(&staged)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&staged, path)?;
+    File::open(directory)?.sync_all()
+}
+
 /// Syncs the files below `directory` that are not in `known`, then the directory if a name in it is new, and notes in
 /// `files` what is there.
 fn sync(directory: &Path, known: &HashSet<PathBuf>, files: &mut HashSet<PathBuf>) -> io::Result<()> {
@@ -40,7 +52,8 @@ fn sync(directory: &Path, known: &HashSet<PathBuf>, files: &mut HashSet<PathBuf>
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
-        let is_new = !known.contains(&path);
+        // Tags alone are written anew under the same name.
+        let is_new = !known.contains(&path) || path.extension().is_some_and(|kind| kind == "json");
         if entry.file_type()?.is_dir() {
             sync(&path, known, files)?;
         } else if is_new {

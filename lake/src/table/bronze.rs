@@ -14,8 +14,26 @@ use sha2::{Digest, Sha256};
 use super::{Change, Route, Source, Table, decode};
 use crate::{
     Error, Layer, TableName,
+    card::Card,
     columns::{Column, batch, optional_text, text, time},
 };
+
+const CARD: &str = "\
+What a source wrote, unaltered: a row for each time that a record was read.
+grain: one row per record and reading
+key: _ingest_id
+owner: ingest
+column _ingest_id: Which reading of which record: the event that told of it, and its place in it.
+column _source: The source.
+column _entity: What the record is, in the source's words.
+column _object: The file or table that it was read from.
+column _position: Its place in that.
+column _op: How it came to be seen, in Debezium's terms.
+column _received_at: When it was read.
+column _trace_id: The trace of the run that read it.
+column _payload: The record as the source wrote it. [pii=direct]
+column _payload_sha256: SHA-256 of the payload.
+";
 
 static SOURCE: Source = Source {
     consumer: "lake.bronze<-ingest",
@@ -42,6 +60,10 @@ impl Table for Bronze {
         let table = TableName::new(Layer::Bronze, format!("bronze_{}__{}", landed.system, landed.entity))?;
         let rows = usize::try_from(landed.record_count).unwrap_or(0);
         Ok(Route { table, key: event.id.clone(), rows })
+    }
+
+    fn card(&self) -> Card {
+        Card::parse(CARD)
     }
 
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {

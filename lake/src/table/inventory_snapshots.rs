@@ -8,10 +8,22 @@ use omnimesh_proto::{
 use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
 use crate::{
     Error, TableName,
+    card::Card,
     columns::{batch, integer, text, time},
 };
 
 const NAME: &str = "inventory_snapshots";
+
+const CARD: &str = "\
+Stock on hand now, by product and location.
+grain: one row per product and location
+key: sku, location_id
+owner: inventory
+proto: omnimesh.inventory.v1.Stock
+column sku: The product.
+column location_id: Where it is.
+column on_hand: Units that are there.
+";
 
 static SOURCE: Source = Source {
     consumer: "lake.inventory_snapshots<-inventory",
@@ -32,6 +44,10 @@ impl Table for InventorySnapshots {
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
         state_of_subject(NAME, event)
+    }
+
+    fn card(&self) -> Card {
+        Card::parse(CARD)
     }
 
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {

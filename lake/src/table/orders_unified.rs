@@ -9,11 +9,27 @@ use omnimesh_proto::{
 use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
 use crate::{
     Error, TableName,
+    card::Card,
     columns::{Column, batch, date, integer, list, optional_integer, optional_text, record, text, time},
 };
 
 const NAME: &str = "orders_unified";
 const ORIGIN: &str = "ORIGIN";
+
+const CARD: &str = "\
+Orders, each once, whichever systems saw it.
+grain: one row per physical order
+key: order_uid
+owner: order
+proto: omnimesh.order.v1.Order
+column order_uid: The order.
+column golden_id: Who bought. [pii=quasi]
+column channel: Where it was placed.
+column ordered_at: When it was placed.
+column business_date: The day in UTC on which it was placed.
+column total_minor: What is to be paid, in the currency's minor unit.
+column lines: What was bought.
+";
 
 static SOURCE: Source = Source {
     consumer: "lake.orders_unified<-order",
@@ -34,6 +50,10 @@ impl Table for OrdersUnified {
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
         state_of_subject(NAME, event)
+    }
+
+    fn card(&self) -> Card {
+        Card::parse(CARD)
     }
 
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {

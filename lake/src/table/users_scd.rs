@@ -15,10 +15,31 @@ use sha2::{Digest, Sha256};
 use super::{Change, RECORDED_TO, Route, Source, Table, decode, missing};
 use crate::{
     Error, Layer, TableName,
+    card::Card,
     columns::{Column, batch, integer, list, optional_text, record, text, time},
 };
 
 const NAME: &str = "users_scd";
+
+const CARD: &str = "\
+Customers' profiles through time: a row for each period in which one was true and was held to be so.
+grain: one row per customer, period and recording
+key: user_sk
+owner: customer
+proto: omnimesh.customer.v1.Customer
+column user_sk: The row: customer, beginning of the period, time of recording.
+column golden_id: The person. [pii=quasi]
+column version: The row's place in the customer's history, from 1.
+column valid_from: When the profile became true, by the sources' own times.
+column valid_to: When the next one became true; null in the last.
+column recorded_from: When it was recorded.
+column recorded_to: When something else was recorded in its place; null while it stands.
+column is_current: Whether it is the customer's profile now.
+column addr: Postal address. [pii=direct]
+column attr_source: Where each value came from. [pii=quasi]
+column hash_diff: Digest of what the profile says.
+column identity_version: Version of the identity that the profile was made of.
+";
 
 static SOURCE: Source = Source {
     consumer: "lake.users_scd<-customer",
@@ -41,6 +62,10 @@ impl Table for UsersScd {
         // Every event counts: each tells of versions that the later ones no longer know.
         let rows = decode::<CustomerChanged>(SOURCE.event_type, event)?.history.len();
         Ok(Route { table: TableName::new(Layer::Silver, NAME)?, key: event.id.clone(), rows })
+    }
+
+    fn card(&self) -> Card {
+        Card::parse(CARD)
     }
 
     /// A version that an event closes may be in another one as it stood, whichever comes first.

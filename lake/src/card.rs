@@ -1,0 +1,240 @@
+//! What is said about a table: in its metadata for whoever opens it, in the docs for whoever looks for it.
+//!
+//! A card is written beside the table that it describes, as lines of `name: value` after a sentence about the table:
+//!
+//! ```text
+//! Every line of every order.
+//! grain: one row per line of an order
+//! key: order_uid, line_no
+//! owner: sales
+//! proto: omnimesh.order.v1.Order
+//! column amount_minor: What was paid for the line, in the currency's minor unit.
+//! column note: What the customer wrote. [pii=direct]
+//! ```
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, LazyLock},
+};
+
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use prost_reflect::{DescriptorPool, MessageDescriptor, Value};
+use serde::Serialize;
+
+use crate::columns;
+
+/// What a column says about a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pii {
+    /// Nothing.
+    #[default]
+    None,
+    /// Something that stands for a person, or tells one together with other columns.
+    Quasi,
+    /// Something that tells a person by itself.
+    Direct,
+}
+
+impl Pii {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quasi => "quasi",
+            Self::Direct => "direct",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::None, Self::Quasi, Self::Direct].into_iter().find(|pii| pii.as_str() == text)
+    }
+}
+
+/// What is said about a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Card {
+    pub(crate) description: String,
+    pub(crate) grain: String,
+    pub(crate) key: Vec<String>,
+    pub(crate) owner: String,
+    /// When it is computed, as a cron expression; empty: whenever its inputs have changed.
+    pub(crate) schedule: String,
+    pub(crate) columns: BTreeMap<String, Column>,
+    /// Whatever else is known of it, by name.
+    pub(crate) more: BTreeMap<String, String>,
+}
+
+/// What is said about a column.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) doc: String,
+    pub(crate) pii: Pii,
+}
+
+impl Card {
+    /// Reads a card's lines; a line without a name goes on with the one before it.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut card = Self::default();
+        let mut proto = "";
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            match line.split_once(": ") {
+                Some(("grain", value)) => card.grain = value.to_owned(),
+                Some(("owner", value)) => card.owner = value.to_owned(),
+                Some(("schedule", value)) => card.schedule = value.to_owned(),
+                Some(("proto", value)) => proto = value,
+                Some(("key", value)) => {
+                    card.key = value.split(',').map(|column| column.trim().to_owned()).collect();
+                }
+                Some((name, value)) if name.starts_with("column ") => {
+                    card.columns.insert(name["column ".len()..].trim().to_owned(), Column::parse(value));
+                }
+                _ => {
+                    let space = if card.description.is_empty() { "" } else { " " };
+                    card.description = format!("{}{space}{line}", card.description);
+                }
+            }
+        }
+        if let Some(message) = DESCRIPTORS.get_message_by_name(proto) {
+            card.classify(&message, 0);
+        }
+        card
+    }
+
+    /// Columns that are named like a field of the message that they come from say of a person what the field says.
+    fn classify(&mut self, message: &MessageDescriptor, depth: usize) {
+        for field in message.fields() {
+            let pii = pii_of(&field);
+            if pii > Pii::None {
+                let column = self.columns.entry(field.name().to_owned()).or_default();
+                column.pii = column.pii.max(pii);
+            }
+            // Messages that contain themselves have no column below the second level.
+            if let Some(inner) = field.kind().as_message().filter(|_| depth < 2) {
+                self.classify(inner, depth + 1);
+            }
+        }
+    }
+
+    /// The table's metadata.
+    pub(crate) fn metadata(&self, layer: &str) -> BTreeMap<String, String> {
+        let said = [
+            ("description", self.description.clone()),
+            ("grain", self.grain.clone()),
+            ("key", self.key.join(",")),
+            ("owner", self.owner.clone()),
+            ("schedule", self.schedule.clone()),
+        ];
+        let said = said.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let more = self.more.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let mut metadata: BTreeMap<_, _> = said
+            .chain(more)
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (format!("omnimesh.card.{name}"), value))
+            .collect();
+        metadata.insert("omnimesh.layer".to_owned(), layer.to_owned());
+        metadata
+    }
+
+    /// The table's columns as they are kept: with their docs, the key marked, types that every reader knows.
+    pub(crate) fn dress(&self, schema: &Schema) -> Schema {
+        Schema::new(schema.fields().iter().map(|field| self.dress_field(field)).collect::<Vec<_>>())
+    }
+
+    fn dress_field(&self, field: &Field) -> Field {
+        let mut metadata: HashMap<_, _> = field.metadata().clone();
+        let column = self.columns.get(field.name()).cloned().unwrap_or_default();
+        if !column.doc.is_empty() {
+            metadata.insert("description".to_owned(), column.doc);
+        }
+        metadata.insert("omnimesh.pii".to_owned(), column.pii.as_str().to_owned());
+        let position = self.key.iter().position(|key| key == field.name());
+        if let Some(position) = position {
+            metadata.extend(columns::key_metadata(position + 1));
+        }
+        let nullable = field.is_nullable() && position.is_none();
+        Field::new(field.name(), plain(field.data_type()), nullable).with_metadata(metadata)
+    }
+}
+
+impl Column {
+    fn parse(value: &str) -> Self {
+        let class = value.rsplit_once(" [pii=").map(|(doc, class)| (doc, class.trim_end_matches(']')));
+        match class.and_then(|(doc, class)| Some((doc, Pii::parse(class)?))) {
+            Some((doc, pii)) => Self { doc: doc.to_owned(), pii },
+            None => Self { doc: value.to_owned(), pii: Pii::None },
+        }
+    }
+}
+
+/// A type as tables have it: views and wide offsets are a matter of memory.
+fn plain(kind: &DataType) -> DataType {
+    match kind {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Dictionary(_, values) => plain(values),
+        DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => {
+            DataType::List(Arc::new(plain_field(item)))
+        }
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| plain_field(field)).collect()),
+        other => other.clone(),
+    }
+}
+
+fn plain_field(field: &Field) -> Field {
+    Field::new(field.name(), plain(field.data_type()), field.is_nullable())
+        .with_metadata(field.metadata().clone())
+}
+
+static DESCRIPTORS: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(omnimesh_proto::FILE_DESCRIPTOR_SET).unwrap_or_default());
+
+fn pii_of(field: &prost_reflect::FieldDescriptor) -> Pii {
+    let options = field.options();
+    let says = |name: &str| {
+        DESCRIPTORS
+            .get_extension_by_name(name)
+            .filter(|extension| options.has_extension(extension))
+            .map(|extension| options.get_extension(&extension).into_owned())
+    };
+    match (says("omnimesh.options.v1.pii"), says("omnimesh.options.v1.subject")) {
+        (Some(Value::EnumNumber(class)), _) if class > 0 => Pii::Direct,
+        (_, Some(Value::Bool(true))) => Pii::Quasi,
+        _ => Pii::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_says_what_is_written_and_what_the_contract_says() {
+        let card = Card::parse(
+            "People as we know them.\ngrain: one row per person\nkey: golden_id, version\nowner: crm\n\
+             proto: omnimesh.customer.v1.Customer\ncolumn email: Where to write to.\n\
+             column note: Anything. [pii=direct]\ncolumn version: Which one.",
+        );
+        assert_eq!(card.description, "People as we know them.");
+        assert_eq!(card.key, ["golden_id", "version"]);
+        let classes = [
+            ("email", Pii::Direct),
+            ("golden_id", Pii::Quasi),
+            ("note", Pii::Direct),
+            ("version", Pii::None),
+        ];
+        for (column, pii) in classes {
+            assert_eq!(card.columns[column].pii, pii, "{column}");
+        }
+        let schema = Schema::new(vec![
+            Field::new("golden_id", DataType::Utf8View, true),
+            Field::new("email", DataType::LargeUtf8, true),
+        ]);
+        let dressed = card.dress(&schema);
+        let field = dressed.field(0);
+        assert_eq!((field.data_type(), field.is_nullable()), (&DataType::Utf8, false));
+        assert_eq!(field.metadata()["omnimesh.pii"], "quasi");
+        assert_eq!(dressed.field(1).metadata()["description"], "Where to write to.");
+        assert_eq!(card.metadata("gold")["omnimesh.card.key"], "golden_id,version");
+    }
+}

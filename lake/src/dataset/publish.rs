@@ -1,0 +1,250 @@
+//! Publishing a computed table: all of its rows at once, checked before anybody can see them.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arrow::{
+    array::RecordBatch,
+    compute::cast,
+    datatypes::{Schema, SchemaRef},
+    error::ArrowError,
+    row::{RowConverter, SortField},
+};
+use datafusion::{execution::SendableRecordBatchStream, physical_plan::stream::RecordBatchStreamAdapter};
+use futures::StreamExt;
+use lance::{
+    Error as LanceError,
+    dataset::{
+        Dataset, InsertBuilder, WriteMode, WriteParams,
+        transaction::{Operation, Transaction},
+    },
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{Table, VERSION, failed};
+use crate::{
+    Error, Layer,
+    card::Card,
+    digest::{self, Digest},
+};
+
+/// The version that a computation made, or found unchanged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) version: u64,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    /// Digest of the columns' names and types.
+    pub(crate) schema: String,
+    /// Digest of the rows in any order.
+    pub(crate) content: String,
+    /// Whether there is a new version.
+    pub(crate) is_new: bool,
+}
+
+impl Table {
+    /// Makes `rows` all that the table holds, unless its rows are known to be these: `known` is their digest. All of it
+    /// is on disk afterwards, or nothing has changed.
+    pub(crate) async fn replace(
+        &mut self,
+        rows: SendableRecordBatchStream,
+        card: &Card,
+        properties: HashMap<String, String>,
+        known: Option<&str>,
+    ) -> Result<Published, Error> {
+        let name = self.name.clone();
+        let schema = Arc::new(card.dress(&rows.schema()));
+        let check = Arc::new(Mutex::new(Check::new(&name.to_string(), &schema, card)?));
+        let checked = checked(rows, Arc::clone(&schema), Arc::clone(&check));
+        let written = self.stage(checked).await;
+        let mut transaction = written.map_err(|error| failed(&name, "written", error))?;
+        let outcome = check.lock().unwrap_or_else(PoisonError::into_inner).outcome();
+        let content = match outcome {
+            Ok(digest) => digest,
+            Err(error) => {
+                self.discard(&transaction).await;
+                return Err(error);
+            }
+        };
+        let bytes = bytes(&transaction);
+        let schema = digest::schema(&schema);
+        let known = self.dataset.as_ref().filter(|_| known == Some(&identity(&schema, &content.hex())));
+        if let Some(dataset) = known {
+            let version = dataset.version().version;
+            self.discard(&transaction).await;
+            return Ok(Published {
+                version,
+                rows: content.rows,
+                bytes,
+                schema,
+                content: content.hex(),
+                is_new: false,
+            });
+        }
+        transaction.transaction_properties = Some(Arc::new(properties));
+        self.durable.sync(&self.path).await?;
+        self.dataset =
+            Some(self.publish(transaction).await.map_err(|error| failed(&name, "committed", error))?);
+        self.describe(card).await?;
+        self.durable.sync(&self.path).await?;
+        let version = self.dataset.as_ref().map_or(0, |dataset| dataset.version().version);
+        Ok(Published { version, rows: content.rows, bytes, schema, content: content.hex(), is_new: true })
+    }
+
+    /// Writes down what is said about the table, where that has changed.
+    pub(crate) async fn describe(&mut self, card: &Card) -> Result<(), Error> {
+        let Some(dataset) = &mut self.dataset else { return Ok(()) };
+        let said = card.metadata(self.name.layer().as_str());
+        let known = dataset.metadata();
+        let news: BTreeMap<_, _> =
+            said.into_iter().filter(|(name, value)| known.get(name) != Some(value)).collect();
+        if !news.is_empty() {
+            let updated = dataset.update_metadata(news).await;
+            updated.map_err(|error| failed(&self.name, "described", error))?;
+        }
+        Ok(())
+    }
+
+    async fn stage(&self, rows: SendableRecordBatchStream) -> Result<Transaction, LanceError> {
+        let params = WriteParams {
+            mode: if self.dataset.is_some() { WriteMode::Overwrite } else { WriteMode::Create },
+            enable_stable_row_ids: self.has_stable_row_ids(),
+            data_storage_version: Some(VERSION),
+            session: Some(Arc::clone(&self.session)),
+            ..WriteParams::default()
+        };
+        let insert = match &self.dataset {
+            Some(dataset) => InsertBuilder::new(Arc::new(dataset.clone())),
+            None => InsertBuilder::new(&*self.path.to_string_lossy()),
+        };
+        insert.with_params(&params).execute_uncommitted_stream(rows).await
+    }
+
+    /// A change feed is offered of what grows; what is made anew as a whole has none.
+    pub(super) fn has_stable_row_ids(&self) -> bool {
+        matches!(self.name.layer(), Layer::Bronze | Layer::Silver | Layer::Features)
+    }
+
+    /// Removes the files of what will not be committed; those that cannot be removed are found by the next clean-up.
+    async fn discard(&self, transaction: &Transaction) {
+        let Operation::Overwrite { fragments, .. } = &transaction.operation else { return };
+        for file in fragments.iter().flat_map(|fragment| &fragment.files) {
+            let path = self.path.join("data").join(&file.path);
+            if let Err(error) = tokio::fs::remove_file(&path).await {
+                tracing::debug!(path = %path.display(), %error, "an unused file stays");
+            }
+        }
+    }
+}
+
+/// What tells whether a table's rows are the same.
+pub(crate) fn identity(schema: &str, content: &str) -> String {
+    format!("{schema}:{content}")
+}
+
+fn bytes(transaction: &Transaction) -> u64 {
+    let Operation::Overwrite { fragments, .. } = &transaction.operation else { return 0 };
+    let files = fragments.iter().flat_map(|fragment| &fragment.files);
+    files.filter_map(|file| file.file_size_bytes.get()).map(std::num::NonZero::get).sum()
+}
+
+/// Passes rows on in the types that the table keeps, each looked at once on the way.
+fn checked(
+    rows: SendableRecordBatchStream,
+    schema: SchemaRef,
+    check: Arc<Mutex<Check>>,
+) -> SendableRecordBatchStream {
+    let target = Arc::clone(&schema);
+    let rows = rows.map(move |batch| {
+        let batch = conform(&batch?, &target)?;
+        check.lock().unwrap_or_else(PoisonError::into_inner).add(&batch)?;
+        Ok(batch)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns)
+}
+
+/// Whether rows may be published: every key is there, and once.
+struct Check {
+    table: String,
+    key: Vec<usize>,
+    names: String,
+    converter: RowConverter,
+    keys: HashSet<u128>,
+    repeated: u64,
+    digest: Digest,
+}
+
+impl Check {
+    fn new(table: &str, schema: &Schema, card: &Card) -> Result<Self, Error> {
+        let definition = |reason| Error::Definition { table: table.to_owned(), reason };
+        let position = |column: &String| {
+            schema
+                .index_of(column)
+                .map_err(|_| definition(format!("its key `{column}` is not among its columns")))
+        };
+        let key = card.key.iter().map(position).collect::<Result<Vec<_>, _>>()?;
+        if key.is_empty() {
+            return Err(definition("its card names no key; add a line `key: <columns>`".to_owned()));
+        }
+        let fields = key.iter().map(|index| SortField::new(schema.field(*index).data_type().clone()));
+        let converter = RowConverter::new(fields.collect())?;
+        let names = card.key.join(", ");
+        let table = table.to_owned();
+        Ok(Self {
+            table,
+            key,
+            names,
+            converter,
+            keys: HashSet::new(),
+            repeated: 0,
+            digest: Digest::default(),
+        })
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        let columns: Vec<_> = self.key.iter().map(|index| Arc::clone(batch.column(*index))).collect();
+        for row in &self.converter.convert_columns(&columns)? {
+            let is_new = self.keys.insert(digest::half(&Sha256::digest(row.as_ref())));
+            self.repeated += u64::from(!is_new);
+        }
+        self.digest.add(batch)
+    }
+
+    fn outcome(&self) -> Result<Digest, Error> {
+        match self.repeated {
+            0 => Ok(self.digest),
+            rows => Err(Error::Definition {
+                table: self.table.clone(),
+                reason: format!("{rows} rows repeat a key ({}); the version before it stays", self.names),
+            }),
+        }
+    }
+}
+
+/// Puts a tag on a version, or moves it there.
+pub(super) async fn tag(dataset: &Dataset, tag: &str, version: u64) -> Result<(), LanceError> {
+    let tags = dataset.tags();
+    match tags.get_version(tag).await {
+        Ok(known) if known == version => Ok(()),
+        Ok(_) => tags.update(tag, version).await,
+        Err(LanceError::RefNotFound { .. }) => tags.create(tag, version).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes tags away, as far as they are there.
+pub(super) async fn untag(dataset: &Dataset, tags: &[String]) -> Result<(), LanceError> {
+    let known = dataset.tags().list().await?;
+    for tag in tags.iter().filter(|tag| known.contains_key(*tag)) {
+        dataset.tags().delete(tag).await?;
+    }
+    Ok(())
+}

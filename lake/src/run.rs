@@ -1,0 +1,180 @@
+//! Runs: computing the tables that are made of other tables, in the order in which they depend on each other.
+//!
+//! A run pins every input to one version, computes, checks and publishes each table whose inputs or definition changed,
+//! tags what it read and wrote, and writes its [manifest] last: a version without a manifest was never promised.
+
+mod manifest;
+mod openlineage;
+mod plan;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use datafusion::execution::runtime_env::RuntimeEnv;
+use events::Cursor;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Error, TableName,
+    config::Config,
+    dataset::{self, Store, identity},
+    sql::{self, Snapshot},
+    table::{self, Derived},
+};
+
+pub(crate) use manifest::all as manifests;
+pub use manifest::{Input, Manifest, Outcome, Output};
+
+/// The tag on what was published last, and may be relied on.
+pub(crate) const PROD: &str = "prod";
+/// Runs whose tags are kept.
+const RUNS: usize = 14;
+/// Times that a table's computation is tried in a run, and the pause between, which doubles.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the runs of one lake share.
+pub(crate) struct Runner {
+    store: Arc<Store>,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl Runner {
+    pub(crate) fn new(config: &Config, store: Arc<Store>) -> Result<Self, Error> {
+        Ok(Self { store, runtime: sql::runtime(config.query_bytes())? })
+    }
+
+    /// Computes the tables of `wanted`, or all, as far as their inputs exist and have changed. `told` hears of each
+    /// table before it is computed. A table that fails keeps its version, and so does what depends on it.
+    pub(crate) async fn run(
+        &self,
+        wanted: &[TableName],
+        told: &(dyn Fn(&TableName) + Sync),
+    ) -> Result<Manifest, Error> {
+        let plan = plan::order(table::DERIVED, wanted)?;
+        let known = manifest::all(&self.store).await?;
+        let last = manifest::standing(&known);
+        let mut manifest = Manifest::begin();
+        let mut sources = self.pin(&plan).await?;
+        for derived in plan {
+            let name = derived.name()?;
+            told(&name);
+            let output = self.compute(derived, &name, &mut sources, last.get(&name.to_string())).await;
+            manifest.outputs.push(output);
+        }
+        manifest.inputs = self.inputs(&sources).await?;
+        self.keep(&manifest, &manifest::forgotten(&known, RUNS - 1)).await?;
+        manifest.write(&self.store).await?;
+        openlineage::write(&self.store, &manifest).await?;
+        Ok(manifest)
+    }
+
+    /// Everything that is read, at its newest version.
+    async fn pin(&self, plan: &[&'static dyn Derived]) -> Result<Snapshot, Error> {
+        let mut snapshot = Snapshot::default();
+        for derived in plan {
+            for input in derived.inputs()? {
+                if let Some(dataset) = self.store.load(&input).await? {
+                    snapshot.insert(input, dataset);
+                }
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Computes a table into `sources`, or says why not.
+    async fn compute(
+        &self,
+        derived: &'static dyn Derived,
+        name: &TableName,
+        sources: &mut Snapshot,
+        last: Option<&Output>,
+    ) -> Output {
+        let begun = jiff::Timestamp::now();
+        let mut output = Output::new(name);
+        let mut pause = PAUSE;
+        for attempt in 1..=ATTEMPTS {
+            let outcome = self.attempt(derived, name, sources, last, &mut output).await;
+            let Err(error) = outcome else { break };
+            output.attempts = attempt;
+            output.outcome = match error {
+                Error::Missing { .. } => Outcome::Skipped { reason: error.to_string() },
+                error => Outcome::Failed { reason: error.to_string() },
+            };
+            let is_final = attempt == ATTEMPTS || !matches!(output.outcome, Outcome::Failed { .. });
+            if is_final {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        if let Outcome::Failed { reason } = &output.outcome {
+            tracing::warn!(table = %name, reason, "a table was not computed; its last version stays");
+        }
+        output.millis = jiff::Timestamp::now().duration_since(begun).as_millis() as u64;
+        output
+    }
+
+    async fn attempt(
+        &self,
+        derived: &'static dyn Derived,
+        name: &TableName,
+        sources: &mut Snapshot,
+        last: Option<&Output>,
+        output: &mut Output,
+    ) -> Result<(), Error> {
+        let mut inputs = Snapshot::default();
+        output.inputs.clear();
+        for input in derived.inputs()? {
+            let dataset = Arc::clone(sources.dataset(&input)?);
+            output.inputs.insert(input.to_string(), dataset.version().version);
+            inputs.share(input, &dataset);
+        }
+        output.definition = format!("{:032x}", crate::digest::half(&Sha256::digest(derived.definition())));
+        let mut table = self.store.open(name.clone()).await?;
+        let stands = last.filter(|last| table.dataset().is_some_and(|d| d.version().version == last.version));
+        if let Some(last) = stands.filter(|last| last.is_of(output)) {
+            *output = Output { outcome: Outcome::Unchanged, ..last.clone() };
+        } else {
+            let rows = derived.compute(&inputs, &self.runtime).await?;
+            let _turn = self.store.turn().await;
+            let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
+            let known = stands.map(|last| identity(&last.schema, &last.content));
+            let published = table.replace(rows, &derived.card(), properties, known.as_deref()).await?;
+            output.took(published);
+            output.lineage = derived.lineage(&inputs, &self.runtime).await?;
+        }
+        table.tag(PROD, output.version).await?;
+        if let Some(dataset) = table.dataset() {
+            sources.insert(name.clone(), dataset.clone());
+        }
+        Ok(())
+    }
+
+    /// What was read that no run has made, and up to where it knows its events.
+    async fn inputs(&self, sources: &Snapshot) -> Result<Vec<Input>, Error> {
+        let mut inputs = Vec::new();
+        for (name, dataset) in sources.tables() {
+            let made_of = table::ALL.iter().find(|table| table.owns(name)).map(|table| table.source());
+            let watermark = match made_of {
+                Some(source) => dataset::progress(name, dataset, source.domain).await?.cursor,
+                None => continue,
+            };
+            let watermark = (watermark != Cursor::START).then(|| watermark.to_string());
+            inputs.push(Input { table: name.to_string(), version: dataset.version().version, watermark });
+        }
+        Ok(inputs)
+    }
+
+    /// Tags every version that the manifest names, so that it can be read for as long as the run is remembered.
+    async fn keep(&self, manifest: &Manifest, forgotten: &[String]) -> Result<(), Error> {
+        let tag = manifest.tag();
+        let inputs = manifest.inputs.iter().map(|input| (&input.table, input.version));
+        let outputs = manifest.outputs.iter().map(|output| (&output.table, output.version));
+        for (name, version) in inputs.chain(outputs).filter(|(_, version)| *version > 0) {
+            let mut table = self.store.open(name.parse()?).await?;
+            table.tag(&tag, version).await?;
+            table.untag(forgotten).await?;
+        }
+        Ok(())
+    }
+}

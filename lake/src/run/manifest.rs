@@ -1,0 +1,216 @@
+//! What a run has done: written last, so that whatever it names is there.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    Error, TableName,
+    columns::{batch, integer, optional_text, text, time},
+    dataset::{Published, Store},
+    name::Layer,
+    sql::Lineage,
+};
+
+/// Where manifests are, below the lake's root.
+pub(super) const RUNS: &str = "_meta/runs";
+
+/// What a run has read and written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The run's id; later runs have greater ones.
+    pub run_id: String,
+    /// When it began and ended.
+    pub started_at: Timestamp,
+    /// See `started_at`.
+    pub finished_at: Timestamp,
+    /// What wrote it.
+    pub omnimesh_version: String,
+    /// The format of the tables' files.
+    pub format_version: String,
+    /// Tables of events that it read.
+    pub inputs: Vec<Input>,
+    /// Tables that it computed, or tried to, in that order.
+    pub outputs: Vec<Output>,
+}
+
+/// A table that was read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Input {
+    /// `<layer>/<name>`.
+    pub table: String,
+    /// Which version.
+    pub version: u64,
+    /// The event up to which it is complete.
+    pub watermark: Option<String>,
+}
+
+/// What became of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Outcome {
+    /// There is a new version.
+    Published,
+    /// It was, or would have become, what it is.
+    #[default]
+    Unchanged,
+    /// An input does not exist yet.
+    Skipped {
+        /// Which one.
+        reason: String,
+    },
+    /// It could not be computed; its last version stays.
+    Failed {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// A table that was computed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Output {
+    /// `<layer>/<name>`.
+    pub table: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The version that stands; 0 if there is none.
+    pub version: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Bytes that were written for them.
+    pub bytes: u64,
+    /// Digest of its columns.
+    pub schema: String,
+    /// Digest of its rows in any order.
+    pub content: String,
+    /// Digest of what it is computed by.
+    pub definition: String,
+    /// The versions that it was computed from, by `<layer>/<name>`.
+    pub inputs: BTreeMap<String, u64>,
+    /// Which columns of its inputs each column is made of.
+    pub lineage: Lineage,
+    /// What was checked before it was published.
+    pub checks: Vec<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How long it took.
+    pub millis: u64,
+}
+
+impl Output {
+    pub(super) fn new(table: &TableName) -> Self {
+        Self { table: table.to_string(), ..Self::default() }
+    }
+
+    /// Whether it was computed from the same by the same.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.definition == other.definition && self.inputs == other.inputs
+    }
+
+    pub(super) fn took(&mut self, published: Published) {
+        self.outcome = if published.is_new { Outcome::Published } else { Outcome::Unchanged };
+        self.version = published.version;
+        self.rows = published.rows;
+        self.bytes = published.bytes;
+        self.schema = published.schema;
+        self.content = published.content;
+        self.checks = vec!["key is unique".to_owned(), "key is not null".to_owned()];
+    }
+}
+
+impl Manifest {
+    pub(super) fn begin() -> Self {
+        let now = Timestamp::now();
+        Self {
+            run_id: Uuid::now_v7().to_string(),
+            started_at: now,
+            finished_at: now,
+            omnimesh_version: env!("CARGO_PKG_VERSION").to_owned(),
+            format_version: crate::dataset::VERSION.to_string(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// The tag on every version that it names.
+    pub fn tag(&self) -> String {
+        tag(&self.run_id)
+    }
+
+    /// Whether a table could not be computed.
+    pub fn has_failed(&self) -> bool {
+        self.outputs.iter().any(|output| matches!(output.outcome, Outcome::Failed { .. }))
+    }
+
+    /// Writes it down: the row for whoever queries, then the file that makes the run true.
+    pub(super) async fn write(&mut self, store: &Store) -> Result<(), Error> {
+        self.finished_at = Timestamp::now();
+        store.append(&TableName::new(Layer::Meta, "exports")?, self.row()?).await?;
+        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        store.write_file(&format!("{RUNS}/{}.json", self.run_id), text).await
+    }
+
+    fn row(&self) -> Result<arrow::array::RecordBatch, Error> {
+        let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+        let (inputs, outputs) =
+            (json(serde_json::to_string(&self.inputs)), json(serde_json::to_string(&self.outputs)));
+        let one = |value: i64| std::iter::once(value);
+        let at = |time: Timestamp| {
+            std::iter::once(Some(prost_types::Timestamp {
+                seconds: time.as_second(),
+                nanos: time.subsec_nanosecond(),
+            }))
+        };
+        let failed = self.has_failed();
+        Ok(batch(vec![
+            text("run_id", std::iter::once(self.run_id.as_str())).key(1),
+            time("started_at", at(self.started_at)),
+            time("finished_at", at(self.finished_at)),
+            text("state", std::iter::once(if failed { "failed" } else { "succeeded" })),
+            text("omnimesh_version", std::iter::once(self.omnimesh_version.as_str())),
+            text("format_version", std::iter::once(self.format_version.as_str())),
+            integer("tables", one(self.outputs.len() as i64)),
+            integer("rows", one(self.outputs.iter().map(|output| output.rows as i64).sum())),
+            optional_text("inputs", std::iter::once(inputs.as_str())),
+            optional_text("outputs", std::iter::once(outputs.as_str())),
+        ])?)
+    }
+}
+
+fn tag(run_id: &str) -> String {
+    format!("run-{run_id}")
+}
+
+/// The manifests of a lake, the newest first.
+pub(crate) async fn all(store: &Store) -> Result<Vec<Manifest>, Error> {
+    let mut names = store.files(RUNS).await?;
+    names.sort_by(|a, b| b.cmp(a));
+    let mut manifests = Vec::with_capacity(names.len());
+    for name in names.iter().filter(|name| name.ends_with(".json")) {
+        let text = store.read_file(&format!("{RUNS}/{name}")).await?;
+        match serde_json::from_slice(&text) {
+            Ok(manifest) => manifests.push(manifest),
+            Err(error) => {
+                tracing::warn!(name, %error, "a manifest cannot be read; its run counts as not done")
+            }
+        }
+    }
+    Ok(manifests)
+}
+
+/// What stands of each table.
+pub(super) fn standing(manifests: &[Manifest]) -> BTreeMap<String, Output> {
+    let mut standing = BTreeMap::new();
+    for output in manifests.iter().flat_map(|manifest| &manifest.outputs).filter(|output| output.version > 0)
+    {
+        standing.entry(output.table.clone()).or_insert_with(|| output.clone());
+    }
+    standing
+}
+
+/// Tags of runs that are no longer remembered, `kept` being the number of those that are.
+pub(super) fn forgotten(manifests: &[Manifest], kept: usize) -> Vec<String> {
+    manifests.iter().skip(kept).map(Manifest::tag).collect()
+}

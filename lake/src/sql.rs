@@ -1,0 +1,78 @@
+//! SQL over the lake's tables, each at one version.
+
+mod lineage;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{
+    catalog::{MemorySchemaProvider, SchemaProvider},
+    execution::{
+        memory_pool::FairSpillPool,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+    prelude::{SessionConfig, SessionContext},
+};
+use lance::{datafusion::LanceTableProvider, dataset::Dataset};
+
+use crate::{Error, Layer, TableName};
+
+pub(crate) use lineage::{Lineage, lineage};
+
+/// Rows of a batch between operators.
+const BATCH_ROWS: usize = 8_192;
+/// The catalogue that tables are in.
+const CATALOG: &str = "lake";
+
+/// Tables at one version each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot {
+    datasets: BTreeMap<TableName, Arc<Dataset>>,
+}
+
+impl Snapshot {
+    pub(crate) fn insert(&mut self, name: TableName, dataset: Dataset) {
+        self.datasets.insert(name, Arc::new(dataset));
+    }
+
+    pub(crate) fn share(&mut self, name: TableName, dataset: &Arc<Dataset>) {
+        self.datasets.insert(name, Arc::clone(dataset));
+    }
+
+    /// A table that is in the snapshot.
+    pub(crate) fn dataset(&self, name: &TableName) -> Result<&Arc<Dataset>, Error> {
+        self.datasets.get(name).ok_or_else(|| Error::Missing { table: name.clone() })
+    }
+
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&TableName, &Arc<Dataset>)> {
+        self.datasets.iter()
+    }
+
+    /// A session in which the tables are called `<layer>.<name>`, and that uses no more memory than `runtime` has.
+    pub(crate) fn context(&self, runtime: &Arc<RuntimeEnv>) -> Result<SessionContext, Error> {
+        let mut config = SessionConfig::new()
+            .with_default_catalog_and_schema(CATALOG, Layer::Gold.as_str())
+            .with_batch_size(BATCH_ROWS)
+            .with_information_schema(true);
+        // Tables keep plain texts: a view would be cast again at the end.
+        config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+        let context = SessionContext::new_with_config_rt(config, Arc::clone(runtime));
+        if let Some(catalog) = context.catalog(CATALOG) {
+            for layer in Layer::ALL {
+                let schema = MemorySchemaProvider::new();
+                for (name, dataset) in self.datasets.iter().filter(|(name, _)| name.layer() == layer) {
+                    let table =
+                        LanceTableProvider::new_with_ordering(Arc::clone(dataset), false, false, false);
+                    schema.register_table(name.as_str().to_owned(), Arc::new(table))?;
+                }
+                catalog.register_schema(layer.as_str(), Arc::new(schema))?;
+            }
+        }
+        Ok(context)
+    }
+}
+
+/// What sessions share: `bytes` of memory at most, over all of them; what needs more goes to the disk meanwhile.
+pub(crate) fn runtime(bytes: usize) -> Result<Arc<RuntimeEnv>, Error> {
+    let pool = Arc::new(FairSpillPool::new(bytes));
+    Ok(RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?)
+}
