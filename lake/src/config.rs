@@ -21,11 +21,21 @@ pub struct Config {
     pub buffer_mib: usize,
     /// Memory that queries and runs may hold at once, in MiB; what needs more goes to the disk meanwhile. Default: 256.
     pub query_mib: usize,
+    /// Directory of the model that texts are embedded with (`model.safetensors` and `tokenizer.json`), called as the
+    /// model. Default: the one that `make text-model` fetches, if it is there; else texts are embedded by their letters.
+    pub text_model: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { root: PathBuf::from("lake"), linger_ms: 30_000, quiet_ms: 250, buffer_mib: 64, query_mib: 256 }
+        Self {
+            root: PathBuf::from("lake"),
+            linger_ms: 30_000,
+            quiet_ms: 250,
+            buffer_mib: 64,
+            query_mib: 256,
+            text_model: None,
+        }
     }
 }
 

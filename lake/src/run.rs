@@ -19,6 +19,7 @@ use crate::{
     dataset::{self, Store, identity},
     sql::{self, Snapshot},
     table::{self, Derived},
+    vector::embedder::TextEmbedder,
 };
 
 pub(crate) use manifest::all as manifests;
@@ -36,11 +37,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Runner {
     store: Arc<Store>,
     runtime: Arc<RuntimeEnv>,
+    /// Tables that depend on what is configured.
+    configured: Vec<Box<dyn Derived>>,
 }
 
 impl Runner {
-    pub(crate) fn new(config: &Config, store: Arc<Store>) -> Result<Self, Error> {
-        Ok(Self { store, runtime: sql::runtime(config.query_bytes())? })
+    pub(crate) fn new(
+        config: &Config,
+        store: Arc<Store>,
+        embedder: Arc<dyn TextEmbedder>,
+    ) -> Result<Self, Error> {
+        let runtime = sql::runtime(config.query_bytes())?;
+        Ok(Self { store, runtime, configured: table::of_texts(embedder) })
     }
 
     /// Computes the tables of `wanted`, or all, as far as their inputs exist and have changed. `told` hears of each
@@ -50,7 +58,8 @@ impl Runner {
         wanted: &[TableName],
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
-        let plan = plan::order(table::DERIVED, wanted)?;
+        let configured = self.configured.iter().map(|derived| &**derived as &dyn Derived);
+        let plan = plan::order(table::DERIVED.iter().copied().chain(configured), wanted)?;
         let known = manifest::all(&self.store).await?;
         let last = manifest::standing(&known);
         let mut manifest = Manifest::begin();
@@ -69,7 +78,7 @@ impl Runner {
     }
 
     /// Everything that is read, at its newest version.
-    async fn pin(&self, plan: &[&'static dyn Derived]) -> Result<Snapshot, Error> {
+    async fn pin(&self, plan: &[&dyn Derived]) -> Result<Snapshot, Error> {
         let mut snapshot = Snapshot::default();
         for derived in plan {
             for input in derived.inputs()? {
@@ -84,7 +93,7 @@ impl Runner {
     /// Computes a table into `sources`, or says why not.
     async fn compute(
         &self,
-        derived: &'static dyn Derived,
+        derived: &dyn Derived,
         name: &TableName,
         sources: &mut Snapshot,
         last: Option<&Output>,
@@ -116,7 +125,7 @@ impl Runner {
 
     async fn attempt(
         &self,
-        derived: &'static dyn Derived,
+        derived: &dyn Derived,
         name: &TableName,
         sources: &mut Snapshot,
         last: Option<&Output>,
@@ -135,12 +144,22 @@ impl Runner {
         if let Some(last) = stands.filter(|last| last.is_of(output)) {
             *output = Output { outcome: Outcome::Unchanged, ..last.clone() };
         } else {
+            if let Some(stands) = table.dataset() {
+                inputs.insert(name.clone(), stands.clone());
+            }
             let rows = derived.compute(&inputs, &self.runtime).await?;
             let _turn = self.store.turn().await;
             let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
             let known = stands.map(|last| identity(&last.schema, &last.content));
-            let published = table.replace(rows, &derived.card(), properties, known.as_deref()).await?;
+            let mut card = derived.card();
+            let published = table.replace(rows, &card, properties, known.as_deref()).await?;
+            let is_new = published.is_new;
             output.took(published);
+            if is_new {
+                card.more.extend(derived.ready(&mut table).await?);
+                table.describe(&card).await?;
+                output.version = table.dataset().map_or(0, |dataset| dataset.version().version);
+            }
             output.lineage = derived.lineage(&inputs, &self.runtime).await?;
         }
         table.tag(PROD, output.version).await?;

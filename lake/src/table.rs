@@ -5,12 +5,13 @@
 //! [`Derived`]. It fills itself from the first event, or the first run, on.
 
 mod bronze;
+mod embeddings;
 mod inventory_snapshots;
 pub(crate) mod model;
 mod orders_unified;
 mod users_scd;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -21,7 +22,9 @@ use prost::Message;
 use crate::{
     Error, Layer, TableName,
     card::Card,
+    dataset,
     sql::{Lineage, Snapshot},
+    vector::embedder::TextEmbedder,
 };
 use model::model;
 
@@ -33,9 +36,18 @@ pub(crate) static ALL: &[&dyn Table] = &[
     &inventory_snapshots::InventorySnapshots,
 ];
 
-/// Every table that is computed from other tables.
-pub(crate) static DERIVED: &[&dyn Derived] =
-    &[model!(Gold, "gold", "fct_order_line"), model!(Gold, "gold", "agg_sales_daily_channel")];
+/// Every table that is computed from other tables, whatever is configured.
+pub(crate) static DERIVED: &[&dyn Derived] = &[
+    model!(Gold, "gold", "fct_order_line"),
+    model!(Gold, "gold", "agg_sales_daily_channel"),
+    &embeddings::ProductsByBuyers,
+    &embeddings::CustomersByPurchases,
+];
+
+/// Tables that are computed from other tables with the text model that is configured.
+pub(crate) fn of_texts(embedder: Arc<dyn TextEmbedder>) -> Vec<Box<dyn Derived>> {
+    vec![Box::new(embeddings::ProductsByText::new(embedder))]
+}
 
 /// Where a table's events come from.
 #[derive(Debug)]
@@ -81,12 +93,19 @@ pub(crate) trait Derived: Send + Sync {
     /// What it is computed by: another text makes other rows of the same inputs.
     fn definition(&self) -> &str;
 
-    /// Computes all of its rows.
+    /// Computes all of its rows. The table as it stands is among `inputs` under its own name: work may be taken over from
+    /// there, but the rows must be those of the inputs alone.
     async fn compute(
         &self,
         inputs: &Snapshot,
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<SendableRecordBatchStream, Error>;
+
+    /// Readies what was computed for its readers and finds out whether it is good enough for them: an error leaves the
+    /// version before published. What it returns is said in the table's card.
+    async fn ready(&self, _computed: &mut dataset::Table) -> Result<BTreeMap<String, String>, Error> {
+        Ok(BTreeMap::new())
+    }
 
     /// Which of its inputs' columns each of its columns is made of.
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;

@@ -77,48 +77,50 @@ impl Counts {
     }
 }
 
-/// For each row and for each column of `counts` a vector of `dimension` components, of no particular length: the dot
-/// product of two columns' vectors is that of the columns, as far as so few components can tell, and so it is for rows.
-pub(crate) fn factors(counts: &Counts, dimension: usize) -> [Vec<Vec<f32>>; 2] {
-    let turned = counts.transposed();
+/// For each column of `counts` a vector of `dimension` components, of no particular length: the dot product of two of them
+/// is that of the columns, as far as so few components can tell.
+pub(crate) fn factors(counts: &Counts, dimension: usize) -> Vec<Vec<f32>> {
+    let transposed = counts.transposed();
     // The basis is sought where it is shorter.
-    if counts.rows() <= counts.columns {
-        let (short, long) = decomposed(counts, &turned, dimension);
-        [short, long]
-    } else {
-        let (short, long) = decomposed(&turned, counts, dimension);
-        [long, short]
+    let is_wide = counts.rows() <= counts.columns;
+    let (wide, tall) = if is_wide { (counts, &transposed) } else { (&transposed, counts) };
+    let basis = basis(wide, tall, dimension);
+    // wide ≈ basis · projectedᵀ, so the eigenvectors of projectedᵀ · projected turn both to the singular vectors.
+    let projected: Vec<_> = basis.iter().map(|direction| tall.times(direction)).collect();
+    let squares = projected.iter().map(|a| projected.iter().map(|b| dot(a, b)).collect()).collect();
+    let (values, mut vectors) = eigen(squares);
+    if is_wide {
+        return turned(&projected, &vectors, dimension);
     }
+    for (vector, value) in vectors.iter_mut().zip(values) {
+        vector.iter_mut().for_each(|component| *component *= value.max(0.0).sqrt());
+    }
+    turned(&basis, &vectors, dimension)
 }
 
-fn decomposed(wide: &Counts, tall: &Counts, dimension: usize) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+/// Directions of length 1 that hold what the largest singular values of `wide` do, whose transpose is `tall`.
+fn basis(wide: &Counts, tall: &Counts, dimension: usize) -> Vec<Vec<f64>> {
     let mut random = ChaCha8Rng::seed_from_u64(SEED);
-    let sought = (dimension + OVERSAMPLED).min(wide.rows());
     let mut start = || (0..wide.columns).map(|_| random.random_range(-1.0..1.0)).collect::<Vec<f64>>();
+    let sought = (dimension + OVERSAMPLED).min(wide.rows());
     let mut basis: Vec<_> = (0..sought).map(|_| wide.times(&start())).collect();
     orthonormalize(&mut basis);
     for _ in 0..TURNS {
         basis = basis.iter().map(|direction| wide.times(&tall.times(direction))).collect();
         orthonormalize(&mut basis);
     }
-    // wide ≈ basis · projectedᵀ, so the eigenvectors of projectedᵀ · projected turn both to the singular vectors.
-    let projected: Vec<_> = basis.iter().map(|direction| tall.times(direction)).collect();
-    let squares = projected.iter().map(|a| projected.iter().map(|b| dot(a, b)).collect()).collect();
-    let (values, vectors) = eigen(squares);
-    let lengths: Vec<_> = values.iter().map(|value| value.max(0.0).sqrt()).collect();
-    let ones = vec![1.0; sought];
-    (turned(&basis, &vectors, &lengths, dimension), turned(&projected, &vectors, &ones, dimension))
+    basis
 }
 
-/// The rows of `columns · vectors`, each component with its scale, as far as the first `dimension` components.
-fn turned(columns: &[Vec<f64>], vectors: &[Vec<f64>], scales: &[f64], dimension: usize) -> Vec<Vec<f32>> {
+/// The rows of `columns · vectors`, as far as the first `dimension` components.
+fn turned(columns: &[Vec<f64>], vectors: &[Vec<f64>], dimension: usize) -> Vec<Vec<f32>> {
     let mut rows = vec![vec![0.0; dimension]; columns.first().map_or(0, Vec::len)];
-    for (component, (vector, scale)) in vectors.iter().zip(scales).take(dimension).enumerate() {
+    for (component, vector) in vectors.iter().take(dimension).enumerate() {
         let mut turned = vec![0.0; rows.len()];
         columns.iter().zip(vector).for_each(|(column, &weight)| add(&mut turned, column, weight));
         for (row, value) in rows.iter_mut().zip(turned) {
             if let Some(place) = row.get_mut(component) {
-                *place = (value * scale) as f32;
+                *place = value as f32;
             }
         }
     }
@@ -182,9 +184,8 @@ mod tests {
         let vectors: Vec<_> = vectors.iter().map(|vector| wide(vector)).collect();
         assert_eq!(vectors.len(), originals.len());
         let pairs = vectors.iter().zip(originals);
-        let errors = pairs.clone().flat_map(|(a, x)| {
-            pairs.clone().map(move |(b, y)| (dot(a, b) - dot(x, y)).abs())
-        });
+        let errors =
+            pairs.clone().flat_map(|(a, x)| pairs.clone().map(move |(b, y)| (dot(a, b) - dot(x, y)).abs()));
         errors.fold(0.0, f64::max)
     }
 
@@ -192,9 +193,8 @@ mod tests {
     fn with_components_enough_products_are_exact() {
         for (rows, width) in [(12, 40), (40, 12), (1, 5), (5, 1), (9, 9)] {
             let dense = random(rows, width, 0.4);
-            let [left, right] = factors(&counts(&dense), 16);
-            assert!(error(&left, &dense) < 1e-4, "{rows} x {width}");
-            assert!(error(&right, &columns(&dense)) < 1e-4, "{rows} x {width}");
+            let vectors = factors(&counts(&dense), 16);
+            assert!(error(&vectors, &columns(&dense)) < 1e-4, "{rows} x {width}");
         }
     }
 
@@ -208,23 +208,21 @@ mod tests {
             let group = if row < 20 { 0..30 } else { 30..90 };
             values[group].iter_mut().for_each(|value| *value += 1.0);
         }
-        let [left, right] = factors(&counts(&dense), 2);
+        let vectors = factors(&counts(&dense), 2);
         let cosine = |a: &[f32], b: &[f32]| {
             let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
             product(a, b) / (product(a, a) * product(b, b)).sqrt()
         };
-        for vectors in [(&left[0], &left[19], &left[20]), (&right[0], &right[29], &right[30])] {
-            assert!(cosine(vectors.0, vectors.1) > 0.999 && cosine(vectors.0, vectors.2).abs() < 0.05);
-        }
+        assert!(cosine(&vectors[0], &vectors[29]) > 0.999);
+        assert!(cosine(&vectors[0], &vectors[30]).abs() < 0.05);
         // The squares of the vectors' components sum up to those of the singular values: 20 * 30 and 40 * 60.
-        let energy: f32 = right.iter().flatten().map(|value| value * value).sum();
+        let energy: f32 = vectors.iter().flatten().map(|value| value * value).sum();
         assert!((energy - 3000.0).abs() < 3.0, "{energy}");
     }
 
     #[test]
     fn nobody_and_nothing_make_no_vectors() {
-        assert_eq!(factors(&Counts::default(), 64), [Vec::<Vec<f32>>::new(), Vec::new()]);
-        let empty = Counts::new(2, 3, std::iter::empty());
-        assert_eq!(factors(&empty, 4), [vec![vec![0.0; 4]; 2], vec![vec![0.0; 4]; 3]]);
+        assert_eq!(factors(&Counts::default(), 64), Vec::<Vec<f32>>::new());
+        assert_eq!(factors(&Counts::new(2, 3, std::iter::empty()), 4), vec![vec![0.0; 4]; 3]);
     }
 }

@@ -90,16 +90,7 @@ impl Ivf {
     pub(crate) fn new(dimension: usize, vectors: &[f32]) -> Result<Self, ArrowError> {
         let distinct = distinct(dimension, vectors);
         let centroids = centroids(dimension, &distinct)?;
-        let mut index = Self {
-            dimension,
-            lists: (0..centroids.len() / dimension).map(|_| List::default()).collect(),
-            places: vec![(0, 0); vectors.len() / dimension],
-            centroids,
-            effort: usize::MAX,
-        };
-        for (vector, rows) in distinct {
-            index.insert(vector, &rows);
-        }
+        let mut index = Self::of(dimension, centroids, distinct, vectors.len() / dimension);
         let queries = Queries::near(dimension, vectors);
         let truth: Vec<_> = queries.iter().map(|query| index.search(query, K, |_| true)).collect();
         index.effort = FIRST_EFFORT;
@@ -112,6 +103,26 @@ impl Ivf {
             index.effort *= 2;
         }
         Ok(index)
+    }
+
+    /// Without lists: a search looks at every vector, and so finds the truth.
+    pub(crate) fn exact(dimension: usize, vectors: &[f32]) -> Self {
+        let distinct = distinct(dimension, vectors);
+        Self::of(dimension, vec![0.0; dimension], distinct, vectors.len() / dimension)
+    }
+
+    fn of(dimension: usize, centroids: Vec<f32>, distinct: Vec<(&[f32], Vec<Row>)>, rows: usize) -> Self {
+        let mut index = Self {
+            dimension,
+            lists: (0..centroids.len() / dimension).map(|_| List::default()).collect(),
+            places: vec![(0, 0); rows],
+            centroids,
+            effort: usize::MAX,
+        };
+        for (vector, rows) in distinct {
+            index.insert(vector, &rows);
+        }
+        index
     }
 
     fn insert(&mut self, vector: &[f32], rows: &[Row]) {
@@ -211,4 +222,96 @@ fn centroids(dimension: usize, vectors: &[(&[f32], Vec<Row>)]) -> Result<Vec<f32
     };
     let found = KMeans::new_with_params(&samples, lists, &params)?;
     Ok(found.centroids.as_primitive::<Float32Type>().values().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::vector::embedder::unit;
+
+    const DIMENSION: usize = 16;
+
+    /// Vectors around some centres, as those of texts are; every third is there twice.
+    fn clustered(rows: usize) -> Vec<f32> {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut spread = |width: f32| (0..DIMENSION).map(|_| random.random_range(-width..width)).collect();
+        let centres: Vec<Vec<f32>> = (0..rows / 20).map(|_| spread(1.0)).collect();
+        let mut vectors: Vec<f32> = Vec::new();
+        for row in 0..rows {
+            let near = |noise: Vec<f32>| {
+                let centre = &centres[row % centres.len()];
+                unit(centre.iter().zip(noise).map(|(a, b)| a + b).collect()).unwrap()
+            };
+            match row % 3 {
+                2 => vectors.extend_from_within(vectors.len() - DIMENSION..),
+                _ => vectors.extend(near(spread(0.3))),
+            }
+        }
+        vectors
+    }
+
+    /// The truth, by comparing with every row.
+    fn truth(vectors: &[f32], query: &[f32], k: usize, wanted: impl Fn(Row) -> bool) -> Vec<Hit> {
+        let product = |vector: &[f32]| vector.iter().zip(query).map(|(a, b)| a * b).sum::<f32>();
+        let rows = vectors.chunks_exact(DIMENSION).zip(0..).filter(|(_, row)| wanted(*row));
+        let mut hits: Vec<_> = rows.map(|(vector, row)| Hit { similarity: product(vector), row }).collect();
+        hits.sort_unstable();
+        hits.truncate(k);
+        hits
+    }
+
+    fn recall(index: &Ivf, vectors: &[f32], k: usize, wanted: impl Fn(Row) -> bool + Copy) -> f64 {
+        let queries = Queries::near(DIMENSION, vectors);
+        recall::mean(queries.iter().map(|query| {
+            let found = index.search(query, k, wanted);
+            assert!(found.is_sorted() && found.iter().all(|hit| wanted(hit.row)));
+            let truth = truth(vectors, query, k, wanted);
+            assert_eq!(found.len(), truth.len());
+            recall::of(&truth, &found)
+        }))
+    }
+
+    #[test]
+    fn lists_find_nearly_all_that_is_near() {
+        let vectors = clustered(9_000);
+        let index = Ivf::new(DIMENSION, &vectors).unwrap();
+        assert!(index.lists.len() > 50 && index.effort < 6_000, "{} {}", index.lists.len(), index.effort);
+        assert!(recall(&index, &vectors, 10, |_| true) >= 0.98);
+        assert!(recall(&index, &vectors, 100, |_| true) >= 0.98);
+        for part in [2, 10, 100, 3_000] {
+            let found = recall(&index, &vectors, 10, |row| row % part == 0);
+            assert!(found >= 0.98, "{found} of one row in {part}");
+        }
+        for row in [0, 1, 2, 8_999] {
+            let vector = &vectors[row as usize * DIMENSION..][..DIMENSION];
+            assert_eq!(index.vector(row), Some(vector));
+        }
+        assert_eq!(index.vector(9_000), None);
+    }
+
+    #[test]
+    fn few_vectors_are_all_looked_at() {
+        let vectors = clustered(600);
+        for index in [Ivf::new(DIMENSION, &vectors).unwrap(), Ivf::exact(DIMENSION, &vectors)] {
+            assert_eq!(recall(&index, &vectors, 10, |_| true), 1.0);
+            assert_eq!(index.search(&vectors[..DIMENSION], 1_000, |_| true).len(), 600);
+            assert!(index.search(&vectors[..DIMENSION], 10, |_| false).is_empty());
+        }
+    }
+
+    #[test]
+    fn equally_near_rows_come_in_their_order() {
+        let vectors = [0.6, 0.8, 1.0, 0.0, 0.6, 0.8, 0.6, 0.8];
+        let index = Ivf::exact(2, &vectors);
+        let rows = |k| index.search(&[0.0, 1.0], k, |_| true).iter().map(|hit| hit.row).collect::<Vec<_>>();
+        assert_eq!((rows(2), rows(4)), (vec![0, 2], vec![0, 2, 3, 1]));
+    }
+
+    #[test]
+    fn an_empty_table_has_nothing_near() {
+        assert!(Ivf::new(2, &[]).unwrap().search(&[1.0, 0.0], 10, |_| true).is_empty());
+    }
 }

@@ -49,7 +49,9 @@ fn weights(bytes: &[u8]) -> Result<(Vec<f16>, usize), String> {
             let values = table.data().as_chunks::<2>().0;
             Ok((values.iter().map(|&value| f16::from_le_bytes(value)).collect(), dimension))
         }
-        (dtype, shape) => Err(format!("its tensor is {dtype:?} {shape:?} instead of F16 [tokens, dimension]")),
+        (dtype, shape) => {
+            Err(format!("its tensor is {dtype:?} {shape:?} instead of F16 [tokens, dimension]"))
+        }
     }
 }
 

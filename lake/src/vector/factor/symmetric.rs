@@ -75,7 +75,9 @@ mod tests {
     fn eigenvalues_known_by_hand() {
         let (values, vectors) = eigen(vec![vec![2.0, 1.0], vec![1.0, 2.0]]);
         assert!((values[0] - 3.0).abs() < 1e-12 && (values[1] - 1.0).abs() < 1e-12);
-        assert!((vectors[0][0] - vectors[0][1]).abs() < 1e-12 && (vectors[1][0] + vectors[1][1]).abs() < 1e-12);
+        assert!(
+            (vectors[0][0] - vectors[0][1]).abs() < 1e-12 && (vectors[1][0] + vectors[1][1]).abs() < 1e-12
+        );
         assert_eq!(eigen(Vec::new()), (Vec::new(), Vec::new()));
         assert_eq!(eigen(vec![vec![-4.0]]), (vec![-4.0], vec![vec![1.0]]));
     }
