@@ -113,3 +113,6 @@ fn schema(query: Option<&SchemaRef>, dimension: usize) -> SchemaRef {
     });
     Arc::new(Schema::new(fields.chain(added).collect::<Vec<_>>()))
 }
+
+#[cfg(test)]
+mod tests;
