@@ -21,6 +21,8 @@ pub struct Config {
     pub buffer_mib: usize,
     /// Memory that queries and runs may hold at once, in MiB; what needs more goes to the disk meanwhile. Default: 256.
     pub query_mib: usize,
+    /// How often it is looked whether tables that are made of others are due, in seconds; 0 is never. Default: 60.
+    pub refresh_seconds: u64,
     /// Directory of the model that texts are embedded with (`model.safetensors` and `tokenizer.json`), called as the
     /// model. Default: the one that `make text-model` fetches, if it is there; else texts are embedded by their letters.
     pub text_model: Option<PathBuf>,
@@ -34,6 +36,7 @@ impl Default for Config {
             quiet_ms: 250,
             buffer_mib: 64,
             query_mib: 256,
+            refresh_seconds: 60,
             text_model: None,
         }
     }
@@ -46,6 +49,10 @@ impl Config {
 
     pub(crate) fn quiet(&self) -> Duration {
         Duration::from_millis(self.quiet_ms)
+    }
+
+    pub(crate) fn refresh(&self) -> Option<Duration> {
+        (self.refresh_seconds > 0).then(|| Duration::from_secs(self.refresh_seconds))
     }
 
     pub(crate) fn query_bytes(&self) -> usize {

@@ -59,6 +59,9 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
             .max_encoding_message_size(MAX_MESSAGE_BYTES),
     );
     let runner = Arc::new(run::Runner::new(config, Arc::clone(&store), embedder)?);
+    if let Some(period) = config.refresh() {
+        events::beside(server, Arc::clone(&runner).keep_fresh(period));
+    }
     server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod manifest;
 mod openlineage;
 mod plan;
+mod schedule;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -51,6 +52,11 @@ impl Runner {
         Ok(Self { store, runtime, configured: table::of_texts(embedder) })
     }
 
+    fn tables(&self) -> impl Iterator<Item = &dyn Derived> {
+        let configured = self.configured.iter().map(|derived| &**derived as &dyn Derived);
+        table::DERIVED.iter().copied().chain(configured)
+    }
+
     /// Computes the tables of `wanted`, or all, as far as their inputs exist and have changed. `told` hears of each
     /// table before it is computed. A table that fails keeps its version, and so does what depends on it.
     pub(crate) async fn run(
@@ -58,8 +64,7 @@ impl Runner {
         wanted: &[TableName],
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
-        let configured = self.configured.iter().map(|derived| &**derived as &dyn Derived);
-        let plan = plan::order(table::DERIVED.iter().copied().chain(configured), wanted)?;
+        let plan = plan::order(self.tables(), wanted)?;
         let known = manifest::all(&self.store).await?;
         let last = manifest::standing(&known);
         let mut manifest = Manifest::begin();
@@ -75,6 +80,44 @@ impl Runner {
         manifest.write(&self.store).await?;
         openlineage::write(&self.store, &manifest).await?;
         Ok(manifest)
+    }
+
+    /// Computes whatever is due, every `period`.
+    pub(crate) async fn keep_fresh(self: Arc<Self>, period: Duration) -> Infallible {
+        loop {
+            tokio::time::sleep(period).await;
+            let run = async {
+                let due = self.due().await?;
+                if due.is_empty() { Ok(()) } else { self.run(&due, &|_| {}).await.map(drop) }
+            };
+            if let Err(error) = run.await {
+                tracing::warn!(%error, "the lake's tables were not computed; trying again");
+            }
+        }
+    }
+
+    /// Tables that would change: something that they are made of has changed, and it is their time.
+    async fn due(&self) -> Result<Vec<TableName>, Error> {
+        let known = manifest::all(&self.store).await?;
+        let last = manifest::standing(&known);
+        let mut changed = BTreeSet::new();
+        let mut due = Vec::new();
+        for derived in plan::order(self.tables(), &[])? {
+            let name = derived.name()?;
+            let mut is_due = !last.contains_key(&name.to_string());
+            for input in derived.inputs()? {
+                let version = self.store.load(&input).await?.map(|dataset| dataset.version().version);
+                let used =
+                    last.get(&name.to_string()).and_then(|output| output.inputs.get(&input.to_string()));
+                is_due |= version.as_ref() != used || changed.contains(&input);
+            }
+            let began = last.get(&name.to_string()).and_then(|output| output.began_at);
+            if is_due && schedule::has_come(&derived.card().schedule, began)? {
+                changed.insert(name.clone());
+                due.push(name);
+            }
+        }
+        Ok(due)
     }
 
     /// Everything that is read, at its newest version.
@@ -100,6 +143,7 @@ impl Runner {
     ) -> Output {
         let begun = jiff::Timestamp::now();
         let mut output = Output::new(name);
+        output.began_at = Some(begun);
         let mut pause = PAUSE;
         for attempt in 1..=ATTEMPTS {
             let outcome = self.attempt(derived, name, sources, last, &mut output).await;
@@ -142,7 +186,7 @@ impl Runner {
         let mut table = self.store.open(name.clone()).await?;
         let stands = last.filter(|last| table.dataset().is_some_and(|d| d.version().version == last.version));
         if let Some(last) = stands.filter(|last| last.is_of(output)) {
-            *output = Output { outcome: Outcome::Unchanged, ..last.clone() };
+            *output = Output { outcome: Outcome::Unchanged, began_at: output.began_at, ..last.clone() };
         } else {
             if let Some(stands) = table.dataset() {
                 inputs.insert(name.clone(), stands.clone());

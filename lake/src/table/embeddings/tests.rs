@@ -49,7 +49,12 @@ impl Lake {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let store = Store::create(directory.path()).unwrap();
-        Self { _directory: directory, store, snapshot: Snapshot::default(), runtime: sql::runtime(1 << 28).unwrap() }
+        Self {
+            _directory: directory,
+            store,
+            snapshot: Snapshot::default(),
+            runtime: sql::runtime(1 << 28).unwrap(),
+        }
     }
 
     async fn put(&mut self, layer: Layer, name: &str, columns: Vec<Column>) {
@@ -86,7 +91,10 @@ impl Lake {
             text("order_uid", orders.iter().map(String::as_str)),
             optional_text("golden_id", lines.iter().map(|line| line.0)),
             text("channel", lines.iter().map(|line| if line.0 == "ada" { "pos" } else { "web" })),
-            text("status", lines.iter().map(|line| if line.1 == "taken-back" { "cancelled" } else { "placed" })),
+            text(
+                "status",
+                lines.iter().map(|line| if line.1 == "taken-back" { "cancelled" } else { "placed" }),
+            ),
             text("sku", lines.iter().map(|line| line.1)),
             Column::new("ordered_at", times.with_timezone("UTC")),
         ];
@@ -122,7 +130,12 @@ fn cosine(rows: &RecordBatch, a: &str, b: &str) -> f32 {
 }
 
 const PRODUCTS: [(&str, &str, &[&str], &str); 5] = [
-    ("1", "NUT BUTTERS/PEANUT  BUTTER", &["nutrition", "condiments", "nut-butters-peanut--butter"], "National"),
+    (
+        "1",
+        "NUT BUTTERS/PEANUT  BUTTER",
+        &["nutrition", "condiments", "nut-butters-peanut--butter"],
+        "National",
+    ),
     ("2", "Cheddar", &["grocery", "cheese"], "Private"),
     ("3", "CHEDDAR", &["grocery", "cheese"], "National"),
     ("4", "", &[], "National"),
@@ -151,7 +164,10 @@ async fn products_are_described_by_title_and_categories() {
         assert_eq!(Some(vector.to_vec()), HashEmbedder.embed(text));
     }
     let digests = rows.column_by_name("text_sha256").unwrap().as_fixed_size_binary();
-    assert_eq!(hex::encode(digests.value(3)), "736bc2d4e0945110e88f7808a4a4d38d3479a0122de1de7ac84c920121928480");
+    assert_eq!(
+        hex::encode(digests.value(3)),
+        "736bc2d4e0945110e88f7808a4a4d38d3479a0122de1de7ac84c920121928480"
+    );
 }
 
 #[tokio::test]
