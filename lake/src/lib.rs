@@ -58,7 +58,7 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES),
     );
-    let runner = Arc::new(run::Runner::new(config, Arc::clone(&store), embedder)?);
+    let runner = Arc::new(run::Runner::new(config, Arc::clone(&store), table::of_texts(embedder))?);
     if let Some(period) = config.refresh() {
         events::beside(server, Arc::clone(&runner).keep_fresh(period));
     }
@@ -75,7 +75,7 @@ pub async fn run(
 ) -> Result<Manifest, Error> {
     let store = Arc::new(Store::create(&config.root)?);
     let embedder = embedder::open(config.text_model.as_deref())?;
-    run::Runner::new(config, store, embedder)?.run(wanted, told).await
+    run::Runner::new(config, store, table::of_texts(embedder))?.run(wanted, told).await
 }
 
 /// The runs of the lake in `config`, the newest first.

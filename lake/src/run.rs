@@ -20,7 +20,6 @@ use crate::{
     dataset::{self, Store, identity},
     sql::{self, Snapshot},
     table::{self, Derived},
-    vector::embedder::TextEmbedder,
 };
 
 pub(crate) use manifest::all as manifests;
@@ -43,13 +42,13 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
+    /// Computes the tables of `configured` beside those that are always there.
     pub(crate) fn new(
         config: &Config,
         store: Arc<Store>,
-        embedder: Arc<dyn TextEmbedder>,
+        configured: Vec<Box<dyn Derived>>,
     ) -> Result<Self, Error> {
-        let runtime = sql::runtime(config.query_bytes())?;
-        Ok(Self { store, runtime, configured: table::of_texts(embedder) })
+        Ok(Self { store, runtime: sql::runtime(config.query_bytes())?, configured })
     }
 
     fn tables(&self) -> impl Iterator<Item = &dyn Derived> {
@@ -149,11 +148,13 @@ impl Runner {
             let outcome = self.attempt(derived, name, sources, last, &mut output).await;
             let Err(error) = outcome else { break };
             output.attempts = attempt;
+            // These would be the same again.
+            let is_final =
+                attempt == ATTEMPTS || matches!(error, Error::Missing { .. } | Error::Definition { .. });
             output.outcome = match error {
                 Error::Missing { .. } => Outcome::Skipped { reason: error.to_string() },
                 error => Outcome::Failed { reason: error.to_string() },
             };
-            let is_final = attempt == ATTEMPTS || !matches!(output.outcome, Outcome::Failed { .. });
             if is_final {
                 break;
             }

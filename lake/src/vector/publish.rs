@@ -116,3 +116,134 @@ pub(crate) fn not_vectors(name: &TableName) -> Error {
     let reason = format!("it has no column `{VECTOR}` of lists of the same length; compute it again");
     Error::Definition { table: name.to_string(), reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use arrow::{
+        array::{FixedSizeListArray, StringArray},
+        datatypes::{DataType, Field, Schema},
+    };
+    use async_trait::async_trait;
+    use datafusion::{
+        execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv},
+        physical_plan::stream::RecordBatchStreamAdapter,
+    };
+    use futures::stream;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        Config, Layer, Outcome, Version,
+        card::Card,
+        dataset::Store,
+        run::{PROD, Runner},
+        sql::{Lineage, Snapshot},
+        table::Derived,
+        vector::{ENTITY, component, embedder::unit},
+    };
+
+    const DIMENSION: usize = 32;
+
+    /// Vectors around centres, which lists can hold apart; or, once it is told to, vectors that point anywhere.
+    #[derive(Debug, Default)]
+    struct Table {
+        is_noise: Arc<AtomicBool>,
+    }
+
+    fn vectors(is_noise: bool) -> Vec<f32> {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let mut spread =
+            |width: f32| (0..DIMENSION).map(|_| random.random_range(-width..width)).collect::<Vec<_>>();
+        let centres: Vec<_> = (0..100).map(|_| spread(1.0)).collect();
+        let rows = (0..INDEXED).map(|row| {
+            let centre = centres[row % centres.len()].iter().map(|value| if is_noise { 0.0 } else { *value });
+            unit(centre.zip(spread(0.1)).map(|(a, b)| a + b).collect()).unwrap()
+        });
+        rows.flatten().collect()
+    }
+
+    #[async_trait]
+    impl Derived for Table {
+        fn name(&self) -> Result<TableName, Error> {
+            TableName::new(Layer::Embeddings, "points__random")
+        }
+
+        fn inputs(&self) -> Result<Vec<TableName>, Error> {
+            Ok(Vec::new())
+        }
+
+        fn card(&self) -> Card {
+            Card { key: vec![ENTITY.to_owned()], ..Card::default() }
+        }
+
+        fn definition(&self) -> &str {
+            if self.is_noise.load(Ordering::Relaxed) { "noise" } else { "centres" }
+        }
+
+        async fn compute(
+            &self,
+            _inputs: &Snapshot,
+            _runtime: &Arc<RuntimeEnv>,
+        ) -> Result<SendableRecordBatchStream, Error> {
+            let values = Arc::new(Float32Array::from(vectors(self.is_noise.load(Ordering::Relaxed))));
+            let vectors = FixedSizeListArray::try_new(component(), DIMENSION as i32, values, None)?;
+            let entities = StringArray::from_iter_values((0..INDEXED).map(|row| format!("{row:05}")));
+            let schema = Arc::new(Schema::new(vec![
+                Field::new(ENTITY, DataType::Utf8, false),
+                Field::new(VECTOR, DataType::FixedSizeList(component(), DIMENSION as i32), false),
+            ]));
+            let rows = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(entities), Arc::new(vectors)]);
+            let rows = stream::iter([rows.map_err(Into::into)]);
+            Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+        }
+
+        async fn ready(
+            &self,
+            computed: &mut crate::dataset::Table,
+        ) -> Result<BTreeMap<String, String>, Error> {
+            publish(computed).await
+        }
+
+        async fn lineage(&self, _: &Snapshot, _: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
+            Ok(Lineage::new())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn prod_moves_only_to_what_is_found_again() {
+        let directory = TempDir::new().unwrap();
+        let config = Config { root: directory.path().to_owned(), ..Config::default() };
+        let store = Arc::new(Store::create(&config.root).unwrap());
+        let is_noise = Arc::new(AtomicBool::new(false));
+        let table = Table { is_noise: Arc::clone(&is_noise) };
+        let name = table.name().unwrap();
+        let runner = Runner::new(&config, Arc::clone(&store), vec![Box::new(table)]).unwrap();
+        let wanted = [name.clone()];
+
+        let run = runner.run(&wanted, &|_| {}).await.unwrap();
+        assert_eq!(run.outputs[0].outcome, Outcome::Published);
+        let tag = Version::Tag(PROD.to_owned());
+        let published = store.at(&name, &tag).await.unwrap().unwrap();
+        assert_eq!(published.version().version, run.outputs[0].version);
+        let said = |fact: &str| published.metadata()[&format!("omnimesh.card.{fact}")].clone();
+        assert_eq!(
+            (said("index"), said("nprobes")),
+            ("IVF_FLAT, cosine, 141 lists".to_owned(), "8".to_owned())
+        );
+        assert!(said("recall_at_10").parse::<f64>().unwrap() >= RECALL);
+
+        is_noise.store(true, Ordering::Relaxed);
+        let run = runner.run(&wanted, &|_| {}).await.unwrap();
+        let Outcome::Failed { reason } = &run.outputs[0].outcome else { panic!("{:?}", run.outputs[0]) };
+        assert!(reason.contains("points__random is not published: its index finds 0."), "{reason}");
+        let stands = store.at(&name, &tag).await.unwrap().unwrap();
+        assert_eq!(stands.version().version, published.version().version);
+    }
+}
