@@ -23,6 +23,9 @@ pub struct Config {
     pub query_mib: usize,
     /// How often it is looked whether tables that are made of others are due, in seconds; 0 is never. Default: 60.
     pub refresh_seconds: u64,
+    /// Directory of the model that texts are embedded with (`model.safetensors` and `tokenizer.json`), called as the
+    /// model. Default: the one that `make text-model` fetches, if it is there; else texts are embedded by their letters.
+    pub text_model: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -34,6 +37,7 @@ impl Default for Config {
             buffer_mib: 64,
             query_mib: 256,
             refresh_seconds: 60,
+            text_model: None,
         }
     }
 }

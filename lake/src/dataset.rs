@@ -6,6 +6,7 @@
 mod durable;
 mod feed;
 mod heal;
+mod index;
 mod publish;
 
 use std::{
@@ -309,6 +310,11 @@ impl Table {
     /// The newest version, if there is one.
     pub(crate) fn dataset(&self) -> Option<&Dataset> {
         self.dataset.as_ref()
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
     }
 
     /// Puts a tag on a version, or moves it there.

@@ -54,6 +54,30 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// There is no such entity in a table.
+    #[error("table {table} has no entity {entity}: nothing is known of it, or not yet")]
+    EntityNotFound {
+        /// The entity.
+        entity: String,
+        /// The table.
+        table: String,
+    },
+    /// The files of a text model cannot be used.
+    #[error("the text model in {} cannot be used: {reason}; `make text-model` fetches one", path.display())]
+    TextModel {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A table's vectors are those of a text model that is not there.
+    #[error(
+        "the text model {model_id} is not there, so texts cannot be searched for: configure `lake.text_model`"
+    )]
+    TextModelMissing {
+        /// The model.
+        model_id: String,
+    },
     /// The request is wrong by itself.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
@@ -97,12 +121,15 @@ impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
             Self::Name { .. } | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
-            Self::NotFound { .. } => Code::NotFound,
-            Self::Missing { .. } | Self::Definition { .. } => Code::FailedPrecondition,
+            Self::NotFound { .. } | Self::EntityNotFound { .. } => Code::NotFound,
+            Self::Missing { .. } | Self::Definition { .. } | Self::TextModelMissing { .. } => {
+                Code::FailedPrecondition
+            }
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
             Self::StreamEnded(_) => Code::Unavailable,
             Self::Files { .. }
+            | Self::TextModel { .. }
             | Self::Table { .. }
             | Self::Event { .. }
             | Self::Arrow(_)
@@ -115,6 +142,9 @@ impl ServiceError for Error {
             Self::Name { .. } | Self::Invalid(_) => "INVALID_REQUEST",
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
+            Self::EntityNotFound { .. } => "ENTITY_NOT_FOUND",
+            Self::TextModel { .. } => "TEXT_MODEL",
+            Self::TextModelMissing { .. } => "TEXT_MODEL_MISSING",
             Self::Missing { .. } => "DATASET_MISSING",
             Self::Definition { .. } => "DATASET_DEFINITION",
             Self::Events(error) => error.reason(),

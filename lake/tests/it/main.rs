@@ -8,6 +8,7 @@ mod history;
 mod landed;
 mod python;
 mod rpc_dataset;
+mod rpc_vectors;
 mod run;
 mod sandbox;
 mod silver;
