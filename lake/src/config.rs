@@ -21,11 +21,23 @@ pub struct Config {
     pub buffer_mib: usize,
     /// Memory that queries and runs may hold at once, in MiB; what needs more goes to the disk meanwhile. Default: 256.
     pub query_mib: usize,
+    /// Rows that a query may answer with. Default: 10000000.
+    pub query_rows: u64,
+    /// Longest time that a query takes, until its last row is read, in seconds. Default: 60.
+    pub query_seconds: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { root: PathBuf::from("lake"), linger_ms: 30_000, quiet_ms: 250, buffer_mib: 64, query_mib: 256 }
+        Self {
+            root: PathBuf::from("lake"),
+            linger_ms: 30_000,
+            quiet_ms: 250,
+            buffer_mib: 64,
+            query_mib: 256,
+            query_rows: 10_000_000,
+            query_seconds: 60,
+        }
     }
 }
 

@@ -88,6 +88,9 @@ pub enum Error {
     /// The producer ended a stream that has no end.
     #[error("the domain {0} ended its stream of events")]
     StreamEnded(&'static str),
+    /// Threads for queries could not be started.
+    #[error("threads for queries cannot be started: {0}")]
+    Threads(std::io::Error),
     /// Work on another thread was cut short.
     #[error("work on a table was cut short: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -106,6 +109,7 @@ impl ServiceError for Error {
             | Self::Table { .. }
             | Self::Event { .. }
             | Self::Arrow(_)
+            | Self::Threads(_)
             | Self::Interrupted(_) => Code::Internal,
         }
     }
@@ -123,6 +127,7 @@ impl ServiceError for Error {
             Self::Table { .. } => "TABLE",
             Self::Event { .. } => "EVENT",
             Self::Arrow(_) => "ROWS",
+            Self::Threads(_) => "THREADS",
             Self::Interrupted(_) => "INTERRUPTED",
         }
     }

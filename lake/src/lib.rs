@@ -13,6 +13,7 @@ mod diff;
 mod digest;
 mod error;
 mod exporter;
+mod flight;
 mod grpc;
 mod name;
 mod run;
@@ -27,6 +28,7 @@ pub use config::Config;
 pub use dataset::Version;
 pub use diff::{Diff, Keys};
 pub use error::Error;
+pub use flight::FLIGHT;
 pub use name::{Layer, TableName};
 pub use summary::{TableExtent, TableSummary, extents, summary};
 
@@ -45,6 +47,7 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
         events::run(server, exporter.position(), exporter.run());
     }
     let runner = Arc::new(run::Runner::new(config, Arc::clone(&store))?);
+    flight::serve(config, Arc::clone(&store), runner.runtime(), server)?;
     server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, and
-//! healed after a torn write.
+//! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, healed
+//! after a torn write, and queried by SQL.
 
 mod crash;
 mod export;
+mod flight;
 mod python;
 mod sandbox;
 mod world;

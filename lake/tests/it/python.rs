@@ -13,6 +13,7 @@ use crate::{sandbox::Sandbox, world};
 
 /// Tests start in their crate's directory.
 const CHECK: &str = "../tests/python/lake_check.py";
+const QUERIES: &str = "../tests/python/flight_check.py";
 
 pub(crate) fn judge(root: &Path, summary: &[TableSummary]) -> Output {
     let file = root.with_extension("json");
@@ -21,6 +22,18 @@ pub(crate) fn judge(root: &Path, summary: &[TableSummary]) -> Output {
     check.unwrap_or_else(|error| {
         panic!("python3 does not start: {error}; `make test` installs what tests need")
     })
+}
+
+/// Lets Python query what serves the lake in `root`, as a consumer for whom the edge speaks.
+pub(crate) async fn ask(root: &Path, what: &str) {
+    let verdict = tokio::process::Command::new("python3")
+        .args([QUERIES, &format!("grpc+unix://{}", Sandbox::socket(root).display()), what])
+        .arg(format!("{}=analyst", mesh::CONSUMER_HEADER))
+        .arg(format!("{}=lake.query", mesh::PERMISSIONS_HEADER))
+        .output()
+        .await
+        .unwrap();
+    assert!(verdict.status.success(), "{}", said(&verdict));
 }
 
 pub(crate) fn said(output: &Output) -> String {

@@ -8,7 +8,7 @@ use std::{
 
 use events::{Consumers, Cursor, Log, NewEvent};
 use lake::Config;
-use mesh::{Policy, ServerBuilder};
+use mesh::{Peers, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
 
@@ -46,18 +46,35 @@ impl Sandbox {
         }
     }
 
+    /// Where the edge reaches what serves the lake in `root`.
+    pub(crate) fn socket(root: &Path) -> PathBuf {
+        root.with_extension("sock")
+    }
+
     /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
     pub(crate) async fn export_then(&self, root: &Path, after: impl Future<Output = ()>) {
-        let policy = Policy::new([("lake", ["event.read"].as_slice())]);
-        let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
+        self.serve(Config { root: root.to_owned(), ..Config::default() }, |_| after).await;
+    }
+
+    /// As [`Self::export_then`], where `during` may call the lake's services.
+    pub(crate) async fn serve<F: Future<Output = ()>>(
+        &self,
+        config: Config,
+        during: impl FnOnce(Peers) -> F,
+    ) {
+        let policy = Policy::new([("lake", ["event.read"].as_slice()), ("bi", &["lake.query"])]);
+        let mut mesh = mesh::Config::default();
+        mesh.listen.unix = Some(Self::socket(&config.root));
+        let mut server = ServerBuilder::new(mesh, policy, None);
         let peers = server.host("lake");
         for domain in DOMAINS {
             server.host(domain);
             events::serve(&mut server, self.logs[domain].1.clone());
         }
         let (consumers, _) = server.shared::<Consumers>();
-        let config = Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: 1, ..Config::default() };
+        let config = Config { quiet_ms: 20, buffer_mib: 1, ..config };
         lake::start(&config, &peers, &mut server).unwrap();
+        let callers = server.peers("bi");
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
         let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
@@ -68,7 +85,7 @@ impl Sandbox {
             let caught_up = tokio::time::timeout(Duration::from_secs(120), caught_up).await;
             caught_up.unwrap_or_else(|_| panic!("{} does not catch up", position.consumer)).unwrap();
         }
-        after.await;
+        during(callers).await;
         consumers.stop().await;
         stop.cancel();
         server.await.unwrap().unwrap();
