@@ -25,6 +25,8 @@ pub struct Config {
     pub query_rows: u64,
     /// Longest time that a query takes, until its last row is read, in seconds. Default: 60.
     pub query_seconds: u64,
+    /// How often it is looked whether tables that are made of others are due, in seconds; 0 is never. Default: 60.
+    pub refresh_seconds: u64,
 }
 
 impl Default for Config {
@@ -37,6 +39,7 @@ impl Default for Config {
             query_mib: 256,
             query_rows: 10_000_000,
             query_seconds: 60,
+            refresh_seconds: 60,
         }
     }
 }
@@ -48,6 +51,10 @@ impl Config {
 
     pub(crate) fn quiet(&self) -> Duration {
         Duration::from_millis(self.quiet_ms)
+    }
+
+    pub(crate) fn refresh(&self) -> Option<Duration> {
+        (self.refresh_seconds > 0).then(|| Duration::from_secs(self.refresh_seconds))
     }
 
     pub(crate) fn query_bytes(&self) -> usize {

@@ -47,6 +47,9 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
         events::run(server, exporter.position(), exporter.run());
     }
     let runner = Arc::new(run::Runner::new(config, Arc::clone(&store))?);
+    if let Some(period) = config.refresh() {
+        events::beside(server, Arc::clone(&runner).keep_fresh(period));
+    }
     flight::serve(config, Arc::clone(&store), runner.runtime(), server)?;
     server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())

@@ -17,8 +17,9 @@ use crate::{python, sandbox::Sandbox, world};
 const ENDLESS: &str =
     "SELECT max(a.value % b.value) FROM generate_series(1, 1000000000) a, generate_series(1, 1000000000) b";
 
+/// A caller that may query.
 fn client(peers: &Peers) -> FlightServiceClient<Channel> {
-    FlightServiceClient::new(peers.channel_to("lake", FLIGHT.service))
+    FlightServiceClient::new(peers.for_workload("bi").channel_to("lake", FLIGHT.service))
 }
 
 async fn plan(client: &mut FlightServiceClient<Channel>, sql: &str) -> Result<FlightInfo, Status> {
@@ -49,7 +50,7 @@ async fn a_bi_tool_queries_the_lake() {
     let config = Config { root: sandbox.root().to_owned(), ..Config::default() };
     let lake = config.clone();
     sandbox
-        .serve(config, async |_| {
+        .serve_edge(config, async |_| {
             lake::run(&lake, &[], &|_| ()).await.unwrap();
             python::ask(sandbox.root(), "query").await;
         })
@@ -62,9 +63,9 @@ async fn a_bi_tool_learns_which_limit_it_met() {
     let sandbox = Sandbox::open(directory.path()).await;
     let config =
         Config { root: sandbox.root().to_owned(), query_rows: 1_000, query_mib: 1, ..Config::default() };
-    sandbox.serve(config.clone(), async |_| python::ask(sandbox.root(), "rows").await).await;
+    sandbox.serve_edge(config.clone(), async |_| python::ask(sandbox.root(), "rows").await).await;
     let config = Config { query_seconds: 1, ..config };
-    sandbox.serve(config, async |_| python::ask(sandbox.root(), "time").await).await;
+    sandbox.serve_edge(config, async |_| python::ask(sandbox.root(), "time").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +74,7 @@ async fn a_query_is_cancelled_by_what_it_was_asked_with() {
     let sandbox = Sandbox::open(directory.path()).await;
     let config = Config { root: sandbox.root().to_owned(), ..Config::default() };
     sandbox
-        .serve(config, async |peers| {
+        .serve_edge(config, async |peers| {
             let mut client = client(&peers);
             let info = plan(&mut client, ENDLESS).await.unwrap();
             for cancel in cancels(&info) {
@@ -99,8 +100,8 @@ async fn queries_need_their_permission() {
     let sandbox = Sandbox::open(directory.path()).await;
     let config = Config { root: sandbox.root().to_owned(), ..Config::default() };
     sandbox
-        .serve(config, async |peers| {
-            let refused = plan(&mut client(&peers.for_workload("lake")), "SELECT 1").await.unwrap_err();
+        .serve_edge(config, async |peers| {
+            let refused = plan(&mut FlightServiceClient::new(peers.channel_to("lake", FLIGHT.service)), "SELECT 1").await.unwrap_err();
             assert_eq!(refused.code(), Code::PermissionDenied);
             assert!(refused.message().contains("lake.query"), "{}", refused.message());
             let mut client = client(&peers);

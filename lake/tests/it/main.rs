@@ -5,5 +5,7 @@ mod crash;
 mod export;
 mod flight;
 mod python;
+mod rpc_dataset;
+mod run;
 mod sandbox;
 mod world;

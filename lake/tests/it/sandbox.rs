@@ -8,7 +8,7 @@ use std::{
 
 use events::{Consumers, Cursor, Log, NewEvent};
 use lake::Config;
-use mesh::{Peers, Policy, ServerBuilder};
+use mesh::{Channel, Peers, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
 
@@ -46,25 +46,35 @@ impl Sandbox {
         }
     }
 
-    /// Where the edge reaches what serves the lake in `root`.
+    /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
+    pub(crate) async fn export_then(&self, root: &Path, after: impl Future<Output = ()>) {
+        let config = Config { root: root.to_owned(), ..Config::default() };
+        self.serve(config, mesh::Config::default(), async |_| after.await).await;
+    }
+
+    /// As `export_then`, with a channel to the lake's services.
+    pub(crate) async fn serve_then(&self, root: &Path, after: impl AsyncFnOnce(Channel)) {
+        let config = Config { root: root.to_owned(), ..Config::default() };
+        let service = "omnimesh.lake.v1.DatasetService";
+        let after = async |peers: Peers| after(peers.channel_to("lake", service)).await;
+        self.serve(config, mesh::Config::default(), after).await;
+    }
+
+    /// Where the edge reaches a lake that is served by [`Self::serve_edge`].
     pub(crate) fn socket(root: &Path) -> PathBuf {
         root.with_extension("sock")
     }
 
-    /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
-    pub(crate) async fn export_then(&self, root: &Path, after: impl Future<Output = ()>) {
-        self.serve(Config { root: root.to_owned(), ..Config::default() }, |_| after).await;
-    }
-
-    /// As [`Self::export_then`], where `during` may call the lake's services.
-    pub(crate) async fn serve<F: Future<Output = ()>>(
-        &self,
-        config: Config,
-        during: impl FnOnce(Peers) -> F,
-    ) {
-        let policy = Policy::new([("lake", ["event.read"].as_slice()), ("bi", &["lake.query"])]);
+    /// As `export_then`, for callers that the edge speaks for and for peers.
+    pub(crate) async fn serve_edge(&self, config: Config, after: impl AsyncFnOnce(Peers)) {
         let mut mesh = mesh::Config::default();
         mesh.listen.unix = Some(Self::socket(&config.root));
+        self.serve(config, mesh, after).await;
+    }
+
+    async fn serve(&self, config: Config, mesh: mesh::Config, after: impl AsyncFnOnce(Peers)) {
+        let permissions = ["event.read", "lake.read", "lake.write"];
+        let policy = Policy::new([("lake", permissions.as_slice()), ("bi", &["lake.query"])]);
         let mut server = ServerBuilder::new(mesh, policy, None);
         let peers = server.host("lake");
         for domain in DOMAINS {
@@ -74,7 +84,6 @@ impl Sandbox {
         let (consumers, _) = server.shared::<Consumers>();
         let config = Config { quiet_ms: 20, buffer_mib: 1, ..config };
         lake::start(&config, &peers, &mut server).unwrap();
-        let callers = server.peers("bi");
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
         let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
@@ -85,7 +94,7 @@ impl Sandbox {
             let caught_up = tokio::time::timeout(Duration::from_secs(120), caught_up).await;
             caught_up.unwrap_or_else(|_| panic!("{} does not catch up", position.consumer)).unwrap();
         }
-        during(callers).await;
+        after(peers).await;
         consumers.stop().await;
         stop.cancel();
         server.await.unwrap().unwrap();
