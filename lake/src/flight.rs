@@ -5,9 +5,11 @@
 
 mod error;
 mod metadata;
+mod parse;
 mod query;
 mod running;
 mod statement;
+mod workers;
 
 use std::{pin::Pin, sync::Arc};
 

@@ -63,19 +63,18 @@ pub(super) fn sql_info() -> Result<SqlInfoData> {
 /// The types of the tables' columns.
 pub(super) fn types() -> Result<XdbcTypeInfoData> {
     let mut infos = XdbcTypeInfoDataBuilder::new();
-    for (name, kind, size) in [
-        ("BOOLEAN", XdbcDataType::XdbcBit, 1),
-        ("INTEGER", XdbcDataType::XdbcInteger, 32),
-        ("BIGINT", XdbcDataType::XdbcBigint, 64),
-        ("FLOAT", XdbcDataType::XdbcFloat, 24),
-        ("DOUBLE", XdbcDataType::XdbcDouble, 53),
-        ("VARCHAR", XdbcDataType::XdbcVarchar, i32::MAX),
-        ("VARBINARY", XdbcDataType::XdbcVarbinary, i32::MAX),
-        ("DATE", XdbcDataType::XdbcDate, 10),
-        ("TIMESTAMP", XdbcDataType::XdbcTimestamp, 26),
+    for (name, kind, size, is_quoted) in [
+        ("BOOLEAN", XdbcDataType::XdbcBit, 1, false),
+        ("INTEGER", XdbcDataType::XdbcInteger, 32, false),
+        ("BIGINT", XdbcDataType::XdbcBigint, 64, false),
+        ("FLOAT", XdbcDataType::XdbcFloat, 24, false),
+        ("DOUBLE", XdbcDataType::XdbcDouble, 53, false),
+        ("VARCHAR", XdbcDataType::XdbcVarchar, i32::MAX, true),
+        ("VARBINARY", XdbcDataType::XdbcVarbinary, i32::MAX, true),
+        ("DATE", XdbcDataType::XdbcDate, 10, true),
+        ("TIMESTAMP", XdbcDataType::XdbcTimestamp, 26, true),
     ] {
-        let is_number = size < 65 && size > 1 && !name.ends_with("DATE") && !name.starts_with("TIME");
-        let quote = (!is_number && name != "BOOLEAN").then(|| "'".to_owned());
+        let quote = is_quoted.then(|| "'".to_owned());
         infos.append(XdbcTypeInfo {
             type_name: name.to_owned(),
             data_type: kind,
@@ -84,10 +83,8 @@ pub(super) fn types() -> Result<XdbcTypeInfoData> {
             literal_prefix: quote.clone(),
             literal_suffix: quote,
             nullable: Nullable::NullabilityNullable,
-            case_sensitive: name == "VARCHAR",
+            case_sensitive: kind == XdbcDataType::XdbcVarchar,
             searchable: Searchable::Full,
-            unsigned_attribute: is_number.then_some(false),
-            num_prec_radix: is_number.then_some(2),
             ..XdbcTypeInfo::default()
         });
     }

@@ -11,24 +11,16 @@ use datafusion::{
     logical_expr::LogicalPlan,
     physical_plan::execute_stream,
     prelude::SessionContext,
-    sql::{
-        parser::{DFParserBuilder, Statement as Parsed},
-        resolve::resolve_table_references,
-        sqlparser::{
-            dialect::GenericDialect,
-            tokenizer::{Token, TokenWithSpan, Tokenizer},
-        },
-    },
+    sql::{parser::Statement as Parsed, resolve::resolve_table_references},
 };
 use futures::{Stream, TryStreamExt, stream};
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
     sync::mpsc,
     time::{Instant, sleep_until},
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Failure, Statement, running::Run};
+use super::{Failure, Statement, parse::parse, running::Run, workers::Workers};
 use crate::{
     Config, Error, Layer, TableName, Version,
     dataset::Store,
@@ -38,9 +30,6 @@ use crate::{
 /// The layers that may be queried: what landed is as personal as its sources, and vectors are searched elsewhere.
 pub(super) const LAYERS: [Layer; 3] = [Layer::Silver, Layer::Gold, Layer::Features];
 const INFORMATION_SCHEMA: &str = "information_schema";
-/// Planning recurses into expressions, so that a long enough one would leave any stack: this many words fit into ours.
-const WORDS: usize = 10_000;
-const STACK_BYTES: usize = 256 * 1024 * 1024;
 /// Batches that wait for a caller who reads slowly.
 const AHEAD: usize = 1;
 
@@ -273,83 +262,11 @@ impl Planned {
     }
 }
 
-/// Reads a text that is one statement.
-fn parse(sql: &str) -> Result<Parsed, Failure> {
-    let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location();
-    let mut tokens = tokens.map_err(|error| Failure::Sql(error.to_string()))?;
-    let found = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count();
-    if found > WORDS {
-        return Err(Failure::Long { found, most: WORDS });
-    }
-    number(&mut tokens);
-    let parser = DFParserBuilder::new(tokens).with_dialect(&dialect).build();
-    let statements = parser.and_then(|mut parser| parser.parse_statements()).map_err(Failure::of_query)?;
-    let mut statements = statements.into_iter();
-    match (statements.next(), statements.next()) {
-        (Some(statement), None) => Ok(statement),
-        (None, _) => Err(Failure::Sql("there is no query".to_owned())),
-        (Some(_), Some(_)) => Err(Failure::Sql("send one query at a time".to_owned())),
-    }
-}
-
-/// Numbers the parameters that are question marks, which the planner takes for one and the same.
-fn number(tokens: &mut [TokenWithSpan]) {
-    let marks = tokens.iter_mut().filter_map(|token| match &mut token.token {
-        Token::Placeholder(name) if name == "?" => Some(name),
-        _ => None,
-    });
-    for (number, name) in (1..).zip(marks) {
-        *name = format!("${number}");
-    }
-}
-
-/// Threads for queries alone, so that they keep none from calls that take no time, with stacks for long expressions.
-struct Workers {
-    handle: Handle,
-    runtime: Option<Runtime>,
-}
-
-impl Workers {
-    fn start() -> Result<Self, Error> {
-        let runtime = Builder::new_multi_thread()
-            .thread_name("lake-query")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(Error::Threads)?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
-    }
-
-    fn spawn<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> AbortOnDropHandle<Result<T, Failure>> {
-        AbortOnDropHandle::new(self.handle.spawn(work))
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, Failure> {
-        self.spawn(work).await.map_err(Error::Interrupted)?
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        // Waiting for threads is not allowed where calls are served.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
 
-    use super::*;
+    use super::{super::parse::WORDS, *};
     use crate::sql;
 
     fn engine(root: &TempDir) -> Engine {

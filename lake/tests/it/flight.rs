@@ -101,7 +101,10 @@ async fn queries_need_their_permission() {
     let config = Config { root: sandbox.root().to_owned(), ..Config::default() };
     sandbox
         .serve_edge(config, async |peers| {
-            let refused = plan(&mut FlightServiceClient::new(peers.channel_to("lake", FLIGHT.service)), "SELECT 1").await.unwrap_err();
+            let refused =
+                plan(&mut FlightServiceClient::new(peers.channel_to("lake", FLIGHT.service)), "SELECT 1")
+                    .await
+                    .unwrap_err();
             assert_eq!(refused.code(), Code::PermissionDenied);
             assert!(refused.message().contains("lake.query"), "{}", refused.message());
             let mut client = client(&peers);
