@@ -1,17 +1,18 @@
 //! What can be configured about the lake. Defaults live here and nowhere else.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table;
+use crate::{Root, table};
 
 /// Configuration of the lake.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Directory of the lake, made when it is missing. Default: `lake`, in the data directory.
-    pub root: PathBuf,
+    /// Where the lake is: a directory, made when it is missing, or `s3://bucket/prefix` of a store that speaks S3, which
+    /// the usual `AWS_…` variables of the environment name and open. Default: `lake`, in the data directory.
+    pub root: Root,
     /// Longest time that an event waits for its commit while more keep coming, in milliseconds: longer means fewer and
     /// larger commits. Default: 30000.
     pub linger_ms: u64,
@@ -32,7 +33,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            root: PathBuf::from("lake"),
+            root: Root::from("lake"),
             linger_ms: 30_000,
             quiet_ms: 250,
             buffer_mib: 64,

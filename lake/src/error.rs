@@ -30,6 +30,22 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A lake cannot be there.
+    #[error(
+        "`{0}` is no place for a lake: give a directory, file:///path, or s3://bucket/prefix (for another store that \
+         speaks S3 than AWS, set AWS_ENDPOINT_URL)"
+    )]
+    Root(String),
+    /// A place of the lake cannot be used.
+    #[error(
+        "the lake cannot use {place}: {source}; check the permissions and the space, of a bucket the AWS_… variables"
+    )]
+    Place {
+        /// The place.
+        place: String,
+        /// What its store says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Lance refused to read or write a table.
     #[error(
         "lake table {table} could not be {action}: {source}; it goes on by itself once the cause is gone"
@@ -99,13 +115,14 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Name { .. } | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
+            Self::Name { .. } | Self::Root(_) | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
             Self::Missing { .. } | Self::Definition { .. } => Code::FailedPrecondition,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
             Self::StreamEnded(_) => Code::Unavailable,
             Self::Files { .. }
+            | Self::Place { .. }
             | Self::Table { .. }
             | Self::Event { .. }
             | Self::Arrow(_)
@@ -123,7 +140,8 @@ impl ServiceError for Error {
             Self::Definition { .. } => "DATASET_DEFINITION",
             Self::Events(error) => error.reason(),
             Self::Peer(_) | Self::StreamEnded(_) => "PEER",
-            Self::Files { .. } => "FILES",
+            Self::Root(_) => "ROOT_INVALID",
+            Self::Files { .. } | Self::Place { .. } => "FILES",
             Self::Table { .. } => "TABLE",
             Self::Event { .. } => "EVENT",
             Self::Arrow(_) => "ROWS",

@@ -16,6 +16,7 @@ mod exporter;
 mod flight;
 mod grpc;
 mod name;
+mod root;
 mod run;
 mod sql;
 mod summary;
@@ -30,6 +31,7 @@ pub use diff::{Diff, Keys};
 pub use error::Error;
 pub use flight::FLIGHT;
 pub use name::{Layer, TableName};
+pub use root::Root;
 pub use summary::{TableExtent, TableSummary, extents, summary};
 
 use dataset::Store;

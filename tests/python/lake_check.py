@@ -9,6 +9,7 @@ Prints what each table holds, then a line for each broken promise. Exit code 1 i
 import argparse
 import hashlib
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ try:
     import lance
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.fs as fs
 except ImportError as missing:
     sys.exit(f"{missing}. `make test` installs it; without make: pip install --requirement tests/python/requirements.txt")
 
@@ -92,19 +94,19 @@ SILVER = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="the lake's directory")
+    parser.add_argument("root", help="the lake's directory, or s3://bucket/prefix as the AWS_... variables open it")
     parser.add_argument("--summary", type=Path, help="what the lake must hold: a JSON file of what lake::summary returns")
     arguments = parser.parse_args()
 
     found: dict[str, dict[str, int]] = {}
     faults: list[str] = []
-    for path in sorted(path for layer in LAYERS for path in (arguments.root / layer).glob("*.lance")):
-        name = f"{path.parent.name}/{path.stem}"
+    for layer, table in tables(arguments.root):
+        name = f"{layer}/{table}"
         found[name] = {}
         try:
-            dataset = lance.dataset(str(path))
+            dataset = lance.dataset(f"{arguments.root}/{name}.lance", storage_options=storage_options(arguments.root))
             found[name] = sums_of(dataset)
-            faults += [f"{name}: {fault}" for fault in faults_of(path.parent.name, path.stem, dataset)]
+            faults += [f"{name}: {fault}" for fault in faults_of(layer, table, dataset)]
         except Exception as error:  # Whatever a table raises is a fault of that table.
             faults.append(f"{name}: cannot be read: {error}")
     if not found:
@@ -116,6 +118,25 @@ def main() -> int:
     for fault in faults:
         print(f"FAILED {fault}")
     return 1 if faults else 0
+
+
+def tables(root: str) -> list[tuple[str, str]]:
+    """The layer and name of every table."""
+    files, base = fs.FileSystem.from_uri(root if "://" in root else Path(root).absolute().as_uri())
+    places = [
+        (layer, Path(entry.path))
+        for layer in LAYERS
+        for entry in files.get_file_info(fs.FileSelector(f"{base}/{layer}", allow_not_found=True))
+    ]
+    return sorted((layer, path.stem) for layer, path in places if path.suffix == ".lance")
+
+
+def storage_options(root: str) -> dict[str, str] | None:
+    """How Lance reaches a store that is not AWS itself."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint or "://" not in root:
+        return None
+    return {"aws_endpoint": endpoint, "allow_http": "true"}
 
 
 def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:

@@ -116,7 +116,7 @@ impl Engine {
         with_columns: bool,
     ) -> Result<Vec<(TableName, Schema)>, Failure> {
         let mut tables = Vec::new();
-        for name in self.planner.names()? {
+        for name in self.planner.names().await? {
             if !with_columns && version == Version::Newest {
                 tables.push((name, Schema::empty()));
             } else if let Some(dataset) = self.planner.store.at(&name, &version).await? {
@@ -170,7 +170,7 @@ impl Planner {
     /// Plans a query over the versions that it names, and over `version` of tables that it names none of.
     async fn plan(&self, statement: &Statement, version: &Version) -> Result<Planned, Failure> {
         let parsed = parse(&statement.sql)?;
-        let (tables, is_listing) = self.tables(&parsed)?;
+        let (tables, is_listing) = self.tables(&parsed).await?;
         let mut snapshot = Snapshot::default();
         let mut versions = BTreeMap::new();
         for table in tables {
@@ -201,16 +201,16 @@ impl Planner {
         execute_stream(planned.physical().await?, planned.context.task_ctx()).map_err(Failure::of_query)
     }
 
-    fn names(&self) -> Result<Vec<TableName>, Failure> {
-        let names = self.store.names()?.into_iter();
+    async fn names(&self) -> Result<Vec<TableName>, Failure> {
+        let names = self.store.names().await?.into_iter();
         Ok(names.filter(|name| LAYERS.contains(&name.layer())).collect())
     }
 
     /// The tables that a query reads, as far as they can be ours; and whether it is about tables, so that it reads all.
-    fn tables(&self, parsed: &Parsed) -> Result<(Vec<TableName>, bool), Failure> {
+    async fn tables(&self, parsed: &Parsed) -> Result<(Vec<TableName>, bool), Failure> {
         let (references, _) = resolve_table_references(parsed, true).map_err(Failure::of_query)?;
         if references.iter().any(|reference| reference.schema() == Some(INFORMATION_SCHEMA)) {
-            return Ok((self.names()?, true));
+            return Ok((self.names().await?, true));
         }
         let tables = references.into_iter().filter_map(|reference| {
             let reference = reference.resolve(CATALOG, Layer::Gold.as_str());
@@ -270,7 +270,7 @@ mod tests {
     use crate::sql;
 
     fn engine(root: &TempDir) -> Engine {
-        let config = Config { root: root.path().to_owned(), ..Config::default() };
+        let config = Config { root: root.path().into(), ..Config::default() };
         let store = Arc::new(Store::create(&config.root).unwrap());
         Engine::new(&config, store, sql::runtime(config.query_bytes()).unwrap()).unwrap()
     }

@@ -1,6 +1,7 @@
 //! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, healed
 //! after a torn write, and queried by SQL.
 
+mod bucket;
 mod crash;
 mod export;
 mod flight;

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use lake::TableSummary;
+use lake::{Root, TableSummary};
 use tempfile::TempDir;
 
 use crate::{sandbox::Sandbox, world};
@@ -15,9 +15,11 @@ use crate::{sandbox::Sandbox, world};
 const CHECK: &str = "../tests/python/lake_check.py";
 const QUERIES: &str = "../tests/python/flight_check.py";
 
-pub(crate) fn judge(root: &Path, summary: &[TableSummary]) -> Output {
-    let file = root.with_extension("json");
+pub(crate) fn judge(root: impl Into<Root>, summary: &[TableSummary]) -> Output {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("summary.json");
     fs::write(&file, serde_json::to_vec(summary).unwrap()).unwrap();
+    let root = root.into().to_string();
     let check = Command::new("python3").arg(CHECK).arg(root).arg("--summary").arg(&file).output();
     check.unwrap_or_else(|error| {
         panic!("python3 does not start: {error}; `make test` installs what tests need")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use events::{Consumers, Cursor, Log, NewEvent};
-use lake::Config;
+use lake::{Config, Root};
 use mesh::{Channel, Peers, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
@@ -47,14 +47,14 @@ impl Sandbox {
     }
 
     /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
-    pub(crate) async fn export_then(&self, root: &Path, after: impl Future<Output = ()>) {
-        let config = Config { root: root.to_owned(), ..Config::default() };
+    pub(crate) async fn export_then(&self, root: impl Into<Root>, after: impl Future<Output = ()>) {
+        let config = Config { root: root.into(), ..Config::default() };
         self.serve(config, mesh::Config::default(), async |_| after.await).await;
     }
 
     /// As `export_then`, with a channel to the lake's services.
-    pub(crate) async fn serve_then(&self, root: &Path, after: impl AsyncFnOnce(Channel)) {
-        let config = Config { root: root.to_owned(), ..Config::default() };
+    pub(crate) async fn serve_then(&self, root: impl Into<Root>, after: impl AsyncFnOnce(Channel)) {
+        let config = Config { root: root.into(), ..Config::default() };
         let service = "omnimesh.lake.v1.DatasetService";
         let after = async |peers: Peers| after(peers.channel_to("lake", service)).await;
         self.serve(config, mesh::Config::default(), after).await;
@@ -68,7 +68,7 @@ impl Sandbox {
     /// As `export_then`, for callers that the edge speaks for and for peers.
     pub(crate) async fn serve_edge(&self, config: Config, after: impl AsyncFnOnce(Peers)) {
         let mut mesh = mesh::Config::default();
-        mesh.listen.unix = Some(Self::socket(&config.root));
+        mesh.listen.unix = config.root.directory().map(Self::socket);
         self.serve(config, mesh, after).await;
     }
 

@@ -165,9 +165,9 @@ impl Config {
         self.data_dir.join("silos")
     }
 
-    /// The lake's; a relative directory is below the data directory.
+    /// The lake's; a relative directory is meant from the data directory.
     pub(crate) fn lake(&self) -> lake::Config {
-        lake::Config { root: self.data_dir.join(&self.lake.root), ..self.lake.clone() }
+        lake::Config { root: self.lake.root.below(&self.data_dir), ..self.lake.clone() }
     }
 
     /// Prints it as TOML, without the passwords in URLs.
