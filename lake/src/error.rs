@@ -95,6 +95,9 @@ pub enum Error {
     /// Columns of a table do not fit together.
     #[error("rows do not form a batch: {0}")]
     Arrow(#[from] ArrowError),
+    /// Rows do not fit into a Parquet file.
+    #[error("rows do not form a Parquet file: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
     /// Events could not be understood.
     #[error(transparent)]
     Events(#[from] events::Error),
@@ -126,6 +129,7 @@ impl ServiceError for Error {
             | Self::Table { .. }
             | Self::Event { .. }
             | Self::Arrow(_)
+            | Self::Parquet(_)
             | Self::Threads(_)
             | Self::Interrupted(_) => Code::Internal,
         }
@@ -144,7 +148,7 @@ impl ServiceError for Error {
             Self::Files { .. } | Self::Place { .. } => "FILES",
             Self::Table { .. } => "TABLE",
             Self::Event { .. } => "EVENT",
-            Self::Arrow(_) => "ROWS",
+            Self::Arrow(_) | Self::Parquet(_) => "ROWS",
             Self::Threads(_) => "THREADS",
             Self::Interrupted(_) => "INTERRUPTED",
         }

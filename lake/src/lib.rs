@@ -15,6 +15,7 @@ mod error;
 mod exporter;
 mod flight;
 mod grpc;
+mod mirror;
 mod name;
 mod root;
 mod run;
@@ -30,6 +31,7 @@ pub use dataset::Version;
 pub use diff::{Diff, Keys};
 pub use error::Error;
 pub use flight::FLIGHT;
+pub use mirror::Mirror;
 pub use name::{Layer, TableName};
 pub use root::Root;
 pub use summary::{TableExtent, TableSummary, extents, summary};
@@ -94,4 +96,16 @@ pub async fn tag(config: &Config, name: &TableName, version: &Version, tag: &str
     let number = found.ok_or_else(|| Error::NotFound { what: format!("table {name} at {version}") })?;
     store.open(name.clone()).await?.tag(tag, number).await?;
     Ok(number)
+}
+
+/// Writes a version of a table as Parquet below `out`, by default beside the lake's layers, unless it is there.
+pub async fn mirror(
+    config: &Config,
+    name: &TableName,
+    version: &Version,
+    out: Option<&Root>,
+) -> Result<Mirror, Error> {
+    let beside = config.root.at("mirror").parse()?;
+    let out = Store::existing(out.unwrap_or(&beside));
+    mirror::mirror(&Store::existing(&config.root), &out, name, version).await
 }

@@ -5,6 +5,7 @@ mod bucket;
 mod crash;
 mod export;
 mod flight;
+mod mirror;
 mod python;
 mod rpc_dataset;
 mod run;
