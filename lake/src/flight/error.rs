@@ -1,5 +1,6 @@
 //! What a caller is told of a query that was not answered.
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use mesh::{Code, ServiceError, status};
 use tonic::Status;
@@ -53,13 +54,19 @@ impl Failure {
     pub(super) fn of_query(error: DataFusionError) -> Self {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Memory,
-            DataFusionError::Internal(_)
-            | DataFusionError::External(_)
-            | DataFusionError::IoError(_)
-            | DataFusionError::ObjectStore(_)
-            | DataFusionError::ParquetError(_)
-            | DataFusionError::ExecutionJoin(_) => Self::Lake(error.into()),
-            root => Self::Sql(one_line(&root.strip_backtrace())),
+            DataFusionError::ArrowError(cause, _)
+                if matches!(**cause, ArrowError::ExternalError(_) | ArrowError::IoError(..)) =>
+            {
+                Self::Lake(error.into())
+            }
+            root @ (DataFusionError::ArrowError(..)
+            | DataFusionError::SQL(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Plan(_)
+            | DataFusionError::Configuration(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::Execution(_)) => Self::Sql(one_line(&root.strip_backtrace())),
+            _ => Self::Lake(error.into()),
         }
     }
 }
