@@ -1,6 +1,6 @@
 """Asks a lake by SQL through Arrow Flight SQL, as BI tools do, and judges the answers.
 
-    flight_check.py URI (query|rows|time) [HEADER=VALUE ...]
+    flight_check.py URI (query|totals|rows|time) [HEADER=VALUE ...]
 """
 
 import sys
@@ -102,6 +102,13 @@ def query(uri, headers):
         assert error.status_code == AdbcStatusCode.NOT_FOUND and "never" in str(error), error
 
 
+def totals(uri, headers):
+    with connect(uri, headers) as connection:
+        sql = "SELECT count(*), sum(cardinality(lines)), sum(total_minor) FROM silver.orders_unified"
+        [found] = rows(connection, sql)
+        print(*found)
+
+
 def cancel(connection):
     """A query that would not end in our time ends as soon as it is cancelled."""
     with connection.cursor() as cursor:
@@ -149,4 +156,4 @@ def late(uri, headers):
 if __name__ == "__main__":
     _, uri, check, *headers = sys.argv
     headers = dict(header.split("=", 1) for header in headers)
-    {"query": query, "rows": limits, "time": late}[check](uri, headers)
+    {"query": query, "totals": totals, "rows": limits, "time": late}[check](uri, headers)
