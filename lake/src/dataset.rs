@@ -326,8 +326,10 @@ impl Table {
             (Change::Upsert { rows, .. } | Change::Record(rows), None) => {
                 Some(self.create(vec![rows], card).await).transpose()
             }
-            (Change::Upsert { rows, stale }, Some(dataset)) => {
-                merge(dataset, rows, WhenMatched::UpdateAll, &stale).await
+            (Change::Upsert { rows, stale, newer }, Some(dataset)) => {
+                let newer = newer.map(|column| format!("source.{column} > target.{column}"));
+                let matched = newer.map_or(WhenMatched::UpdateAll, WhenMatched::UpdateIf);
+                merge(dataset, rows, matched, &stale).await
             }
             (Change::Record(rows), Some(dataset)) => {
                 let closes = format!("source.{RECORDED_TO} IS NOT NULL AND target.{RECORDED_TO} IS NULL");

@@ -1,6 +1,7 @@
 //! SQL over the lake's tables, each at one version.
 
 mod lineage;
+mod record;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -58,6 +59,7 @@ impl Snapshot {
         // Tables keep plain texts: a view would be cast again at the end.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         let context = SessionContext::new_with_config_rt(config, Arc::clone(runtime));
+        record::functions().for_each(|function| context.register_udf(function));
         if let Some(catalog) = context.catalog(CATALOG) {
             for layer in Layer::ALL {
                 let schema = MemorySchemaProvider::new();

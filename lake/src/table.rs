@@ -5,12 +5,18 @@
 //! [`Derived`]. It fills itself from the first event, or the first run, on.
 
 mod bronze;
+mod identity_links;
 mod inventory_snapshots;
 pub(crate) mod model;
 mod orders_unified;
+mod products_scd;
+mod stock_ledger;
 mod users_scd;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -29,13 +35,24 @@ use model::model;
 pub(crate) static ALL: &[&dyn Table] = &[
     &bronze::Bronze,
     &users_scd::UsersScd,
+    &identity_links::IdentityLinks,
+    &products_scd::ProductsScd,
     &orders_unified::OrdersUnified,
     &inventory_snapshots::InventorySnapshots,
+    &stock_ledger::StockLedger,
 ];
 
 /// Every table that is computed from other tables.
-pub(crate) static DERIVED: &[&dyn Derived] =
-    &[model!(Gold, "gold", "fct_order_line"), model!(Gold, "gold", "agg_sales_daily_channel")];
+pub(crate) static DERIVED: &[&dyn Derived] = &[
+    model!(Silver, "silver", "events_sessionized"),
+    model!(Silver, "silver", "campaigns"),
+    model!(Silver, "silver", "campaign_members"),
+    model!(Silver, "silver", "coupons"),
+    model!(Silver, "silver", "redemptions"),
+    model!(Silver, "silver", "demographics"),
+    model!(Gold, "gold", "fct_order_line"),
+    model!(Gold, "gold", "agg_sales_daily_channel"),
+];
 
 /// Where a table's events come from.
 #[derive(Debug)]
@@ -97,8 +114,9 @@ pub(crate) trait Derived: Send + Sync {
 pub(crate) struct Route {
     /// The table that it belongs to.
     pub(crate) table: TableName,
-    /// Of two events with the same key only the later one counts.
+    /// Of two events with the same key only one counts: that of the higher rank, of equals the later.
     pub(crate) key: String,
+    pub(crate) rank: i64,
     /// How many rows to expect of it.
     pub(crate) rows: usize,
 }
@@ -114,6 +132,8 @@ pub(crate) enum Change {
         rows: RecordBatch,
         /// Rows to delete unless `rows` has their key.
         stale: Stale,
+        /// The column by which a row must be newer than the one that it replaces.
+        newer: Option<&'static str>,
     },
     /// Rows of a bitemporal table: new ones, and ones to close that [`RECORDED_TO`] is set in. That is all that ever
     /// changes in a row, and once, so that it does not matter in which order changes come, nor how often. No key comes
@@ -136,9 +156,29 @@ impl Stale {
     pub(crate) const NONE: Self = Self { column: "", values: Vec::new() };
 }
 
-/// An event of a silver table, whose payload is the whole state of its subject.
-fn state_of_subject(table: &'static str, event: &Event) -> Result<Route, Error> {
-    Ok(Route { table: TableName::new(Layer::Silver, table)?, key: event.subject.clone(), rows: 1 })
+/// An event of a silver table, whose payload is the whole state of its subject, the newer the higher its `rank`.
+fn state_of_subject(table: &'static str, event: &Event, rank: i64) -> Result<Route, Error> {
+    Ok(Route { table: TableName::new(Layer::Silver, table)?, key: event.subject.clone(), rank, rows: 1 })
+}
+
+/// An event of a silver table that tells of what changed, so that each counts: it makes about so many `rows`.
+fn change_of_subject(table: &'static str, event: &Event, rows: usize) -> Result<Route, Error> {
+    Ok(Route { table: TableName::new(Layer::Silver, table)?, key: event.id.clone(), rank: 0, rows })
+}
+
+/// Rows of a bitemporal table, each once: as it was closed, if that is told, whichever comes first. `key` gives a row's
+/// key, and whether it stands.
+fn once<R>(rows: Vec<R>, key: impl Fn(&R) -> (String, bool)) -> Vec<R> {
+    let mut once: BTreeMap<String, (bool, R)> = BTreeMap::new();
+    for row in rows {
+        let (key, stands) = key(&row);
+        match once.entry(key) {
+            Entry::Vacant(place) => drop(place.insert((stands, row))),
+            Entry::Occupied(mut known) if known.get().0 && !stands => drop(known.insert((stands, row))),
+            Entry::Occupied(_) => {}
+        }
+    }
+    once.into_values().map(|(_, row)| row).collect()
 }
 
 fn decode<M: Message + Default>(event_type: &'static str, event: &Event) -> Result<M, Error> {

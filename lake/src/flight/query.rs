@@ -7,7 +7,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use datafusion::{
-    execution::{SQLOptions, SendableRecordBatchStream, runtime_env::RuntimeEnv},
+    execution::{SendableRecordBatchStream, context::SQLOptions, runtime_env::RuntimeEnv},
     logical_expr::LogicalPlan,
     physical_plan::execute_stream,
     prelude::SessionContext,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::{
-    array::RecordBatch,
+    array::{ArrayRef, RecordBatch},
     ipc::{reader::StreamReader, writer::StreamWriter},
 };
 use arrow_flight::{
@@ -90,7 +90,7 @@ impl Statement {
             StreamReader::try_new(self.parameters.as_slice(), None).map_err(|_| Failure::Ticket)?;
         let row =
             rows.next().and_then(Result::ok).filter(|row| row.num_rows() == 1).ok_or(Failure::Ticket)?;
-        let value = |column| ScalarValue::try_from_array(column, 0).map_err(Failure::of_query);
+        let value = |column: &ArrayRef| ScalarValue::try_from_array(column, 0).map_err(Failure::of_query);
         row.columns().iter().map(value).collect()
     }
 }
@@ -106,7 +106,7 @@ fn encode(row: &RecordBatch) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{Int64Array, StringArray};
     use arrow_flight::encode::FlightDataEncoderBuilder;
     use futures::stream;
     use std::sync::Arc;

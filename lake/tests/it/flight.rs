@@ -47,7 +47,7 @@ async fn a_bi_tool_queries_the_lake() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
     world::publish(&sandbox, 8).await;
-    let config = Config { root: sandbox.root().into(), ..Config::default() };
+    let config = Sandbox::config(sandbox.root());
     let lake = config.clone();
     sandbox
         .serve_edge(config, async |_| {
@@ -61,7 +61,7 @@ async fn a_bi_tool_queries_the_lake() {
 async fn a_bi_tool_learns_which_limit_it_met() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
-    let config = Config { root: sandbox.root().into(), query_rows: 1_000, query_mib: 1, ..Config::default() };
+    let config = Config { query_rows: 1_000, query_mib: 1, ..Sandbox::config(sandbox.root()) };
     sandbox.serve_edge(config.clone(), async |_| python::ask(sandbox.root(), "rows").await).await;
     let config = Config { query_seconds: 1, ..config };
     sandbox.serve_edge(config, async |_| python::ask(sandbox.root(), "time").await).await;
@@ -71,7 +71,7 @@ async fn a_bi_tool_learns_which_limit_it_met() {
 async fn a_query_is_cancelled_by_what_it_was_asked_with() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
-    let config = Config { root: sandbox.root().into(), ..Config::default() };
+    let config = Sandbox::config(sandbox.root());
     sandbox
         .serve_edge(config, async |peers| {
             let mut client = client(&peers);
@@ -97,7 +97,7 @@ async fn a_query_is_cancelled_by_what_it_was_asked_with() {
 async fn queries_need_their_permission() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
-    let config = Config { root: sandbox.root().into(), ..Config::default() };
+    let config = Sandbox::config(sandbox.root());
     sandbox
         .serve_edge(config, async |peers| {
             let refused =

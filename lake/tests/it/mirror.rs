@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use lake::{Config, Root, TableName, Version};
+use lake::{Root, TableName, Version};
 use tempfile::TempDir;
 
 use crate::{export::files, python::said, sandbox::Sandbox, world};
@@ -16,7 +16,7 @@ async fn a_mirror_has_the_tables_rows_and_is_written_once() {
     let sandbox = Sandbox::open(directory.path()).await;
     world::publish(&sandbox, 12).await;
     sandbox.export().await;
-    let config = Config { root: sandbox.root().into(), ..Config::default() };
+    let config = Sandbox::config(sandbox.root());
     lake::run(&config, &[], &|_| {}).await.unwrap();
     let out = directory.path().join("out");
     for table in ["silver/orders_unified", "silver/users_scd", "gold/fct_order_line"] {
@@ -52,7 +52,7 @@ fn modified(directory: &std::path::Path) -> Vec<(String, std::time::SystemTime)>
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_not_mirrored() {
     let directory = TempDir::new().unwrap();
-    let config = Config { root: directory.path().into(), ..Config::default() };
+    let config = Sandbox::config(directory.path());
     let missing = lake::mirror(&config, &"gold/dim_nothing".parse().unwrap(), &Version::Newest, None).await;
     let error = missing.unwrap_err().to_string();
     assert!(error.contains("gold/dim_nothing"), "{error}");

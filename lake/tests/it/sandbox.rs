@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use events::{Consumers, Cursor, Log, NewEvent};
-use lake::{Config, Root};
+use lake::{Config, Manifest, Root};
+use lance::Dataset;
 use mesh::{Channel, Peers, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const DOMAINS: [&str; 4] = ["ingest", "customer", "order", "inventory"];
+pub(crate) const DOMAINS: [&str; 6] = ["ingest", "identity", "customer", "catalog", "order", "inventory"];
 static NONE: Migrator = Migrator::DEFAULT;
 
 pub(crate) struct Sandbox {
@@ -48,16 +50,14 @@ impl Sandbox {
 
     /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
     pub(crate) async fn export_then(&self, root: impl Into<Root>, after: impl Future<Output = ()>) {
-        let config = Config { root: root.into(), ..Config::default() };
-        self.serve(config, mesh::Config::default(), async |_| after.await).await;
+        self.serve(Self::config(root), mesh::Config::default(), async |_| after.await).await;
     }
 
     /// As `export_then`, with a channel to the lake's services.
     pub(crate) async fn serve_then(&self, root: impl Into<Root>, after: impl AsyncFnOnce(Channel)) {
-        let config = Config { root: root.into(), ..Config::default() };
         let service = "omnimesh.lake.v1.DatasetService";
         let after = async |peers: Peers| after(peers.channel_to("lake", service)).await;
-        self.serve(config, mesh::Config::default(), after).await;
+        self.serve(Self::config(root), mesh::Config::default(), after).await;
     }
 
     /// Where the edge reaches a lake that is served by [`Self::serve_edge`].
@@ -82,7 +82,6 @@ impl Sandbox {
             events::serve(&mut server, self.logs[domain].1.clone());
         }
         let (consumers, _) = server.shared::<Consumers>();
-        let config = Config { quiet_ms: 20, buffer_mib: 1, ..config };
         lake::start(&config, &peers, &mut server).unwrap();
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
@@ -102,5 +101,28 @@ impl Sandbox {
 
     pub(crate) async fn export(&self) {
         self.export_then(&self.root, async {}).await;
+    }
+
+    pub(crate) fn config(root: impl Into<Root>) -> Config {
+        Config { root: root.into(), quiet_ms: 20, buffer_mib: 1, ..Config::default() }
+    }
+
+    /// Computes the tables that are made of others.
+    pub(crate) async fn run(&self) -> Manifest {
+        lake::run(&Self::config(&self.root), &[], &|_| {}).await.unwrap()
+    }
+
+    /// The rows of a table (`<layer>/<name>`) in order, as texts between bars.
+    pub(crate) async fn rows(&self, table: &str, columns: &[&str]) -> Vec<String> {
+        let path = self.root.join(format!("{table}.lance"));
+        let dataset = Dataset::open(path.to_str().unwrap()).await.unwrap();
+        let batch = dataset.scan().project(columns).unwrap().try_into_batch().await.unwrap();
+        let options = FormatOptions::default();
+        let cells: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        let row = |row| cells.iter().map(|cell| cell.value(row).to_string()).collect::<Vec<_>>().join("|");
+        let mut rows: Vec<_> = (0..batch.num_rows()).map(row).collect();
+        rows.sort();
+        rows
     }
 }
