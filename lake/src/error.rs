@@ -30,6 +30,22 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A lake cannot be there.
+    #[error(
+        "`{0}` is no place for a lake: give a directory, file:///path, or s3://bucket/prefix (for another store that \
+         speaks S3 than AWS, set AWS_ENDPOINT_URL)"
+    )]
+    Root(String),
+    /// A place of the lake cannot be used.
+    #[error(
+        "the lake cannot use {place}: {source}; check the permissions and the space, of a bucket the AWS_… variables"
+    )]
+    Place {
+        /// The place.
+        place: String,
+        /// What its store says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Lance refused to read or write a table.
     #[error(
         "lake table {table} could not be {action}: {source}; it goes on by itself once the cause is gone"
@@ -103,6 +119,9 @@ pub enum Error {
     /// Columns of a table do not fit together.
     #[error("rows do not form a batch: {0}")]
     Arrow(#[from] ArrowError),
+    /// Rows do not fit into a Parquet file.
+    #[error("rows do not form a Parquet file: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
     /// Events could not be understood.
     #[error(transparent)]
     Events(#[from] events::Error),
@@ -112,6 +131,9 @@ pub enum Error {
     /// The producer ended a stream that has no end.
     #[error("the domain {0} ended its stream of events")]
     StreamEnded(&'static str),
+    /// Threads for queries could not be started.
+    #[error("threads for queries cannot be started: {0}")]
+    Threads(std::io::Error),
     /// Work on another thread was cut short.
     #[error("work on a table was cut short: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -120,7 +142,7 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Name { .. } | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
+            Self::Name { .. } | Self::Root(_) | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
             Self::NotFound { .. } | Self::EntityNotFound { .. } => Code::NotFound,
             Self::Missing { .. } | Self::Definition { .. } | Self::TextModelMissing { .. } => {
                 Code::FailedPrecondition
@@ -130,9 +152,12 @@ impl ServiceError for Error {
             Self::StreamEnded(_) => Code::Unavailable,
             Self::Files { .. }
             | Self::TextModel { .. }
+            | Self::Place { .. }
             | Self::Table { .. }
             | Self::Event { .. }
             | Self::Arrow(_)
+            | Self::Parquet(_)
+            | Self::Threads(_)
             | Self::Interrupted(_) => Code::Internal,
         }
     }
@@ -149,10 +174,12 @@ impl ServiceError for Error {
             Self::Definition { .. } => "DATASET_DEFINITION",
             Self::Events(error) => error.reason(),
             Self::Peer(_) | Self::StreamEnded(_) => "PEER",
-            Self::Files { .. } => "FILES",
+            Self::Root(_) => "ROOT_INVALID",
+            Self::Files { .. } | Self::Place { .. } => "FILES",
             Self::Table { .. } => "TABLE",
             Self::Event { .. } => "EVENT",
-            Self::Arrow(_) => "ROWS",
+            Self::Arrow(_) | Self::Parquet(_) => "ROWS",
+            Self::Threads(_) => "THREADS",
             Self::Interrupted(_) => "INTERRUPTED",
         }
     }

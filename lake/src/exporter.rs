@@ -198,7 +198,7 @@ impl<'a> Tables<'a> {
     async fn open(store: &'a Store, table: &'static dyn Table) -> Result<Self, Error> {
         let mut tables = Self { store, table, open: HashMap::new(), settled: Cursor::START };
         let mut is_torn = false;
-        for name in store.names()?.into_iter().filter(|name| table.owns(name)) {
+        for name in store.names().await?.into_iter().filter(|name| table.owns(name)) {
             let dataset = store.open(name.clone()).await?;
             let progress = dataset.progress(table.source().domain).await?;
             is_torn |= dataset.was_torn();

@@ -13,8 +13,11 @@ mod diff;
 mod digest;
 mod error;
 mod exporter;
+mod flight;
 mod grpc;
+mod mirror;
 mod name;
+mod root;
 mod run;
 mod sql;
 mod summary;
@@ -28,7 +31,10 @@ pub use config::Config;
 pub use dataset::Version;
 pub use diff::{Diff, Keys};
 pub use error::Error;
+pub use flight::FLIGHT;
+pub use mirror::Mirror;
 pub use name::{Layer, TableName};
+pub use root::Root;
 pub use summary::{TableExtent, TableSummary, extents, summary};
 
 use dataset::Store;
@@ -62,6 +68,7 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
     if let Some(period) = config.refresh() {
         events::beside(server, Arc::clone(&runner).keep_fresh(period));
     }
+    flight::serve(config, Arc::clone(&store), runner.runtime(), server)?;
     server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())
 }
@@ -104,4 +111,16 @@ pub async fn tag(config: &Config, name: &TableName, version: &Version, tag: &str
     let number = found.ok_or_else(|| Error::NotFound { what: format!("table {name} at {version}") })?;
     store.open(name.clone()).await?.tag(tag, number).await?;
     Ok(number)
+}
+
+/// Writes a version of a table as Parquet below `out`, by default beside the lake's layers, unless it is there.
+pub async fn mirror(
+    config: &Config,
+    name: &TableName,
+    version: &Version,
+    out: Option<&Root>,
+) -> Result<Mirror, Error> {
+    let beside = config.root.at("mirror").parse()?;
+    let out = Store::existing(out.unwrap_or(&beside));
+    mirror::mirror(&Store::existing(&config.root), &out, name, version).await
 }

@@ -64,6 +64,11 @@ impl Runner {
         table::DERIVED.iter().copied().chain(configured)
     }
 
+    /// What bounds the memory of runs, for whoever shares it.
+    pub(crate) fn runtime(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.runtime)
+    }
+
     /// Computes the tables of `wanted`, or all, as far as their inputs exist and have changed. `told` hears of each
     /// table before it is computed. A table that fails keeps its version, and so does what depends on it.
     pub(crate) async fn run(

@@ -6,6 +6,7 @@ use omnimesh_proto::order::v1::{
     GetOrderRequest, ListOrdersRequest, ListOrdersResponse, order_service_client::OrderServiceClient,
 };
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tonic::Code;
 
 use crate::{
@@ -56,6 +57,7 @@ async fn what_went_in_comes_out_everywhere_and_stays() {
     process.ready().await;
     edge_gives_out_the_baskets(&deployment).await;
     edge_refuses_strangers(&deployment).await;
+    edge_answers_sql(&deployment).await;
     let mode =
         std::fs::metadata(admin_key_file(deployment.path())).expect("the key's file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only its owner reads the administrator's key");
@@ -85,6 +87,19 @@ async fn edge_gives_out_the_baskets(deployment: &Deployment) {
     let over_web =
         totals(async |request| grpc_web(edge, &key, LIST_ORDERS, &request).await.expect("a page")).await;
     assert_eq!(over_web, BASKETS);
+}
+
+async fn edge_answers_sql(deployment: &Deployment) {
+    // Tests start in their crate's directory.
+    let answered = Command::new("python3")
+        .args(["../../tests/python/flight_check.py", &format!("grpc://{}", deployment.address()), "totals"])
+        .arg(format!("x-api-key={}", deployment.key()))
+        .output()
+        .await
+        .expect("python3 is needed by the tests: `make test` installs it");
+    let said = String::from_utf8_lossy(&answered.stdout);
+    let expected = format!("{} {} {}", BASKETS.orders, BASKETS.lines, BASKETS.total_minor);
+    assert_eq!(said.trim(), expected, "{}", String::from_utf8_lossy(&answered.stderr));
 }
 
 async fn edge_refuses_strangers(deployment: &Deployment) {

@@ -21,6 +21,7 @@ use lance::{
         transaction::{Operation, Transaction},
     },
 };
+use lance_io::object_store::{ObjectStore, ObjectStoreParams};
 use sha2::{Digest as _, Sha256};
 
 use super::{Table, VERSION, failed};
@@ -91,11 +92,11 @@ impl Table {
             });
         }
         transaction.transaction_properties = Some(Arc::new(properties));
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         self.dataset =
             Some(self.publish(transaction).await.map_err(|error| failed(&name, "committed", error))?);
         self.describe(card).await?;
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let version = self.dataset.as_ref().map_or(0, |dataset| dataset.version().version);
         Ok(Published { version, rows: content.rows, bytes, schema, content: content.hex(), is_new: true })
     }
@@ -122,10 +123,9 @@ impl Table {
             session: Some(Arc::clone(&self.session)),
             ..WriteParams::default()
         };
-        let uri = self.path.to_string_lossy();
         let insert = match &self.dataset {
             Some(dataset) => InsertBuilder::new(Arc::new(dataset.clone())),
-            None => InsertBuilder::new(&*uri),
+            None => InsertBuilder::new(self.uri.as_str()),
         };
         insert.with_params(&params).execute_uncommitted_stream(rows).await
     }
@@ -138,10 +138,14 @@ impl Table {
     /// Removes the files of what will not be committed; those that cannot be removed are found by the next clean-up.
     async fn discard(&self, transaction: &Transaction) {
         let Operation::Overwrite { fragments, .. } = &transaction.operation else { return };
+        let registry = self.session.store_registry();
+        let table =
+            ObjectStore::from_uri_and_params(registry, &self.uri, &ObjectStoreParams::default()).await;
+        let Ok((objects, table)) = table else { return };
         for file in fragments.iter().flat_map(|fragment| &fragment.files) {
-            let path = self.path.join("data").join(&file.path);
-            if let Err(error) = tokio::fs::remove_file(&path).await {
-                tracing::debug!(path = %path.display(), %error, "an unused file stays");
+            let path = table.clone().join("data").join(file.path.as_str());
+            if let Err(error) = objects.delete(&path).await {
+                tracing::debug!(%path, %error, "an unused file stays");
             }
         }
     }

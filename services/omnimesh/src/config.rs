@@ -165,10 +165,10 @@ impl Config {
         self.data_dir.join("silos")
     }
 
-    /// The lake's; a relative directory is below the data directory.
+    /// The lake's; a relative directory is meant from the data directory.
     pub(crate) fn lake(&self) -> lake::Config {
         let text_model = self.lake.text_model.clone().or_else(fetched_text_model);
-        lake::Config { root: self.data_dir.join(&self.lake.root), text_model, ..self.lake.clone() }
+        lake::Config { root: self.lake.root.below(&self.data_dir), text_model, ..self.lake.clone() }
     }
 
     /// Prints it as TOML, without the passwords in URLs.
