@@ -62,6 +62,11 @@ pub(crate) fn key_metadata(position: usize) -> [(String, String); 2] {
     [(PRIMARY_KEY.to_owned(), "true".to_owned()), (PRIMARY_KEY_POSITION.to_owned(), position.to_string())]
 }
 
+/// Whether a field is a part of the primary key.
+pub(crate) fn is_key(field: &Field) -> bool {
+    field.metadata().contains_key(PRIMARY_KEY)
+}
+
 pub(crate) fn is_volatile(field: &Field) -> bool {
     field.metadata().contains_key(VOLATILE)
 }

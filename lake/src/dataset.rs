@@ -9,7 +9,7 @@ mod publish;
 
 use std::{
     collections::HashMap,
-    fs,
+    fmt, fs,
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
@@ -227,6 +227,16 @@ pub enum Version {
     Number(u64),
     /// The one that a tag is on.
     Tag(String),
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest => f.write_str("its newest version"),
+            Self::Number(number) => write!(f, "version {number}"),
+            Self::Tag(tag) => write!(f, "tag {tag}"),
+        }
+    }
 }
 
 impl From<&str> for Version {
@@ -460,6 +470,6 @@ fn filter(stale: &Stale) -> String {
     format!("{} IN ({})", stale.column, values.join(", "))
 }
 
-fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {
+pub(crate) fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {
     Error::Table { table: table.clone(), action, source: Box::new(error) }
 }

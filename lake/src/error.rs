@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use arrow::error::ArrowError;
 
+use mesh::{Code, ServiceError};
+use types::{InvalidRequest, Violation};
+
 use crate::TableName;
 
 /// A lake that could not be written or read.
@@ -45,6 +48,15 @@ pub enum Error {
         /// The table.
         table: TableName,
     },
+    /// There is no such table, or no such version of it.
+    #[error("the lake has no {what}; `omnimesh lake status` lists what it has")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
+    /// The request is wrong by itself.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
     /// A table was computed wrongly, or is described wrongly.
     #[error("lake table {table} is not published: {reason}")]
     Definition {
@@ -79,4 +91,46 @@ pub enum Error {
     /// Work on another thread was cut short.
     #[error("work on a table was cut short: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
+}
+
+impl ServiceError for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Name { .. } | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
+            Self::NotFound { .. } => Code::NotFound,
+            Self::Missing { .. } | Self::Definition { .. } => Code::FailedPrecondition,
+            Self::Events(error) => error.code(),
+            Self::Peer(error) => error.code_for_caller(),
+            Self::StreamEnded(_) => Code::Unavailable,
+            Self::Files { .. }
+            | Self::Table { .. }
+            | Self::Event { .. }
+            | Self::Arrow(_)
+            | Self::Interrupted(_) => Code::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Name { .. } | Self::Invalid(_) => "INVALID_REQUEST",
+            Self::Query(_) => "QUERY_FAILED",
+            Self::NotFound { .. } => "DATASET_NOT_FOUND",
+            Self::Missing { .. } => "DATASET_MISSING",
+            Self::Definition { .. } => "DATASET_DEFINITION",
+            Self::Events(error) => error.reason(),
+            Self::Peer(_) | Self::StreamEnded(_) => "PEER",
+            Self::Files { .. } => "FILES",
+            Self::Table { .. } => "TABLE",
+            Self::Event { .. } => "EVENT",
+            Self::Arrow(_) => "ROWS",
+            Self::Interrupted(_) => "INTERRUPTED",
+        }
+    }
+
+    fn violations(&self) -> &[Violation] {
+        match self {
+            Self::Invalid(invalid) => &invalid.violations,
+            _ => &[],
+        }
+    }
 }

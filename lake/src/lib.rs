@@ -5,12 +5,15 @@
 //! [`extents`] says how much is there, [`summary`] reads it back.
 
 mod card;
+mod catalog;
 mod columns;
 mod config;
 mod dataset;
+mod diff;
 mod digest;
 mod error;
 mod exporter;
+mod grpc;
 mod name;
 mod run;
 mod sql;
@@ -19,17 +22,21 @@ mod table;
 
 use std::sync::Arc;
 
+pub use catalog::{ColumnInfo, DatasetInfo};
 pub use config::Config;
 pub use dataset::Version;
+pub use diff::{Diff, Keys};
 pub use error::Error;
 pub use name::{Layer, TableName};
 pub use summary::{TableExtent, TableSummary, extents, summary};
 
 use dataset::Store;
 use exporter::Exporter;
+use grpc::Grpc;
+use omnimesh_proto::lake::v1::dataset_service_server::DatasetServiceServer;
 pub use run::{Input, Manifest, Outcome, Output};
 
-/// Exports whatever the tables' domains publish, beside the services of `server`.
+/// Adds the lake's services to `server`, and exports beside them whatever the tables' domains publish.
 pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuilder) -> Result<(), Error> {
     let store = Arc::new(Store::create(&config.root)?);
     for &table in table::ALL {
@@ -37,6 +44,8 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
         let exporter = Exporter::new(table, config, Arc::clone(&store), channel);
         events::run(server, exporter.position(), exporter.run());
     }
+    let runner = Arc::new(run::Runner::new(config, Arc::clone(&store))?);
+    server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())
 }
 
@@ -54,4 +63,27 @@ pub async fn run(
 /// The runs of the lake in `config`, the newest first.
 pub async fn runs(config: &Config) -> Result<Vec<Manifest>, Error> {
     run::manifests(&Store::existing(&config.root)).await
+}
+
+/// The tables of the lake in `config`: how large and fresh they are, and what is said about them.
+pub async fn datasets(config: &Config) -> Result<Vec<DatasetInfo>, Error> {
+    catalog::list(&Store::existing(&config.root)).await
+}
+
+/// What tells two versions of a table, or of two tables of one key, apart.
+pub async fn diff(
+    config: &Config,
+    from: (&TableName, &Version),
+    to: (&TableName, &Version),
+) -> Result<Diff, Error> {
+    diff::diff(&Store::existing(&config.root), from, to).await
+}
+
+/// Puts a tag on a version of a table, or moves it there: it can be read by that name for as long as the tag stays.
+pub async fn tag(config: &Config, name: &TableName, version: &Version, tag: &str) -> Result<u64, Error> {
+    let store = Store::existing(&config.root);
+    let found = store.at(name, version).await?.map(|dataset| dataset.version().version);
+    let number = found.ok_or_else(|| Error::NotFound { what: format!("table {name} at {version}") })?;
+    store.open(name.clone()).await?.tag(tag, number).await?;
+    Ok(number)
 }

@@ -76,6 +76,14 @@ pub mod edge {
     }
 }
 
+/// Package `omnimesh.lake`.
+pub mod lake {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("omnimesh.lake.v1");
+    }
+}
+
 /// Package `omnimesh.options`.
 pub mod options {
     /// Version 1.

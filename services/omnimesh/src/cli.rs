@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::Config, consumer, error::Failure, gateway, serve, status, up, verify};
+use crate::{config::Config, consumer, error::Failure, gateway, lakes, serve, status, up, verify};
 
 /// The omnichannel retail data mesh.
 #[derive(Debug, Parser)]
@@ -54,6 +54,14 @@ enum Command {
         nothing. SIGTERM and Ctrl-C drain: calls under way end."
     )]
     Edge(EdgeArgs),
+    /// Look into the lake, and compute the tables that are made of other tables.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  omnimesh lake status\n  omnimesh lake run\n  omnimesh lake run --table gold/fct_order_line\n  \
+        omnimesh lake tag gold/dim_customer train-churn-2026-11\n  \
+        omnimesh lake diff gold/dim_customer@train-churn-2026-11 gold/dim_customer"
+    )]
+    Lake(LakeCommand),
     /// Print the configuration that a command would run with, passwords left out.
     #[command(after_help = "Example:\n  omnimesh config > omnimesh.toml")]
     Config(Common),
@@ -243,6 +251,72 @@ pub(crate) struct ReadArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum LakeCommand {
+    /// List the tables: version, rows, size, when they last changed, their tags; or all about one.
+    #[command(after_help = "Examples:\n  omnimesh lake status\n  omnimesh lake status gold/dim_customer\n  \
+        omnimesh lake status --json")]
+    Status(LakeStatusArgs),
+    /// Compute tables from those that they are made of, as far as something has changed.
+    #[command(
+        after_help = "Examples:\n  omnimesh lake run\n  omnimesh lake run --table gold/fct_order_line --table gold/dim_date"
+    )]
+    Run(LakeRunArgs),
+    /// List what runs have done, the newest first.
+    #[command(after_help = "Example:\n  omnimesh lake runs --json")]
+    Runs(ReadArgs),
+    /// Keep a version of a table under a name: it can be read by that name whatever happens to the table.
+    #[command(after_help = "Examples:\n  omnimesh lake tag gold/dim_customer train-churn-2026-11\n  \
+        omnimesh lake tag features/customer_daily@12 train-churn-2026-11")]
+    Tag(LakeTagArgs),
+    /// Show what tells two versions of a table apart. Exit code 1 if something does.
+    #[command(after_help = "Examples:\n  omnimesh lake diff gold/dim_customer@7 gold/dim_customer\n  \
+        omnimesh lake diff gold/dim_customer@train-churn-2026-11 gold/dim_customer@prod --json")]
+    Diff(LakeDiffArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LakeStatusArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// One table, with its columns and all that is said about it.
+    #[arg(value_name = "LAYER/TABLE")]
+    pub(crate) table: Option<lake::TableName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LakeRunArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// A table to compute; several times for several [default: all].
+    #[arg(long = "table", value_name = "LAYER/TABLE")]
+    pub(crate) tables: Vec<lake::TableName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LakeTagArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The table, at its newest version or the one after `@` (a number or a tag).
+    #[arg(value_name = "LAYER/TABLE[@VERSION]")]
+    pub(crate) table: String,
+    /// The name.
+    #[arg(value_name = "TAG")]
+    pub(crate) tag: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LakeDiffArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// The table as it was.
+    #[arg(value_name = "LAYER/TABLE[@VERSION]")]
+    pub(crate) from: String,
+    /// The table as it is.
+    #[arg(value_name = "LAYER/TABLE[@VERSION]")]
+    pub(crate) to: String,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ConsumerCommand {
     /// Make a key for a consumer, and print it: it is shown this once. A running edge takes it within seconds.
     #[command(after_help = "Examples:\n  omnimesh consumer add reports\n  \
@@ -379,6 +453,7 @@ impl Cli {
             Command::Verify(args) => verify::run(args).await,
             Command::Consumer(command) => consumer::run(command).await,
             Command::Edge(args) => gateway::run(args).await,
+            Command::Lake(command) => lakes::run(command).await,
             Command::Config(common) => Config::load(&common, None)?.print(),
         }
     }

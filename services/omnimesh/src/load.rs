@@ -7,6 +7,7 @@ use crate::{
     client::{self, Client},
     config::Config,
     error::Failure,
+    lakes,
     node::Node,
     progress::Progress,
     settle::settle,
@@ -41,6 +42,7 @@ pub(crate) async fn load(
     let stage = progress.stage("catch up", 0);
     settle(&node.logs, &node.consumers).await?;
     stage.done("services and lake");
+    lakes::compute_with(&config.lake(), &[], progress).await?;
     let sources = status::sources(client).await?;
     let waiting: i64 =
         sources.iter().flat_map(|source| &source.entities).map(|entity| entity.quarantined_count).sum();

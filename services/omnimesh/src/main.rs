@@ -10,6 +10,7 @@ mod consumer;
 mod demo;
 mod error;
 mod gateway;
+mod lakes;
 mod load;
 mod node;
 mod progress;

@@ -54,6 +54,11 @@ impl Stage {
         self.bar.set_position(done);
     }
 
+    /// One more is done.
+    pub(crate) fn advance(&self) {
+        self.bar.inc(1);
+    }
+
     /// Ends it with a line that stays.
     pub(crate) fn done(self, outcome: &str) {
         let seconds = self.began.elapsed().as_secs_f64();

@@ -22,7 +22,7 @@ pub(crate) static ROLES: [Role; 8] = [
     Role { name: "inventory", services: &["omnimesh.inventory.v1.InventoryService"], permissions: &["event.read"] },
     Role { name: "order",     services: &["omnimesh.order.v1.OrderService"],         permissions: &["event.read"] },
     Role { name: "ingest",    services: &["omnimesh.ingest.v1.IngestService"],       permissions: &["identity.write", "catalog.write", "inventory.write", "order.write"] },
-    Role { name: "lake",      services: &[],                                         permissions: &["event.read"] },
+    Role { name: "lake",      services: &["omnimesh.lake.v1.DatasetService"],        permissions: &["event.read"] },
     Role { name: "edge",      services: &[],                                         permissions: &[] },
 ];
 
@@ -36,7 +36,7 @@ pub(crate) fn find(name: &str) -> Option<&'static Role> {
     ROLES.iter().find(|role| role.name == name)
 }
 
-/// Adds a role's services to a server. The lake and the edge serve nothing here; the node starts them.
+/// Adds a role's services to a server. The node itself starts the lake, which follows the others, and the edge.
 pub(crate) async fn register(
     role: &'static Role,
     config: &Config,

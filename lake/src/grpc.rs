@@ -1,0 +1,154 @@
+//! `omnimesh.lake.v1.DatasetService`: decode, call, encode.
+
+use std::sync::Arc;
+
+use mesh::status;
+use omnimesh_proto::lake::v1::{self as pb, dataset_service_server::DatasetService};
+use tonic::{Request, Response, Status};
+use types::{InvalidRequest, page::Page};
+
+use crate::{
+    Error, TableName,
+    catalog::{self, ColumnInfo, DatasetInfo},
+    dataset::Store,
+    run::{self, Manifest, Outcome, Output, Runner},
+};
+
+const DOMAIN: &str = "lake";
+
+pub(crate) struct Grpc {
+    store: Arc<Store>,
+    runner: Arc<Runner>,
+}
+
+impl Grpc {
+    pub(crate) fn new(store: Arc<Store>, runner: Arc<Runner>) -> Self {
+        Self { store, runner }
+    }
+}
+
+pub(crate) fn refuse(error: impl Into<Error>) -> Status {
+    status::from(DOMAIN, error.into())
+}
+
+#[tonic::async_trait]
+impl DatasetService for Grpc {
+    async fn list_datasets(
+        &self,
+        request: Request<pb::ListDatasetsRequest>,
+    ) -> Result<Response<pb::ListDatasetsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::new(request.page_size, &request.page_token, &[]).map_err(refuse)?;
+        let datasets = catalog::list(&self.store).await.map_err(refuse)?;
+        let key = |dataset: &DatasetInfo| vec![dataset.layer.clone(), dataset.table.clone()];
+        let (datasets, next_page_token) = paged(datasets, &page, key);
+        let datasets = datasets.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListDatasetsResponse { datasets, next_page_token }))
+    }
+
+    async fn get_dataset(
+        &self,
+        request: Request<pb::GetDatasetRequest>,
+    ) -> Result<Response<pb::GetDatasetResponse>, Status> {
+        let name = table("name", &request.into_inner().name).map_err(refuse)?;
+        let found = catalog::get(&self.store, &name).await.map_err(refuse)?;
+        let found = found.ok_or_else(|| refuse(Error::NotFound { what: format!("table {name}") }))?;
+        Ok(Response::new(pb::GetDatasetResponse { dataset: Some(found.into()) }))
+    }
+
+    async fn list_runs(
+        &self,
+        request: Request<pb::ListRunsRequest>,
+    ) -> Result<Response<pb::ListRunsResponse>, Status> {
+        let request = request.into_inner();
+        let page = Page::new(request.page_size, &request.page_token, &[]).map_err(refuse)?;
+        let runs = run::manifests(&self.store).await.map_err(refuse)?;
+        let (runs, next_page_token) = paged(runs, &page, |run| vec![run.run_id.clone()]);
+        let runs = runs.into_iter().map(Into::into).collect();
+        Ok(Response::new(pb::ListRunsResponse { runs, next_page_token }))
+    }
+
+    async fn run_datasets(
+        &self,
+        request: Request<pb::RunDatasetsRequest>,
+    ) -> Result<Response<pb::RunDatasetsResponse>, Status> {
+        let names = request.into_inner().names;
+        let wanted = names.iter().map(|name| table("names", name)).collect::<Result<Vec<_>, _>>();
+        let run = self.runner.run(&wanted.map_err(refuse)?, &|_| {}).await.map_err(refuse)?;
+        Ok(Response::new(pb::RunDatasetsResponse { run: Some(run.into()) }))
+    }
+}
+
+/// The page of `rows` that begins after its key.
+fn paged<T>(rows: Vec<T>, page: &Page, key: impl Fn(&T) -> Vec<String>) -> (Vec<T>, String) {
+    let after = page.after.as_ref();
+    let skipped =
+        after.and_then(|after| rows.iter().position(|row| key(row) == *after)).map_or(0, |at| at + 1);
+    page.cut(rows.into_iter().skip(skipped).take(page.size + 1).collect(), key)
+}
+
+/// Reads `datasets/{layer}.{table}`.
+fn table(field: &'static str, name: &str) -> Result<TableName, Error> {
+    let invalid =
+        || InvalidRequest::new(field, "is not datasets/{layer}.{table}, such as datasets/gold.dim_customer");
+    let name = name.strip_prefix("datasets/").ok_or_else(invalid)?;
+    name.parse().map_err(|_| invalid().into())
+}
+
+fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+}
+
+impl From<DatasetInfo> for pb::Dataset {
+    fn from(info: DatasetInfo) -> Self {
+        Self {
+            name: format!("datasets/{}.{}", info.layer, info.table),
+            layer: info.layer,
+            table: info.table,
+            uri: info.uri,
+            version: info.version.cast_signed(),
+            row_count: info.rows.cast_signed(),
+            byte_count: info.bytes.cast_signed(),
+            update_time: Some(timestamp(info.updated_at)),
+            card: info.card.into_iter().collect(),
+            columns: info.columns.into_iter().map(Into::into).collect(),
+            tags: info.tags.into_iter().map(|(tag, version)| (tag, version.cast_signed())).collect(),
+        }
+    }
+}
+
+impl From<ColumnInfo> for pb::Column {
+    fn from(ColumnInfo { name, kind, description, pii, key }: ColumnInfo) -> Self {
+        Self { name, r#type: kind, description, pii, key }
+    }
+}
+
+impl From<Manifest> for pb::Run {
+    fn from(manifest: Manifest) -> Self {
+        Self {
+            name: format!("runs/{}", manifest.run_id),
+            start_time: Some(timestamp(manifest.started_at)),
+            end_time: Some(timestamp(manifest.finished_at)),
+            outputs: manifest.outputs.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Output> for pb::RunOutput {
+    fn from(output: Output) -> Self {
+        use pb::run_output::State;
+        let (state, reason) = match output.outcome {
+            Outcome::Published => (State::Published, String::new()),
+            Outcome::Unchanged => (State::Unchanged, String::new()),
+            Outcome::Skipped { reason } => (State::Skipped, reason),
+            Outcome::Failed { reason } => (State::Failed, reason),
+        };
+        Self {
+            dataset: format!("datasets/{}", output.table.replacen('/', ".", 1)),
+            state: state.into(),
+            version: output.version.cast_signed(),
+            row_count: output.rows.cast_signed(),
+            reason,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `omnimesh lake`: what the lake holds, and computing what is made of it.
+
+use lake::{DatasetInfo, Keys, Manifest, Outcome, TableName, Version};
+
+use crate::{
+    cli::{LakeCommand, LakeDiffArgs, LakeRunArgs, LakeStatusArgs, LakeTagArgs, ReadArgs},
+    config::Config,
+    error::Failure,
+    progress::Progress,
+    table::{grouped, table},
+};
+
+pub(crate) async fn run(command: LakeCommand) -> Result<(), Failure> {
+    match command {
+        LakeCommand::Status(args) => status(args).await,
+        LakeCommand::Run(args) => compute(args).await,
+        LakeCommand::Runs(args) => runs(args).await,
+        LakeCommand::Tag(args) => tag(args).await,
+        LakeCommand::Diff(args) => diff(args).await,
+    }
+}
+
+fn failed(error: lake::Error) -> Failure {
+    Failure::Failed(error.into())
+}
+
+async fn status(args: LakeStatusArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.read.common, None)?.lake();
+    let mut datasets = lake::datasets(&config).await.map_err(failed)?;
+    if let Some(name) = &args.table {
+        datasets.retain(|dataset| dataset.layer == name.layer().as_str() && dataset.table == name.as_str());
+        if datasets.is_empty() {
+            return Err(failed(lake::Error::NotFound { what: format!("table {name}") }));
+        }
+    }
+    if args.read.json {
+        println!("{}", serde_json::to_string_pretty(&datasets).map_err(Failure::usage)?);
+    } else if let (Some(_), [dataset]) = (&args.table, datasets.as_slice()) {
+        describe(dataset);
+    } else {
+        let rows = datasets.iter().map(|dataset| {
+            vec![
+                format!("{}/{}", dataset.layer, dataset.table),
+                dataset.version.to_string(),
+                grouped(dataset.rows.cast_signed()),
+                size(dataset.bytes),
+                dataset.updated_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+                dataset
+                    .tags
+                    .keys()
+                    .filter(|tag| !tag.starts_with("run-"))
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ]
+        });
+        println!(
+            "{}",
+            table(&["table", "version", "rows", "size", "changed (UTC)", "tags"], &[1, 2, 3], rows)
+        );
+    }
+    Ok(())
+}
+
+fn describe(dataset: &DatasetInfo) {
+    println!("{}/{}, version {}", dataset.layer, dataset.table, dataset.version);
+    println!("{} rows, {}, {}", grouped(dataset.rows.cast_signed()), size(dataset.bytes), dataset.uri);
+    for (name, value) in &dataset.card {
+        println!("{name}: {value}");
+    }
+    for (tag, version) in &dataset.tags {
+        println!("tag {tag}: version {version}");
+    }
+    let rows = dataset.columns.iter().map(|column| {
+        let name = if column.key { format!("{} (key)", column.name) } else { column.name.clone() };
+        vec![name, column.kind.clone(), column.pii.clone(), column.description.clone()]
+    });
+    println!("{}", table(&["column", "type", "pii", "what it holds"], &[], rows));
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+async fn compute(args: LakeRunArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.read.common, None)?.lake();
+    let manifest = compute_with(&config, &args.tables, &Progress::new()).await?;
+    if args.read.json {
+        println!("{}", serde_json::to_string_pretty(&manifest).map_err(Failure::usage)?);
+    } else {
+        print(&manifest);
+    }
+    match manifest.has_failed() {
+        true => Err(Failure::Unsound(
+            "not every table could be computed; the last version of those stays".to_owned(),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Computes what is made of other tables, and shows how far it is.
+pub(crate) async fn compute_with(
+    config: &lake::Config,
+    tables: &[TableName],
+    progress: &Progress,
+) -> Result<Manifest, Failure> {
+    let stage = progress.stage("compute the lake", 0);
+    let manifest = lake::run(config, tables, &|_| stage.advance()).await.map_err(failed)?;
+    let published = manifest.outputs.iter().filter(|output| output.outcome == Outcome::Published).count();
+    stage.done(&format!("{published} of {} tables are new", manifest.outputs.len()));
+    Ok(manifest)
+}
+
+fn print(manifest: &Manifest) {
+    let rows = manifest.outputs.iter().map(|output| {
+        let (state, reason) = match &output.outcome {
+            Outcome::Published => ("published", ""),
+            Outcome::Unchanged => ("unchanged", ""),
+            Outcome::Skipped { reason } => ("skipped", reason.as_str()),
+            Outcome::Failed { reason } => ("failed", reason.as_str()),
+        };
+        vec![
+            output.table.clone(),
+            state.to_owned(),
+            output.version.to_string(),
+            grouped(output.rows.cast_signed()),
+            format!("{:.1} s", output.millis as f64 / 1000.0),
+            reason.to_owned(),
+        ]
+    });
+    println!("{}", table(&["table", "state", "version", "rows", "took", "why"], &[2, 3, 4], rows));
+}
+
+async fn runs(args: ReadArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.common, None)?.lake();
+    let runs = lake::runs(&config).await.map_err(failed)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&runs).map_err(Failure::usage)?);
+        return Ok(());
+    }
+    let rows = runs.iter().map(|run| {
+        let count = |wanted: fn(&Outcome) -> bool| {
+            run.outputs.iter().filter(|output| wanted(&output.outcome)).count().to_string()
+        };
+        vec![
+            run.run_id.clone(),
+            run.started_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            count(|outcome| *outcome == Outcome::Published),
+            count(|outcome| *outcome == Outcome::Unchanged),
+            count(|outcome| matches!(outcome, Outcome::Skipped { .. })),
+            count(|outcome| matches!(outcome, Outcome::Failed { .. })),
+        ]
+    });
+    let headings = ["run", "began (UTC)", "published", "unchanged", "skipped", "failed"];
+    println!("{}", table(&headings, &[2, 3, 4, 5], rows));
+    Ok(())
+}
+
+async fn tag(args: LakeTagArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.common, None)?.lake();
+    let (name, version) = reference(&args.table)?;
+    let number = lake::tag(&config, &name, &version, &args.tag).await.map_err(failed)?;
+    eprintln!("{} is version {number} of {name}", args.tag);
+    Ok(())
+}
+
+async fn diff(args: LakeDiffArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.read.common, None)?.lake();
+    let (from, to) = (reference(&args.from)?, reference(&args.to)?);
+    let diff = lake::diff(&config, (&from.0, &from.1), (&to.0, &to.1)).await.map_err(failed)?;
+    if args.read.json {
+        println!("{}", serde_json::to_string_pretty(&diff).map_err(Failure::usage)?);
+    } else {
+        let line = |what: &str, keys: &Keys| {
+            vec![what.to_owned(), grouped(keys.count.cast_signed()), keys.first.join("; ")]
+        };
+        let rows =
+            [line("added", &diff.added), line("removed", &diff.removed), line("changed", &diff.changed)];
+        println!("{}", table(&["rows", "count", "the first by key"], &[1], rows));
+        for (what, columns) in [("added", &diff.columns_added), ("removed", &diff.columns_removed)] {
+            if !columns.is_empty() {
+                println!("columns {what}: {}", columns.join(", "));
+            }
+        }
+    }
+    match diff.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Unsound(format!("{} and {} differ", args.from, args.to))),
+    }
+}
+
+/// Reads `LAYER/TABLE[@VERSION]`.
+fn reference(text: &str) -> Result<(TableName, Version), Failure> {
+    let (name, version) = text.split_once('@').unwrap_or((text, ""));
+    Ok((name.parse().map_err(Failure::usage::<lake::Error>)?, Version::from(version)))
+}
