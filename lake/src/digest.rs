@@ -25,6 +25,16 @@ impl Digest {
         Ok(())
     }
 
+    /// What both add up to.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, sum: self.sum.wrapping_add(other.sum) }
+    }
+
+    /// Reads back what [`hex`](Self::hex) wrote.
+    pub(crate) fn parse(rows: u64, hex: &str) -> Option<Self> {
+        Some(Self { rows, sum: u128::from_str_radix(hex, 16).ok()? })
+    }
+
     /// The digest as text.
     pub(crate) fn hex(self) -> String {
         format!("{:032x}", self.sum)

@@ -1,6 +1,6 @@
 //! What can go wrong with the lake.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use arrow::error::ArrowError;
 
@@ -54,6 +54,12 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// It is not known any more whether the features in memory are the newest ones.
+    #[error("the lake has not been readable for too long to say what `{view}` is now")]
+    FeaturesStale {
+        /// Their view.
+        view: &'static str,
+    },
     /// The request is wrong by itself.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
@@ -101,7 +107,7 @@ impl ServiceError for Error {
             Self::Missing { .. } | Self::Definition { .. } => Code::FailedPrecondition,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
-            Self::StreamEnded(_) => Code::Unavailable,
+            Self::StreamEnded(_) | Self::FeaturesStale { .. } => Code::Unavailable,
             Self::Files { .. }
             | Self::Table { .. }
             | Self::Event { .. }
@@ -116,6 +122,7 @@ impl ServiceError for Error {
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
             Self::Missing { .. } => "DATASET_MISSING",
+            Self::FeaturesStale { .. } => "FEATURES_STALE",
             Self::Definition { .. } => "DATASET_DEFINITION",
             Self::Events(error) => error.reason(),
             Self::Peer(_) | Self::StreamEnded(_) => "PEER",
@@ -125,6 +132,10 @@ impl ServiceError for Error {
             Self::Arrow(_) => "ROWS",
             Self::Interrupted(_) => "INTERRUPTED",
         }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::FeaturesStale { .. }).then_some(Duration::from_secs(1))
     }
 
     fn violations(&self) -> &[Violation] {

@@ -13,6 +13,7 @@ mod diff;
 mod digest;
 mod error;
 mod exporter;
+mod feature;
 mod grpc;
 mod name;
 mod run;
@@ -45,6 +46,7 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
         events::run(server, exporter.position(), exporter.run());
     }
     let runner = Arc::new(run::Runner::new(config, Arc::clone(&store))?);
+    feature::register(&store, runner.runtime(), server);
     server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())
 }

@@ -43,6 +43,11 @@ impl Runner {
         Ok(Self { store, runtime: sql::runtime(config.query_bytes())? })
     }
 
+    /// What queries share, so that together they hold no more memory than was configured.
+    pub(crate) fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
     /// Computes the tables of `wanted`, or all, as far as their inputs exist and have changed. `told` hears of each
     /// table before it is computed. A table that fails keeps its version, and so does what depends on it.
     pub(crate) async fn run(
@@ -50,7 +55,7 @@ impl Runner {
         wanted: &[TableName],
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
-        let plan = plan::order(table::DERIVED, wanted)?;
+        let plan = plan::order(&table::DERIVED, wanted)?;
         let known = manifest::all(&self.store).await?;
         let last = manifest::standing(&known);
         let mut manifest = Manifest::begin();
@@ -135,11 +140,8 @@ impl Runner {
         if let Some(last) = stands.filter(|last| last.is_of(output)) {
             *output = Output { outcome: Outcome::Unchanged, ..last.clone() };
         } else {
-            let rows = derived.compute(&inputs, &self.runtime).await?;
-            let _turn = self.store.turn().await;
             let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
-            let known = stands.map(|last| identity(&last.schema, &last.content));
-            let published = table.replace(rows, &derived.card(), properties, known.as_deref()).await?;
+            let published = self.publish(derived, &inputs, &mut table, stands, properties).await?;
             output.took(published);
             output.lineage = derived.lineage(&inputs, &self.runtime).await?;
         }
@@ -148,6 +150,34 @@ impl Runner {
             sources.insert(name.clone(), dataset.clone());
         }
         Ok(())
+    }
+
+    /// Computes a table's rows, or those to add to the ones that stand, and publishes them.
+    async fn publish(
+        &self,
+        derived: &'static dyn Derived,
+        inputs: &Snapshot,
+        table: &mut dataset::Table,
+        stands: Option<&Output>,
+        properties: HashMap<String, String>,
+    ) -> Result<Published, Error> {
+        let card = derived.card();
+        if let Some(standing) = table.dataset().cloned() {
+            let standing = Arc::new(standing);
+            if let Some(rows) = derived.extend(inputs, &standing, &self.runtime).await? {
+                let told = stands.and_then(|last| Digest::parse(last.rows, &last.content));
+                let standing = match told {
+                    Some(digest) => digest,
+                    None => dataset::digest(derived.name()?, &standing).await?,
+                };
+                let _turn = self.store.turn().await;
+                return table.extend(rows, &card, properties, standing).await;
+            }
+        }
+        let rows = derived.compute(inputs, &self.runtime).await?;
+        let _turn = self.store.turn().await;
+        let known = stands.map(|last| identity(&last.schema, &last.content));
+        table.replace(rows, &card, properties, known.as_deref()).await
     }
 
     /// What was read that no run has made, and up to where it knows its events.

@@ -10,17 +10,19 @@ pub(crate) mod model;
 mod orders_unified;
 mod users_scd;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv};
+use lance::dataset::Dataset;
 use omnimesh_proto::event::v1::Event;
 use prost::Message;
 
 use crate::{
     Error, Layer, TableName,
     card::Card,
+    feature,
     sql::{Lineage, Snapshot},
 };
 use model::model;
@@ -33,9 +35,13 @@ pub(crate) static ALL: &[&dyn Table] = &[
     &inventory_snapshots::InventorySnapshots,
 ];
 
-/// Every table that is computed from other tables.
-pub(crate) static DERIVED: &[&dyn Derived] =
+/// Every table that is a query over other tables.
+static MODELS: &[&dyn Derived] =
     &[model!(Gold, "gold", "fct_order_line"), model!(Gold, "gold", "agg_sales_daily_channel")];
+
+/// Every table that is computed from other tables.
+pub(crate) static DERIVED: LazyLock<Vec<&dyn Derived>> =
+    LazyLock::new(|| MODELS.iter().copied().chain(feature::tables()).collect());
 
 /// Where a table's events come from.
 #[derive(Debug)]
@@ -87,6 +93,16 @@ pub(crate) trait Derived: Send + Sync {
         inputs: &Snapshot,
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<SendableRecordBatchStream, Error>;
+
+    /// Computes the rows to add to those of `standing`, if it is a table that only grows and can grow from there.
+    async fn extend(
+        &self,
+        _inputs: &Snapshot,
+        _standing: &Arc<Dataset>,
+        _runtime: &Arc<RuntimeEnv>,
+    ) -> Result<Option<SendableRecordBatchStream>, Error> {
+        Ok(None)
+    }
 
     /// Which of its inputs' columns each of its columns is made of.
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;

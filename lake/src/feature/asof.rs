@@ -156,7 +156,7 @@ impl Timelines {
     }
 }
 
-fn keys(
+pub(super) fn keys(
     table: &RecordBatch,
 ) -> Result<(&StringArray, &TimestampMicrosecondArray, &TimestampMicrosecondArray), ArrowError> {
     let invalid = || ArrowError::SchemaError("the table lacks its entity, event time or known time".to_owned());

@@ -157,7 +157,7 @@ pub(crate) struct Subject<'a> {
 
 impl View {
     /// The entities that a history is about.
-    pub(crate) fn subjects<'a>(&'static self, history: &'a History) -> Vec<Subject<'a>> {
+    pub(crate) fn subjects<'a>(&self, history: &'a History) -> Vec<Subject<'a>> {
         let purchases = history.purchases.as_slice();
         match self.grain {
             Grain::Daily => vec![Subject { entity: &history.subject, purchases, order: None }],
@@ -174,7 +174,7 @@ impl View {
     }
 
     /// The event times at which what is known of a subject may make other values.
-    pub(crate) fn event_times(&'static self, subject: &Subject<'_>) -> BTreeSet<i64> {
+    pub(crate) fn event_times(&self, subject: &Subject<'_>) -> BTreeSet<i64> {
         match (self.grain, subject.order) {
             (Grain::Order, order) => order.map(|order| order.at).into_iter().collect(),
             (Grain::Daily, _) => {
@@ -196,7 +196,7 @@ impl View {
 
     /// The values at an event time, by what is known.
     pub(crate) fn values(
-        &'static self,
+        &self,
         order: Option<&Purchase>,
         known: &[Purchase],
         at: i64,
@@ -207,12 +207,12 @@ impl View {
     }
 
     /// How far back the features look.
-    fn horizon(&'static self) -> i64 {
+    fn horizon(&self) -> i64 {
         self.features.iter().filter_map(|feature| feature.window).max().unwrap_or(i64::MAX)
     }
 
     /// The columns of its table.
-    pub(crate) fn schema(&'static self) -> SchemaRef {
+    pub(crate) fn schema(&self) -> SchemaRef {
         let key = [
             Field::new(self.entity, DataType::Utf8, false),
             Field::new(EVENT_TIME, time_type(), false),
@@ -224,7 +224,7 @@ impl View {
     }
 
     /// What is said about its table.
-    pub(crate) fn card(&'static self) -> Card {
+    pub(crate) fn card(&self) -> Card {
         let column = |doc: &str, pii| Column { doc: doc.to_owned(), pii };
         let key = [
             (self.entity, column("The entity.", self.pii)),

@@ -63,7 +63,7 @@ pub fn run(
 }
 
 /// Does `work` beside the services of `server`, from when it serves until the consumers are stopped.
-pub(crate) fn beside(server: &mut ServerBuilder, work: impl Future<Output = Infallible> + Send + 'static) {
+pub fn beside(server: &mut ServerBuilder, work: impl Future<Output = Infallible> + Send + 'static) {
     let (consumers, _) = server.shared::<Consumers>();
     let started = server.started();
     let shutdown = consumers.shutdown;
