@@ -21,11 +21,20 @@ pub struct Config {
     pub buffer_mib: usize,
     /// Memory that queries and runs may hold at once, in MiB; what needs more goes to the disk meanwhile. Default: 256.
     pub query_mib: usize,
+    /// How often it is looked whether tables that are made of others are due, in seconds; 0 is never. Default: 60.
+    pub refresh_seconds: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { root: PathBuf::from("lake"), linger_ms: 30_000, quiet_ms: 250, buffer_mib: 64, query_mib: 256 }
+        Self {
+            root: PathBuf::from("lake"),
+            linger_ms: 30_000,
+            quiet_ms: 250,
+            buffer_mib: 64,
+            query_mib: 256,
+            refresh_seconds: 60,
+        }
     }
 }
 
@@ -36,6 +45,10 @@ impl Config {
 
     pub(crate) fn quiet(&self) -> Duration {
         Duration::from_millis(self.quiet_ms)
+    }
+
+    pub(crate) fn refresh(&self) -> Option<Duration> {
+        (self.refresh_seconds > 0).then(|| Duration::from_secs(self.refresh_seconds))
     }
 
     pub(crate) fn query_bytes(&self) -> usize {

@@ -32,6 +32,9 @@ use lance::{
     session::Session,
 };
 use lance_file::version::LanceFileVersion;
+use lance_table::format::key_existence::{
+    KeyExistenceFilter, KeyExistenceFilterBuilder, extract_key_value_from_batch,
+};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
@@ -40,7 +43,7 @@ use crate::{
     table::{Change, RECORDED_TO, Stale},
 };
 use durable::Durable;
-pub(crate) use publish::{Published, identity};
+pub(crate) use publish::{Published, digest, identity};
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -434,13 +437,45 @@ fn dressed(rows: Vec<RecordBatch>, card: &Card) -> Result<Vec<RecordBatch>, Lanc
     rows.into_iter().map(dress).collect()
 }
 
+/// New rows, written as an update whose keys Lance compares with those of other writers: of two exporters that append
+/// the same events at once, one is told of the conflict and finds them there.
 async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<Transaction, LanceError> {
     let params = WriteParams {
         mode: WriteMode::Append,
         data_storage_version: Some(VERSION),
         ..WriteParams::default()
     };
-    InsertBuilder::new(Arc::new(dataset.clone())).with_params(&params).execute_uncommitted(rows).await
+    let keys = keys(dataset, &rows)?;
+    let insert = InsertBuilder::new(Arc::new(dataset.clone()));
+    let mut transaction = insert.with_params(&params).execute_uncommitted(rows).await?;
+    if let Operation::Append { fragments } = transaction.operation {
+        transaction.operation = Operation::Update {
+            removed_fragment_ids: Vec::new(),
+            updated_fragments: Vec::new(),
+            new_fragments: fragments,
+            fields_modified: Vec::new(),
+            compacted_sstables: Vec::new(),
+            fields_for_preserving_frag_bitmap: Vec::new(),
+            update_mode: None,
+            inserted_rows_filter: Some(keys),
+            updated_fragment_offsets: None,
+        };
+    }
+    Ok(transaction)
+}
+
+fn keys(dataset: &Dataset, rows: &[RecordBatch]) -> Result<KeyExistenceFilter, LanceError> {
+    let fields = dataset.schema().unenforced_primary_key();
+    let names: Vec<_> = fields.iter().map(|field| field.name.clone()).collect();
+    let mut keys = KeyExistenceFilterBuilder::new(fields.iter().map(|field| field.id).collect());
+    for batch in rows {
+        for row in 0..batch.num_rows() {
+            if let Some(key) = extract_key_value_from_batch(batch, row, &names) {
+                keys.insert(key)?;
+            }
+        }
+    }
+    Ok(keys.build())
 }
 
 /// One merge writes, replaces and deletes, so that no reader sees a half of it.

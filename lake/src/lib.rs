@@ -47,6 +47,9 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
     }
     let runner = Arc::new(run::Runner::new(config, Arc::clone(&store))?);
     feature::register(&store, runner.runtime(), server);
+    if let Some(period) = config.refresh() {
+        events::beside(server, Arc::clone(&runner).keep_fresh(period));
+    }
     server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())
 }

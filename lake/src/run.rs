@@ -6,6 +6,7 @@
 mod manifest;
 mod openlineage;
 mod plan;
+mod schedule;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Error, TableName,
     config::Config,
-    dataset::{self, Store, identity},
+    dataset::{self, Published, Store, identity},
+    digest::Digest,
     sql::{self, Snapshot},
     table::{self, Derived},
 };
@@ -73,6 +75,44 @@ impl Runner {
         Ok(manifest)
     }
 
+    /// Computes whatever is due, every `period`.
+    pub(crate) async fn keep_fresh(self: Arc<Self>, period: Duration) -> Infallible {
+        loop {
+            tokio::time::sleep(period).await;
+            let run = async {
+                let due = self.due().await?;
+                if due.is_empty() { Ok(()) } else { self.run(&due, &|_| {}).await.map(drop) }
+            };
+            if let Err(error) = run.await {
+                tracing::warn!(%error, "the lake's tables were not computed; trying again");
+            }
+        }
+    }
+
+    /// Tables that would change: something that they are made of has changed, and it is their time.
+    async fn due(&self) -> Result<Vec<TableName>, Error> {
+        let known = manifest::all(&self.store).await?;
+        let last = manifest::standing(&known);
+        let mut changed = BTreeSet::new();
+        let mut due = Vec::new();
+        for derived in plan::order(&table::DERIVED, &[])? {
+            let name = derived.name()?;
+            let mut is_due = !last.contains_key(&name.to_string());
+            for input in derived.inputs()? {
+                let version = self.store.load(&input).await?.map(|dataset| dataset.version().version);
+                let used =
+                    last.get(&name.to_string()).and_then(|output| output.inputs.get(&input.to_string()));
+                is_due |= version.as_ref() != used || changed.contains(&input);
+            }
+            let began = last.get(&name.to_string()).and_then(|output| output.began_at);
+            if is_due && schedule::has_come(&derived.card().schedule, began)? {
+                changed.insert(name.clone());
+                due.push(name);
+            }
+        }
+        Ok(due)
+    }
+
     /// Everything that is read, at its newest version.
     async fn pin(&self, plan: &[&'static dyn Derived]) -> Result<Snapshot, Error> {
         let mut snapshot = Snapshot::default();
@@ -96,6 +136,7 @@ impl Runner {
     ) -> Output {
         let begun = jiff::Timestamp::now();
         let mut output = Output::new(name);
+        output.began_at = Some(begun);
         let mut pause = PAUSE;
         for attempt in 1..=ATTEMPTS {
             let outcome = self.attempt(derived, name, sources, last, &mut output).await;
@@ -138,7 +179,7 @@ impl Runner {
         let mut table = self.store.open(name.clone()).await?;
         let stands = last.filter(|last| table.dataset().is_some_and(|d| d.version().version == last.version));
         if let Some(last) = stands.filter(|last| last.is_of(output)) {
-            *output = Output { outcome: Outcome::Unchanged, ..last.clone() };
+            *output = Output { outcome: Outcome::Unchanged, began_at: output.began_at, ..last.clone() };
         } else {
             let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
             let published = self.publish(derived, &inputs, &mut table, stands, properties).await?;
@@ -168,7 +209,7 @@ impl Runner {
                 let told = stands.and_then(|last| Digest::parse(last.rows, &last.content));
                 let standing = match told {
                     Some(digest) => digest,
-                    None => dataset::digest(derived.name()?, &standing).await?,
+                    None => dataset::digest(&derived.name()?, &standing).await?,
                 };
                 let _turn = self.store.turn().await;
                 return table.extend(rows, &card, properties, standing).await;

@@ -13,7 +13,7 @@ use arrow::{
     row::{RowConverter, SortField},
 };
 use datafusion::{execution::SendableRecordBatchStream, physical_plan::stream::RecordBatchStreamAdapter};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use lance::{
     Error as LanceError,
     dataset::{
@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Table, VERSION, failed};
 use crate::{
-    Error, Layer,
+    Error, Layer, TableName,
     card::Card,
     digest::{self, Digest},
 };
@@ -181,6 +181,17 @@ impl Table {
             }
         }
     }
+}
+
+/// What a table's rows add up to.
+pub(crate) async fn digest(name: &TableName, dataset: &Dataset) -> Result<Digest, Error> {
+    let failed = |error| failed(name, "read", error);
+    let mut rows = dataset.scan().try_into_stream().await.map_err(failed)?;
+    let mut digest = Digest::default();
+    while let Some(batch) = rows.try_next().await.map_err(failed)? {
+        digest.add(&batch)?;
+    }
+    Ok(digest)
 }
 
 /// Rows that are on disk and that no version names yet.

@@ -6,8 +6,8 @@
 use std::{ops::Range, thread};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array},
-    compute::take,
+    array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array},
+    buffer::NullBuffer,
     datatypes::TimestampMicrosecondType,
     error::ArrowError,
 };
@@ -116,43 +116,43 @@ impl Timelines {
         times: &TimestampMicrosecondArray,
         ttl: i64,
     ) -> UInt32Array {
+        let mut rows = vec![NONE; entities.len()];
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let share = rows.len().div_ceil(threads).max(ROWS);
+        thread::scope(|scope| {
+            let mut shares = rows.chunks_mut(share).enumerate().rev();
+            // The first share, which is often the only one, needs no other thread.
+            let find = |(number, rows): (usize, &mut [u32])| self.find_all(rows, entities, times, number * share, ttl);
+            let last = shares.next_back();
+            for share in shares {
+                scope.spawn(move || find(share));
+            }
+            last.map(find)
+        });
+        let found = NullBuffer::from_iter(rows.iter().map(|row| *row != NONE));
+        UInt32Array::new(rows.into(), Some(found))
+    }
+
+    fn find_all(
+        &self,
+        rows: &mut [u32],
+        entities: &StringArray,
+        times: &TimestampMicrosecondArray,
+        first: usize,
+        ttl: i64,
+    ) {
         let mut before: (&str, &Range<usize>) = ("", &(0..0));
-        let found = entities.iter().zip(times).map(|pair| {
-            let (Some(entity), Some(time)) = pair else { return None };
+        for (index, row) in (first..).zip(rows) {
+            if entities.is_null(index) || times.is_null(index) {
+                continue;
+            }
             // Whoever asks often asks for an entity's times one after the other.
+            let entity = entities.value(index);
             if entity != before.0 {
                 before = (entity, self.entities.get(entity).unwrap_or(&(0..0)));
             }
-            let row = self.find(before.1, time, ttl);
-            (row != NONE).then_some(row)
-        });
-        found.collect()
-    }
-
-    /// For each entity and time the values of `columns` that were current, in batches in the order asked for.
-    pub(crate) fn values(
-        &self,
-        columns: &[usize],
-        entities: &StringArray,
-        times: &TimestampMicrosecondArray,
-        ttl: i64,
-    ) -> Result<Vec<Vec<ArrayRef>>, ArrowError> {
-        let part = |first: usize, rows: usize| {
-            let found = self.join(&entities.slice(first, rows), &times.slice(first, rows), ttl);
-            let columns = columns.iter().map(|column| take(self.table.column(*column), &found, None));
-            columns.collect::<Result<Vec<_>, _>>()
-        };
-        let all = entities.len();
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let share = all.div_ceil(threads).max(ROWS);
-        thread::scope(|scope| {
-            let parts = (0..all).step_by(share).map(|first| {
-                scope.spawn(move || part(first, share.min(all - first)))
-            });
-            let parts: Vec<_> = parts.collect();
-            let stopped = |_| ArrowError::ComputeError("a thread of the join stopped".to_owned());
-            parts.into_iter().map(|part| part.join().map_err(stopped)?).collect()
-        })
+            *row = self.find(before.1, times.value(index), ttl);
+        }
     }
 }
 
@@ -161,7 +161,7 @@ pub(super) fn keys(
 ) -> Result<(&StringArray, &TimestampMicrosecondArray, &TimestampMicrosecondArray), ArrowError> {
     let invalid = || ArrowError::SchemaError("the table lacks its entity, event time or known time".to_owned());
     let [entity, event, known, ..] = table.columns() else { return Err(invalid()) };
-    let time = |column: &'_ ArrayRef| column.as_primitive_opt::<TimestampMicrosecondType>().is_some();
+    let time = |column: &dyn Array| column.as_primitive_opt::<TimestampMicrosecondType>().is_some();
     let is_whole = [entity, event, known].iter().all(|column| column.null_count() == 0);
     if !(is_whole && time(event) && time(known)) {
         return Err(invalid());

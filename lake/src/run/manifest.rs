@@ -93,6 +93,8 @@ pub struct Output {
     pub lineage: Lineage,
     /// What was checked before it was published.
     pub checks: Vec<String>,
+    /// When its computation began.
+    pub began_at: Option<Timestamp>,
     /// How often it was tried.
     pub attempts: u32,
     /// How long it took.

@@ -4,5 +4,7 @@
 mod crash;
 mod export;
 mod python;
+mod rpc_dataset;
+mod run;
 mod sandbox;
 mod world;

@@ -8,7 +8,7 @@ use std::{
 
 use events::{Consumers, Cursor, Log, NewEvent};
 use lake::Config;
-use mesh::{Policy, ServerBuilder};
+use mesh::{Channel, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +48,13 @@ impl Sandbox {
 
     /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
     pub(crate) async fn export_then(&self, root: &Path, after: impl Future<Output = ()>) {
-        let policy = Policy::new([("lake", ["event.read"].as_slice())]);
+        self.serve_then(root, async |_| after.await).await;
+    }
+
+    /// As `export_then`, with a channel to the lake's services.
+    pub(crate) async fn serve_then(&self, root: &Path, after: impl AsyncFnOnce(Channel)) {
+        let permissions = ["event.read", "lake.read", "lake.write"];
+        let policy = Policy::new([("lake", permissions.as_slice())]);
         let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
         let peers = server.host("lake");
         for domain in DOMAINS {
@@ -58,6 +64,7 @@ impl Sandbox {
         let (consumers, _) = server.shared::<Consumers>();
         let config = Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: 1, ..Config::default() };
         lake::start(&config, &peers, &mut server).unwrap();
+        let channel = peers.channel_to("lake", "omnimesh.lake.v1.DatasetService");
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
         let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
@@ -68,7 +75,7 @@ impl Sandbox {
             let caught_up = tokio::time::timeout(Duration::from_secs(120), caught_up).await;
             caught_up.unwrap_or_else(|_| panic!("{} does not catch up", position.consumer)).unwrap();
         }
-        after.await;
+        after(channel).await;
         consumers.stop().await;
         stop.cancel();
         server.await.unwrap().unwrap();
