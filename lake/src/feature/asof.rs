@@ -120,14 +120,18 @@ impl Timelines {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let share = rows.len().div_ceil(threads).max(ROWS);
         thread::scope(|scope| {
-            let mut shares = rows.chunks_mut(share).enumerate().rev();
+            let find = |(number, rows): (usize, &mut [u32])| {
+                self.find_all(rows, entities, times, number * share, ttl)
+            };
+            let mut shares = rows.chunks_mut(share).enumerate();
             // The first share, which is often the only one, needs no other thread.
-            let find = |(number, rows): (usize, &mut [u32])| self.find_all(rows, entities, times, number * share, ttl);
-            let last = shares.next_back();
+            let first = shares.next();
             for share in shares {
                 scope.spawn(move || find(share));
             }
-            last.map(find)
+            if let Some(first) = first {
+                find(first);
+            }
         });
         let found = NullBuffer::from_iter(rows.iter().map(|row| *row != NONE));
         UInt32Array::new(rows.into(), Some(found))
@@ -159,7 +163,8 @@ impl Timelines {
 pub(super) fn keys(
     table: &RecordBatch,
 ) -> Result<(&StringArray, &TimestampMicrosecondArray, &TimestampMicrosecondArray), ArrowError> {
-    let invalid = || ArrowError::SchemaError("the table lacks its entity, event time or known time".to_owned());
+    let invalid =
+        || ArrowError::SchemaError("the table lacks its entity, event time or known time".to_owned());
     let [entity, event, known, ..] = table.columns() else { return Err(invalid()) };
     let time = |column: &dyn Array| column.as_primitive_opt::<TimestampMicrosecondType>().is_some();
     let is_whole = [entity, event, known].iter().all(|column| column.null_count() == 0);

@@ -45,7 +45,8 @@ impl FeatureService for Grpc {
         let is_before = |feature: &pb::Feature| after.is_some_and(|after| feature.name != *after);
         let skipped = usize::from(after.is_some());
         let features = wire::catalogue().skip_while(is_before).skip(skipped).take(page.size + 1).collect();
-        let (features, next_page_token) = page.cut(features, |feature: &pb::Feature| vec![feature.name.clone()]);
+        let (features, next_page_token) =
+            page.cut(features, |feature: &pb::Feature| vec![feature.name.clone()]);
         Ok(Response::new(pb::ListFeaturesResponse { features, next_page_token }))
     }
 

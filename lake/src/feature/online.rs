@@ -78,7 +78,9 @@ impl Online {
     async fn load(&self, slot: &Slot) -> Result<(), Error> {
         let seen = self.clock.now_micros();
         let name = TableName::new(Layer::Features, slot.view.name)?;
-        let Some(dataset) = self.store.at(&name, &Version::Tag(PROD.to_owned())).await? else { return Ok(()) };
+        let Some(dataset) = self.store.at(&name, &Version::Tag(PROD.to_owned())).await? else {
+            return Ok(());
+        };
         let version = dataset.version().version;
         if let Some(served) = slot.served().filter(|served| served.version == version) {
             served.seen.store(seen, Ordering::Release);
@@ -113,3 +115,6 @@ impl Slot {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

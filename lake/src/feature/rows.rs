@@ -7,7 +7,8 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+        Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray,
+        TimestampMicrosecondArray,
     },
     compute::{concat_batches, filter_record_batch},
     datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType},
@@ -111,7 +112,8 @@ pub(super) async fn current(
     // Of what was visible before, only an entity's last row can still be current.
     let mut last: HashMap<String, (i64, i64)> = HashMap::new();
     let mut newest = i64::MIN;
-    let mut keys = frame.clone().select_columns(&[view.entity, EVENT_TIME, KNOWN_AT])?.execute_stream().await?;
+    let mut keys =
+        frame.clone().select_columns(&[view.entity, EVENT_TIME, KNOWN_AT])?.execute_stream().await?;
     while let Some(batch) = keys.try_next().await? {
         for_each_key(&batch, |entity, at, known| {
             newest = newest.max(known);
@@ -143,9 +145,10 @@ pub(super) async fn past(
     runtime: &Arc<RuntimeEnv>,
     (entities, times): (&StringArray, &TimestampMicrosecondArray),
 ) -> Result<Timelines, Error> {
-    let (first, last) = times.values().iter().fold((i64::MAX, i64::MIN), |(first, last), time| {
-        (first.min(*time), last.max(*time))
-    });
+    let (first, last) = times
+        .values()
+        .iter()
+        .fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(*time), last.max(*time)));
     let mut wanted = col(EVENT_TIME).gt(time(first.saturating_sub(view.ttl)));
     wanted = wanted.and(col(EVENT_TIME).lt_eq(time(last))).and(col(KNOWN_AT).lt_eq(time(last)));
     let distinct: BTreeSet<_> = entities.iter().flatten().collect();
@@ -153,7 +156,8 @@ pub(super) async fn past(
         let sought = distinct.into_iter().map(lit).collect();
         wanted = wanted.and(in_list(col(view.entity), sought, false));
     }
-    let names = features.iter().filter_map(|feature| view.features.get(*feature)).map(|feature| &*feature.name);
+    let names =
+        features.iter().filter_map(|feature| view.features.get(*feature)).map(|feature| &*feature.name);
     let columns: Vec<_> = [view.entity, EVENT_TIME, KNOWN_AT].into_iter().chain(names).collect();
     let frame = table(view, dataset, runtime).await?.filter(wanted)?.select_columns(&columns)?;
     let rows = frame.execute_stream().await?;

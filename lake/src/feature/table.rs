@@ -75,7 +75,8 @@ impl Derived for &'static View {
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<Option<SendableRecordBatchStream>, Error> {
         // A feature that is new has no past in what stands.
-        let names = |schema: &Schema| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        let names =
+            |schema: &Schema| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
         if names(&Schema::from(standing.schema())) != names(&self.schema()) {
             return Ok(None);
         }

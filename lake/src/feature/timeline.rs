@@ -77,7 +77,8 @@ pub(crate) fn advance(
         }
         before = Some(now);
     }
-    let to_come: BTreeSet<_> = event_times.iter().chain(standing.keys()).filter(|time| **time > stamp).collect();
+    let to_come: BTreeSet<_> =
+        event_times.iter().chain(standing.keys()).filter(|time| **time > stamp).collect();
     for time in to_come {
         let then = values(*time);
         let is_said = match standing.get(time) {

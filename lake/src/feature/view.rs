@@ -30,6 +30,9 @@ pub(crate) const SECOND: i64 = 1_000_000;
 pub(crate) const HOUR: i64 = 3_600 * SECOND;
 pub(crate) const DAY: i64 = 24 * HOUR;
 
+/// Values are kept ahead of time, as far as they follow from what is known: more often tells only of what is new.
+const SCHEDULE: &str = "*/15 * * * *";
+
 pub(crate) const EVENT_TIME: &str = "event_time";
 pub(crate) const KNOWN_AT: &str = "known_at";
 
@@ -178,7 +181,8 @@ impl View {
         match (self.grain, subject.order) {
             (Grain::Order, order) => order.map(|order| order.at).into_iter().collect(),
             (Grain::Daily, _) => {
-                let windows: BTreeSet<_> = self.features.iter().filter_map(|feature| feature.window).collect();
+                let windows: BTreeSet<_> =
+                    self.features.iter().filter_map(|feature| feature.window).collect();
                 let times = |purchase: &Purchase| {
                     let enters = next_midnight(purchase.at);
                     let leaves: Vec<_> = windows.iter().map(|window| enters + window).collect();
@@ -195,12 +199,7 @@ impl View {
     }
 
     /// The values at an event time, by what is known.
-    pub(crate) fn values(
-        &self,
-        order: Option<&Purchase>,
-        known: &[Purchase],
-        at: i64,
-    ) -> Vec<Option<i64>> {
+    pub(crate) fn values(&self, order: Option<&Purchase>, known: &[Purchase], at: i64) -> Vec<Option<i64>> {
         let end = known.partition_point(|purchase| purchase.at < at);
         let past = Past { at, purchases: &known[..end], order };
         self.features.iter().map(|feature| feature.value(&past)).collect()
@@ -228,20 +227,31 @@ impl View {
         let column = |doc: &str, pii| Column { doc: doc.to_owned(), pii };
         let key = [
             (self.entity, column("The entity.", self.pii)),
-            (EVENT_TIME, column("When the values became true: they are of all that happened before.", Pii::None)),
-            (KNOWN_AT, column("When they became known: whoever asks about an earlier moment must not see them.", Pii::None)),
+            (
+                EVENT_TIME,
+                column("When the values became true: they are of all that happened before.", Pii::None),
+            ),
+            (
+                KNOWN_AT,
+                column(
+                    "When they became known: whoever asks about an earlier moment must not see them.",
+                    Pii::None,
+                ),
+            ),
         ];
         let features = self.features.iter().map(|feature| {
             let unit = feature.unit.as_str();
             (feature.name.clone(), column(&format!("{} [{unit}]", feature.doc), Pii::None))
         });
-        let columns = key.into_iter().map(|(name, column)| (name.to_owned(), column)).chain(features).collect();
+        let columns =
+            key.into_iter().map(|(name, column)| (name.to_owned(), column)).chain(features).collect();
         let more = [("entity", self.entity.to_owned()), ("ttl", format!("P{}D", self.ttl / DAY))];
         Card {
             description: self.doc.to_owned(),
             grain: format!("one row per {}, event time and known time at which a value changed", self.entity),
             key: [self.entity, EVENT_TIME, KNOWN_AT].map(str::to_owned).to_vec(),
             owner: self.owner.to_owned(),
+            schedule: SCHEDULE.to_owned(),
             columns,
             more: more.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             ..Card::default()

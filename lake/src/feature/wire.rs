@@ -68,7 +68,9 @@ pub(crate) fn features(names: &[String]) -> Result<Asked, InvalidRequest> {
     let mut violations = Violations::default();
     let mut asked = Asked::default();
     for (number, name) in names.iter().enumerate() {
-        let Some((view, places)) = violations.check(format!("features[{number}]"), find(name)) else { continue };
+        let Some((view, places)) = violations.check(format!("features[{number}]"), find(name)) else {
+            continue;
+        };
         for place in places {
             asked.add(view, place);
         }

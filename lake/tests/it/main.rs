@@ -5,6 +5,7 @@ mod crash;
 mod export;
 mod python;
 mod rpc_dataset;
+mod rpc_feature;
 mod run;
 mod sandbox;
 mod world;

@@ -90,7 +90,7 @@ fn every_rpc_has_one_name_in_every_layer() {
 
 #[test]
 fn every_rpc_is_tested() {
-    let tests: HashSet<String> = rust_files("services")
+    let tests: HashSet<String> = rust_files("")
         .into_iter()
         .filter(|path| path.components().any(|component| component.as_os_str() == "tests"))
         .flat_map(|path| source::tests(&path))

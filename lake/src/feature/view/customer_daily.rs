@@ -21,8 +21,13 @@ pub(super) static VIEW: View = View {
     definition: OnceLock::new(),
 };
 
-const ORDERS: Measure =
-    Measure { name: "orders", unit: Unit::Count, doc: "Orders", reads: &["order_uid"], value: measure::count };
+const ORDERS: Measure = Measure {
+    name: "orders",
+    unit: Unit::Count,
+    doc: "Orders",
+    reads: &["order_uid"],
+    value: measure::count,
+};
 const SPEND: Measure = Measure {
     name: "spend_minor",
     unit: Unit::Minor,
@@ -36,7 +41,13 @@ const OVER_WINDOWS: [Measure; 11] = [
     ORDERS,
     SPEND,
     Measure { name: "units", unit: Unit::Count, doc: "Units", reads: &["units"], value: measure::units },
-    Measure { name: "lines", unit: Unit::Count, doc: "Order lines", reads: &["lines"], value: measure::lines },
+    Measure {
+        name: "lines",
+        unit: Unit::Count,
+        doc: "Order lines",
+        reads: &["lines"],
+        value: measure::lines,
+    },
     Measure {
         name: "discount_minor",
         unit: Unit::Minor,
@@ -91,7 +102,13 @@ fn features() -> Vec<Feature> {
             reads: &[],
             value: measure::first,
         },
-        Measure { name: "last_order_at", unit: Unit::Time, doc: "The last order", reads: &[], value: measure::last },
+        Measure {
+            name: "last_order_at",
+            unit: Unit::Time,
+            doc: "The last order",
+            reads: &[],
+            value: measure::last,
+        },
     ];
     let ever = times.iter().chain([&ORDERS, &SPEND]).map(Measure::ever);
     let over = WINDOWS.iter().flat_map(|window| OVER_WINDOWS.iter().map(|measure| measure.over(*window)));

@@ -6,7 +6,10 @@ use super::{
     DAY, Feature, Grain, HOUR, Past, SECOND, Unit, View,
     measure::{self, Measure, feature},
 };
-use crate::{card::Pii, feature::fact::{PURCHASES, Purchase}};
+use crate::{
+    card::Pii,
+    feature::fact::{PURCHASES, Purchase},
+};
 
 pub(super) static VIEW: View = View {
     name: "order_fraud",
@@ -59,14 +62,36 @@ fn features() -> Vec<Feature> {
         }),
         feature("lines", Unit::Count, "Its lines.", &["lines"], |past| Some(past.order?.lines)),
         feature("units", Unit::Count, "Its units.", &["units"], |past| Some(past.order?.units)),
-        feature("hour_of_day", Unit::Count, "The hour at which it was placed, UTC, from 0.", &[], hour_of_day),
-        feature("day_of_week", Unit::Count, "The day on which it was placed, UTC, Monday is 1.", &[], day_of_week),
-        feature("is_customer_known", Unit::Count, "1 if the customer is known, else 0.", &["golden_id"], |past| {
-            Some(i64::from(past.order?.customer.is_some()))
-        }),
+        feature(
+            "hour_of_day",
+            Unit::Count,
+            "The hour at which it was placed, UTC, from 0.",
+            &[],
+            hour_of_day,
+        ),
+        feature(
+            "day_of_week",
+            Unit::Count,
+            "The day on which it was placed, UTC, Monday is 1.",
+            &[],
+            day_of_week,
+        ),
+        feature(
+            "is_customer_known",
+            Unit::Count,
+            "1 if the customer is known, else 0.",
+            &["golden_id"],
+            |past| Some(i64::from(past.order?.customer.is_some())),
+        ),
     ];
     let beside = [
-        feature("seconds_since_order", Unit::Seconds, "Since the customer's last order, of 90 days.", &[], since),
+        feature(
+            "seconds_since_order",
+            Unit::Seconds,
+            "Since the customer's last order, of 90 days.",
+            &[],
+            since,
+        ),
         feature(
             "is_new_location",
             Unit::Count,

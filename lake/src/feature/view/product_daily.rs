@@ -75,7 +75,13 @@ fn features() -> Vec<Feature> {
             reads: &[],
             value: measure::first,
         },
-        Measure { name: "last_sold_at", unit: Unit::Time, doc: "The last sale", reads: &[], value: measure::last },
+        Measure {
+            name: "last_sold_at",
+            unit: Unit::Time,
+            doc: "The last sale",
+            reads: &[],
+            value: measure::last,
+        },
     ];
     let ever = times.iter().chain([&ORDERS, &UNITS, &REVENUE]).map(Measure::ever);
     let over = WINDOWS.iter().flat_map(|window| OVER_WINDOWS.iter().map(|measure| measure.over(*window)));
