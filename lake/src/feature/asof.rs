@@ -145,17 +145,19 @@ impl Timelines {
         first: usize,
         ttl: i64,
     ) {
-        let mut before: (&str, &Range<usize>) = ("", &(0..0));
+        let mut before: Option<(&str, &Range<usize>)> = None;
         for (index, row) in (first..).zip(rows) {
             if entities.is_null(index) || times.is_null(index) {
                 continue;
             }
             // Whoever asks often asks for an entity's times one after the other.
             let entity = entities.value(index);
-            if entity != before.0 {
-                before = (entity, self.entities.get(entity).unwrap_or(&(0..0)));
-            }
-            *row = self.find(before.1, times.value(index), ttl);
+            let (_, range) = match before {
+                Some(same) if same.0 == entity => same,
+                _ => (entity, self.entities.get(entity).unwrap_or(&(0..0))),
+            };
+            before = Some((entity, range));
+            *row = self.find(range, times.value(index), ttl);
         }
     }
 }

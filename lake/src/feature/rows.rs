@@ -66,7 +66,8 @@ impl Batch {
 
     /// Everything added so far.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
-        let rows = std::mem::replace(self, Self::new(self.view));
+        let empty = Self::new(self.view);
+        let rows = std::mem::replace(self, empty);
         let time = |times: TimestampMicrosecondArray| -> ArrayRef { Arc::new(times.with_timezone("UTC")) };
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(rows.entities)),

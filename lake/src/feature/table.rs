@@ -1,6 +1,6 @@
 //! Views as tables of the lake: filled once from all there is, and only added to from then on.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{array::RecordBatch, datatypes::Schema, error::ArrowError};
 use async_trait::async_trait;
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Error, Layer, TableName,
     card::Card,
+    dataset::failed,
     sql::{Lineage, Snapshot, lineage},
     table::Derived,
 };
@@ -52,8 +53,7 @@ impl Derived for &'static View {
         self.definition.get_or_init(|| {
             let mut text = self.facts.to_owned();
             for feature in self.features.iter() {
-                // Writing to a string does not fail.
-                let _ = writeln!(text, "{}: {}", feature.name, feature.doc);
+                text.push_str(&format!("{}: {}\n", feature.name, feature.doc));
             }
             text
         })
@@ -80,8 +80,9 @@ impl Derived for &'static View {
         if names(&Schema::from(standing.schema())) != names(&self.schema()) {
             return Ok(None);
         }
-        let count = inputs.dataset(&orders()?)?.count_rows(None).await;
-        let count = count.map_err(|error| crate::dataset::failed(&orders()?, "read", error))? as i64;
+        let orders = orders()?;
+        let count = inputs.dataset(&orders)?.count_rows(None).await;
+        let count = count.map_err(|error| failed(&orders, "read", error))? as i64;
         let stamp = Timestamp::now().micros() + ACTIVATION + count * PER_ORDER;
         let (standing, newest) = rows::current(self, standing, runtime, stamp).await?;
         let facts = inputs.context(runtime)?.sql(self.facts).await?.execute_stream().await?;
@@ -97,7 +98,7 @@ impl Derived for &'static View {
         let keys = [(self.entity, "subject"), (EVENT_TIME, "ordered_at"), (KNOWN_AT, "known_at")];
         let keys = keys.map(|(column, fact)| (column.to_owned(), of(&[fact])));
         let features = self.features.iter().map(|feature| {
-            let reads = [&["subject", "ordered_at"], feature.reads].concat();
+            let reads = [&["subject", "ordered_at"][..], feature.reads].concat();
             (feature.name.clone(), of(&reads))
         });
         Ok(keys.into_iter().chain(features).collect())

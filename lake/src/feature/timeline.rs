@@ -72,7 +72,8 @@ pub(crate) fn advance(
     let mut before = None;
     if let Some(time) = stands.max(stood.map(|(time, _)| time)) {
         let now = values(*time);
-        if stood.is_none_or(|(_, stood)| *stood != now) {
+        let counts = *time > stamp.saturating_sub(view.ttl);
+        if counts && stood.is_none_or(|(_, stood)| *stood != now) {
             say(*time, &now);
         }
         before = Some(now);

@@ -36,8 +36,8 @@ const SPEND: Measure = Measure {
     value: measure::amount,
 };
 
-const WINDOWS: [i64; 4] = [7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY];
-const OVER_WINDOWS: [Measure; 11] = [
+static WINDOWS: [i64; 4] = [7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY];
+static OVER_WINDOWS: [Measure; 11] = [
     ORDERS,
     SPEND,
     Measure { name: "units", unit: Unit::Count, doc: "Units", reads: &["units"], value: measure::units },
@@ -111,6 +111,7 @@ fn features() -> Vec<Feature> {
         },
     ];
     let ever = times.iter().chain([&ORDERS, &SPEND]).map(Measure::ever);
-    let over = WINDOWS.iter().flat_map(|window| OVER_WINDOWS.iter().map(|measure| measure.over(*window)));
+    let over =
+        WINDOWS.iter().flat_map(|window| OVER_WINDOWS.iter().map(move |measure| measure.over(*window)));
     ever.chain(over).collect()
 }

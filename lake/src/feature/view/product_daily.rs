@@ -38,8 +38,8 @@ const REVENUE: Measure = Measure {
     value: measure::amount,
 };
 
-const WINDOWS: [i64; 2] = [7 * DAY, 30 * DAY];
-const OVER_WINDOWS: [Measure; 6] = [
+static WINDOWS: [i64; 2] = [7 * DAY, 30 * DAY];
+static OVER_WINDOWS: [Measure; 6] = [
     ORDERS,
     UNITS,
     REVENUE,
@@ -84,6 +84,7 @@ fn features() -> Vec<Feature> {
         },
     ];
     let ever = times.iter().chain([&ORDERS, &UNITS, &REVENUE]).map(Measure::ever);
-    let over = WINDOWS.iter().flat_map(|window| OVER_WINDOWS.iter().map(|measure| measure.over(*window)));
+    let over =
+        WINDOWS.iter().flat_map(|window| OVER_WINDOWS.iter().map(move |measure| measure.over(*window)));
     ever.chain(over).collect()
 }
