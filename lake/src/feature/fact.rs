@@ -9,7 +9,7 @@ use datafusion::common::HashMap;
 
 /// Orders as facts about their customers.
 pub(crate) static PURCHASES: &str = include_str!("fact/purchases.sql");
-/// Sales as facts about products.
+/// Order lines as facts about products.
 pub(crate) static SALES: &str = include_str!("fact/sales.sql");
 
 /// Where something was bought.
@@ -38,13 +38,32 @@ pub(crate) struct Purchase {
     pub(crate) largest_line_minor: i64,
 }
 
-/// All facts about one subject, by when they happened.
+/// All facts about one subject, by when they happened; of a subject that is not known, whose name is empty, a single one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
     pub(crate) subject: String,
     /// Of each purchase the order.
     pub(crate) orders: Vec<String>,
     pub(crate) purchases: Vec<Purchase>,
+}
+
+impl History {
+    /// Adds what comes next. Lines of one order, which come one after the other, are one purchase.
+    fn add(&mut self, order: &str, purchase: Purchase) {
+        match self.purchases.last_mut().filter(|_| self.orders.last().is_some_and(|last| last == order)) {
+            Some(before) => {
+                before.lines += purchase.lines;
+                before.units += purchase.units;
+                before.amount_minor += purchase.amount_minor;
+                before.discount_minor += purchase.discount_minor;
+                before.largest_line_minor = before.largest_line_minor.max(purchase.largest_line_minor);
+            }
+            None => {
+                self.purchases.push(purchase);
+                self.orders.push(order.to_owned());
+            }
+        }
+    }
 }
 
 /// Puts facts, which come in the order of subject and time, together into histories.
@@ -61,13 +80,13 @@ impl Histories {
         let mut complete = Vec::new();
         for row in 0..batch.num_rows() {
             let subject = rows.subject.value(row);
-            if subject != self.open.subject {
+            // Nobody knows whether orders of unknown customers have anything to do with each other.
+            if subject != self.open.subject || subject.is_empty() {
                 let next = History { subject: subject.to_owned(), ..History::default() };
                 complete.push(std::mem::replace(&mut self.open, next));
             }
             let purchase = self.purchase(&rows, row, stamp);
-            self.open.purchases.push(purchase);
-            self.open.orders.push(rows.order_uid.value(row).to_owned());
+            self.open.add(rows.order_uid.value(row), purchase);
         }
         complete.retain(|history| !history.purchases.is_empty());
         Ok(complete)

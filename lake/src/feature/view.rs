@@ -163,6 +163,7 @@ impl View {
     pub(crate) fn subjects<'a>(&self, history: &'a History) -> Vec<Subject<'a>> {
         let purchases = history.purchases.as_slice();
         match self.grain {
+            Grain::Daily if history.subject.is_empty() => Vec::new(),
             Grain::Daily => vec![Subject { entity: &history.subject, purchases, order: None }],
             Grain::Order => {
                 let subject = |(entity, order): (&'a String, &'a Purchase)| {

@@ -1,26 +1,26 @@
 -- Orders as facts about their customers: what each came to, and from when on it was known.
 -- An order that was placed before the first one was ever recorded was known to the retailer as it was placed; a later
 -- one from when we last heard of it.
-WITH lines AS (
+WITH birth AS (
+    SELECT min(first_seen) AS birth
+    FROM silver.orders_unified
+),
+lines AS (
     SELECT order_uid, unnest(lines) AS line
     FROM silver.orders_unified
 ),
 totals AS (
     SELECT
-        order_uid,
+        order_uid AS order_of_lines,
         count(*) AS lines,
         sum(line['quantity']) AS units,
         max(line['amount_minor']) AS largest_line_minor
     FROM lines
     GROUP BY order_uid
-),
-birth AS (
-    SELECT min(first_seen) AS birth
-    FROM silver.orders_unified
 )
 SELECT
-    coalesce(golden_id, orders.order_uid) AS subject,
-    orders.order_uid,
+    coalesce(golden_id, '') AS subject,
+    order_uid,
     ordered_at,
     CASE WHEN ordered_at >= birth AND last_event_time > ordered_at THEN last_event_time ELSE ordered_at END AS known_at,
     channel,
@@ -33,8 +33,8 @@ SELECT
     total_minor AS amount_minor,
     discount_minor,
     coalesce(largest_line_minor, 0) AS largest_line_minor
-FROM silver.orders_unified AS orders
-LEFT JOIN totals ON totals.order_uid = orders.order_uid
-CROSS JOIN birth
+FROM birth
+CROSS JOIN silver.orders_unified
+LEFT JOIN totals ON order_of_lines = order_uid
 WHERE ordered_at IS NOT NULL
-ORDER BY subject, ordered_at, orders.order_uid
+ORDER BY subject, ordered_at, order_uid
