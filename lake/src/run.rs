@@ -8,7 +8,12 @@ mod openlineage;
 mod plan;
 mod schedule;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use events::Cursor;

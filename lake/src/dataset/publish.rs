@@ -160,9 +160,10 @@ impl Table {
             session: Some(Arc::clone(&self.session)),
             ..WriteParams::default()
         };
+        let uri = self.path.to_string_lossy();
         let insert = match &self.dataset {
             Some(dataset) => InsertBuilder::new(Arc::new(dataset.clone())),
-            None => InsertBuilder::new(&*self.path.to_string_lossy()),
+            None => InsertBuilder::new(&*uri),
         };
         insert.with_params(&params).execute_uncommitted_stream(rows).await
     }

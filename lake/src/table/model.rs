@@ -29,7 +29,7 @@ macro_rules! model {
         &$crate::table::model::Model {
             layer: $crate::Layer::$layer,
             name: $name,
-            sql: include_str!(concat!($directory, "/", $name, ".sql")),
+            sql: include_str!(concat!("table/", $directory, "/", $name, ".sql")),
         }
     };
 }
