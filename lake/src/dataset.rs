@@ -44,7 +44,7 @@ use crate::{
 };
 use durable::Durable;
 pub(crate) use feed::changed_values;
-pub(crate) use publish::{Published, identity};
+pub(crate) use publish::{Published, digest, identity};
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
