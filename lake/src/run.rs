@@ -63,7 +63,8 @@ impl Runner {
 
     fn tables(&self) -> impl Iterator<Item = &dyn Derived> {
         let configured = self.configured.iter().map(|derived| &**derived as &dyn Derived);
-        table::DERIVED.iter().copied().chain(feature::tables()).chain(configured)
+        let known = table::DERIVED.iter().copied().chain(feature::tables());
+        known.map(|derived| derived as &dyn Derived).chain(configured)
     }
 
     /// What bounds the memory of runs, for whoever shares it.

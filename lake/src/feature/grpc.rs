@@ -100,6 +100,6 @@ fn parts(
             None => writer.finish()?,
         }
         let table = Bytes::from(std::mem::take(writer.get_mut()));
-        Ok(pb::GetHistoricalFeaturesResponse { table })
+        Ok(pb::GetHistoricalFeaturesResponse { table: table.into() })
     }))
 }
