@@ -6,6 +6,9 @@
 mod durable;
 mod heal;
 mod publish;
+mod purge;
+mod search;
+mod turn;
 
 use std::{
     collections::HashMap,
@@ -35,15 +38,18 @@ use lance_file::version::LanceFileVersion;
 use lance_table::format::key_existence::{
     KeyExistenceFilter, KeyExistenceFilterBuilder, extract_key_value_from_batch,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use crate::{
     Error, Layer, TableName,
     card::Card,
+    deny::Denied,
     table::{Change, RECORDED_TO, Stale},
 };
 use durable::Durable;
 pub(crate) use publish::{Published, identity};
+pub(crate) use purge::{Purged, would_purge};
+pub(crate) use turn::Turn;
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -60,7 +66,10 @@ pub(crate) const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
 pub(crate) struct Store {
     root: PathBuf,
     session: Arc<Session>,
-    turn: Mutex<()>,
+    /// What is denied, as far as it is known here.
+    turn: Mutex<Arc<Denied>>,
+    /// Kept by a store that nobody else writes beside.
+    alone: Option<fs::File>,
 }
 
 impl Store {
@@ -76,7 +85,7 @@ impl Store {
     /// The lake in `root`.
     pub(crate) fn existing(root: &Path) -> Self {
         let session = Session::new(CACHE_BYTES, CACHE_BYTES, Arc::default());
-        Self { root: root.to_owned(), session: Arc::new(session), turn: Mutex::default() }
+        Self { root: root.to_owned(), session: Arc::new(session), turn: Mutex::default(), alone: None }
     }
 
     /// The lake as a URI.
@@ -114,16 +123,9 @@ impl Store {
 
     /// Adds rows to a table of the lake's own.
     pub(crate) async fn append(&self, name: &TableName, rows: RecordBatch) -> Result<(), Error> {
-        self.open(name.clone())
-            .await?
-            .commit(Change::Append(vec![rows]), HashMap::new(), &Card::default())
-            .await
-    }
-
-    /// To be held while a table is written. Lance needs many times the memory of what it writes, and tables that are
-    /// written side by side share the same cores anyway.
-    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+        let turn = self.turn().await?;
+        let change = Change::Append(vec![rows]);
+        self.open(name.clone()).await?.commit(&turn, change, HashMap::new(), &Card::default()).await
     }
 
     /// Every table that has a directory.
@@ -149,6 +151,8 @@ impl Store {
 
     /// Opens a table for writing, healed if it needs to be.
     pub(crate) async fn open(&self, name: TableName) -> Result<Table, Error> {
+        let _shared = self.shared().await?;
+        let revision = self.denied().await?.revision();
         let path = name.path(&self.root);
         let quarantine = self.root.join("_quarantine").join(name.layer().as_str()).join(name.as_str());
         let was_torn = heal::heal(&path, &quarantine)?;
@@ -158,6 +162,7 @@ impl Store {
             path,
             dataset,
             was_torn,
+            revision,
             session: Arc::clone(&self.session),
             durable: Durable::default(),
         })
@@ -299,11 +304,17 @@ pub(crate) struct Table {
     path: PathBuf,
     dataset: Option<Dataset>,
     was_torn: bool,
+    /// Of what was denied when it was opened.
+    revision: u64,
     session: Arc<Session>,
     durable: Durable,
 }
 
 impl Table {
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
+    }
+
     /// The newest version, if there is one.
     pub(crate) fn dataset(&self) -> Option<&Dataset> {
         self.dataset.as_ref()
@@ -338,10 +349,12 @@ impl Table {
     /// Commits a change together with its `properties`. All of it is on disk afterwards, or none.
     pub(crate) async fn commit(
         &mut self,
+        turn: &Turn<'_>,
         change: Change,
         properties: HashMap<String, String>,
         card: &Card,
     ) -> Result<(), Error> {
+        let change = turn.admit(self, change).await?;
         let transaction =
             self.write(change, card).await.map_err(|error| failed(&self.name, "written", error))?;
         let Some(mut transaction) = transaction else { return Ok(()) };

@@ -42,6 +42,15 @@ pub enum Error {
         /// What Lance says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An erasure has changed a table since it was opened for writing.
+    #[error("lake table {table} was changed by an erasure; it is opened anew by itself")]
+    Erased {
+        /// The table.
+        table: TableName,
+    },
+    /// An erasure did not come to its end.
+    #[error("the erasure is not finished: {0}; erase the same keys again, it goes on where it stopped")]
+    Erasure(String),
     /// A table is needed that is not there.
     #[error("lake table {table} does not exist yet; it is made when its first rows come")]
     Missing {
@@ -99,12 +108,14 @@ impl ServiceError for Error {
             Self::Name { .. } | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
             Self::Missing { .. } | Self::Definition { .. } => Code::FailedPrecondition,
+            Self::Erased { .. } => Code::Unavailable,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
             Self::StreamEnded(_) => Code::Unavailable,
             Self::Files { .. }
             | Self::Table { .. }
             | Self::Event { .. }
+            | Self::Erasure(_)
             | Self::Arrow(_)
             | Self::Interrupted(_) => Code::Internal,
         }
@@ -117,6 +128,8 @@ impl ServiceError for Error {
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
             Self::Missing { .. } => "DATASET_MISSING",
             Self::Definition { .. } => "DATASET_DEFINITION",
+            Self::Erased { .. } => "DATASET_CHANGED",
+            Self::Erasure(_) => "ERASURE_UNFINISHED",
             Self::Events(error) => error.reason(),
             Self::Peer(_) | Self::StreamEnded(_) => "PEER",
             Self::Files { .. } => "FILES",

@@ -44,6 +44,16 @@ impl Runner {
         Ok(Self { store, runtime: sql::runtime(config.query_bytes())? })
     }
 
+    /// What queries share, so that together they hold no more memory than was configured.
+    pub(crate) fn runtime(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
+    /// The same, of the lake as `store` knows it.
+    pub(crate) fn of(&self, store: Arc<Store>) -> Self {
+        Self { store, runtime: Arc::clone(&self.runtime) }
+    }
+
     /// Computes the tables of `wanted`, or all, as far as their inputs exist and have changed. `told` hears of each
     /// table before it is computed. A table that fails keeps its version, and so does what depends on it.
     pub(crate) async fn run(
@@ -176,10 +186,10 @@ impl Runner {
             *output = Output { outcome: Outcome::Unchanged, began_at: output.began_at, ..last.clone() };
         } else {
             let rows = derived.compute(&inputs, &self.runtime).await?;
-            let _turn = self.store.turn().await;
+            let turn = self.store.turn().await?;
             let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
             let known = stands.map(|last| identity(&last.schema, &last.content));
-            let published = table.replace(rows, &derived.card(), properties, known.as_deref()).await?;
+            let published = table.replace(&turn, rows, &derived.card(), properties, known.as_deref()).await?;
             output.took(published);
             output.lineage = derived.lineage(&inputs, &self.runtime).await?;
         }

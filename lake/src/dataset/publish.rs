@@ -23,10 +23,11 @@ use lance::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Table, VERSION, failed};
+use super::{Table, Turn, VERSION, failed};
 use crate::{
     Error, Layer,
     card::Card,
+    deny::Denied,
     digest::{self, Digest},
 };
 
@@ -49,15 +50,17 @@ impl Table {
     /// is on disk afterwards, or nothing has changed.
     pub(crate) async fn replace(
         &mut self,
+        turn: &Turn<'_>,
         rows: SendableRecordBatchStream,
         card: &Card,
         properties: HashMap<String, String>,
         known: Option<&str>,
     ) -> Result<Published, Error> {
         let name = self.name.clone();
+        let denied = turn.denied(self)?;
         let schema = Arc::new(card.dress(&rows.schema()));
         let check = Arc::new(Mutex::new(Check::new(&name.to_string(), &schema, card)?));
-        let checked = checked(rows, Arc::clone(&schema), Arc::clone(&check));
+        let checked = checked(rows, Arc::clone(&schema), denied, Arc::clone(&check));
         let written = self.stage(checked).await;
         let mut transaction = written.map_err(|error| failed(&name, "written", error))?;
         let outcome = check.lock().unwrap_or_else(PoisonError::into_inner).outcome();
@@ -154,11 +157,12 @@ fn bytes(transaction: &Transaction) -> u64 {
 fn checked(
     rows: SendableRecordBatchStream,
     schema: SchemaRef,
+    denied: Arc<Denied>,
     check: Arc<Mutex<Check>>,
 ) -> SendableRecordBatchStream {
     let target = Arc::clone(&schema);
     let rows = rows.map(move |batch| {
-        let batch = conform(&batch?, &target)?;
+        let (batch, _) = denied.without(conform(&batch?, &target)?)?;
         check.lock().unwrap_or_else(PoisonError::into_inner).add(&batch)?;
         Ok(batch)
     });
