@@ -5,10 +5,10 @@
 
 mod text;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array},
+    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch},
     buffer::OffsetBuffer,
     compute::{cast, filter_record_batch, not},
     datatypes::DataType,
@@ -153,7 +153,7 @@ impl Denied {
             }
             DataType::Map(_, _) => {
                 let map = array.as_map();
-                let entries: ArrayRef = std::sync::Arc::new(map.entries().clone());
+                let entries: ArrayRef = Arc::new(map.entries().clone());
                 self.mark(&entries, &spread(map.offsets(), rows), held)
             }
             DataType::LargeList(item) | DataType::FixedSizeList(item, _) if has_text(item.data_type()) => {
@@ -229,11 +229,6 @@ impl Hmac {
         let inner = self.inner.clone().chain_update(text).finalize();
         self.outer.clone().chain_update(inner).finalize().into()
     }
-}
-
-/// The numbers of the rows that are marked.
-pub(crate) fn positions(held: &BooleanArray) -> UInt32Array {
-    held.values().set_indices().map(|row| row as u32).collect::<Vec<_>>().into()
 }
 
 #[cfg(test)]

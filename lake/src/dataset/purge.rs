@@ -167,7 +167,7 @@ async fn index(dataset: &mut Dataset, properties: &Properties) -> Result<(), Lan
         let params = params(kind, index.as_ref())?;
         let is_trained = dataset.count_rows(None).await? > 0;
         dataset
-            .create_index_builder(&[&column], kind, params.as_ref())
+            .create_index_builder(&[column.as_str()], kind, params.as_ref())
             .name(index.name().to_owned())
             .replace(true)
             .train(is_trained)

@@ -140,7 +140,7 @@ async fn lance(objects: &Arc<ObjectStore>, path: &Path) -> Result<Batches, Lance
     if reader.schema().field(TOKEN_FST_BYTES_COL).is_some() {
         // The tokens of a text index are the paths of an automaton.
         let tokens = TokenSet::load(reader, TokenSetFormat::Fst).await?.to_batch(TokenSetFormat::Arrow);
-        return Ok(stream::once(async { tokens }).boxed());
+        return Ok(stream::once(async move { tokens }).boxed());
     }
     Ok(reader.read_record_batch_stream(ROWS, 1).await?.boxed())
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::AsArray;
+use arrow::{array::AsArray, compute::cast, datatypes::DataType};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use types::InvalidRequest;
 
@@ -76,6 +76,7 @@ impl People {
             snapshot.insert(name, dataset);
             for rows in snapshot.context(runtime)?.sql(query).await?.collect().await? {
                 let [person, stands, value] = rows.columns() else { continue };
+                let (person, value) = (cast(person, &DataType::Utf8)?, cast(value, &DataType::Utf8)?);
                 let texts = person.as_string::<i32>().iter().zip(value.as_string::<i32>());
                 for ((person, value), stands) in texts.zip(stands.as_boolean()) {
                     if let (Some(person), Some(value)) = (person, value) {
@@ -88,8 +89,8 @@ impl People {
     }
 
     fn add(&mut self, person: &str, value: &str, stands: bool) {
-        let owners = self.owners.entry(value.to_owned()).or_default();
-        owners[usize::from(!stands)].insert(person.to_owned());
+        let [now, before] = self.owners.entry(value.to_owned()).or_default();
+        if stands { now } else { before }.insert(person.to_owned());
         self.values.entry(person.to_owned()).or_default().insert(value.to_owned());
         if stands {
             self.standing.insert(person.to_owned());

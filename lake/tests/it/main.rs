@@ -1,7 +1,8 @@
-//! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, and
-//! healed after a torn write.
+//! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption,
+//! healed after a torn write, and rid of whoever is erased.
 
 mod crash;
+mod erase;
 mod export;
 mod python;
 mod rpc_dataset;

@@ -53,7 +53,7 @@ impl Sandbox {
 
     /// As `export_then`, with a channel to the lake's services.
     pub(crate) async fn serve_then(&self, root: &Path, after: impl AsyncFnOnce(Channel)) {
-        let permissions = ["event.read", "lake.read", "lake.write"];
+        let permissions = ["event.read", "lake.read", "lake.write", "lake.erase"];
         let policy = Policy::new([("lake", permissions.as_slice())]);
         let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
         let peers = server.host("lake");

@@ -15,6 +15,7 @@ use omnimesh_proto::{
     order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource, Payment},
     r#type::v1::{Address, SourceRef},
 };
+use prost::bytes::Bytes;
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use types::Timestamp;
@@ -68,7 +69,9 @@ fn landings(expected: &mut Expected) -> Vec<NewEvent> {
             object: format!("{entity}-{number}.csv"),
             record_count: RECORDS as i64,
             read_time: at(1_000 + number as i64),
-            records: records(number).into(),
+            records: batch_of(
+                (0..RECORDS).map(|row| (row.to_string(), format!("{{\"landing\":{number},\"row\":{row}}}"))),
+            ),
             first_position: 0,
         };
         changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{system}"), &payload)
@@ -76,17 +79,16 @@ fn landings(expected: &mut Expected) -> Vec<NewEvent> {
     (0..LANDINGS).map(landing).collect()
 }
 
-fn records(number: usize) -> Vec<u8> {
+/// Records as they are landed: position and payload.
+fn batch_of(records: impl Iterator<Item = (String, String)>) -> Bytes {
     let fields = ["position", "payload"].map(|name| Field::new(name, DataType::Utf8, false));
     let schema = Schema::new(fields.to_vec());
-    let positions: StringArray = (0..RECORDS).map(|row| Some(row.to_string())).collect();
-    let payloads: StringArray =
-        (0..RECORDS).map(|row| Some(format!("{{\"landing\":{number},\"row\":{row}}}"))).collect();
-    let batch =
-        RecordBatch::try_new(schema.clone().into(), vec![positions.into_array(), payloads.into_array()]);
+    let (positions, payloads): (Vec<_>, Vec<_>) = records.unzip();
+    let columns = [positions, payloads].map(|texts| StringArray::from(texts).into_array());
+    let batch = RecordBatch::try_new(schema.clone().into(), columns.into());
     let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
     writer.write(&batch.unwrap()).unwrap();
-    writer.into_inner().unwrap()
+    writer.into_inner().unwrap().into()
 }
 
 trait IntoArray {
@@ -200,6 +202,78 @@ fn profile(number: usize, start: i64) -> Customer {
         .into(),
         ..Customer::default()
     }
+}
+
+/// Somebody by values that nobody else has: golden id, names, e-mail address, phone, loyalty card, account in the shop.
+pub(crate) const PERSON: [&str; 7] = [
+    "golden-q7zk2m9x",
+    "Zyxqwanda",
+    "Vbnmkjhrt",
+    "zyxqwanda.vbnmkjhrt@example.com",
+    "+15559348217",
+    "880912347765",
+    "C-5501928374",
+];
+
+/// Publishes records of which half are the person's, or only the other half; and what is made of them.
+pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
+    let [golden_id, given_name, family_name, email, phone, card, account] = PERSON;
+    let raw = [
+        (
+            "shop",
+            "customers",
+            format!(r#"{{"customer_id":"{account}","name":"{given_name} {family_name}"}}"#),
+        ),
+        ("shop", "orders", format!(r#"{{"order_id":"S-77","buyer":{{"mail":"{}"}}}}"#, email.to_uppercase())),
+        ("pos", "transactions", format!(r#"367,1,"{family_name}, {given_name}",{card},1082185,1,1.09"#)),
+        ("pos", "transactions", "367,1,\"Ann, A.\",880912347766,1082185,1,1.09".to_owned()),
+        ("shop", "customers", r#"{"customer_id":"C-5501928375","mail":"someone@example.com"}"#.to_owned()),
+    ];
+    let landing = |(number, (system, entity, payload)): (usize, (&str, &str, String))| {
+        let is_landed = is_there || number > 2;
+        let payload = RecordsLanded {
+            system: system.to_owned(),
+            entity: entity.to_owned(),
+            object: format!("late-{number}"),
+            record_count: i64::from(is_landed),
+            read_time: at(9_000),
+            records: batch_of(std::iter::once((number.to_string(), payload)).filter(|_| is_landed)),
+            first_position: 0,
+        };
+        changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{system}"), &payload)
+    };
+    let landings: Vec<_> = raw.into_iter().enumerate().map(landing).collect();
+    sandbox.publish("ingest", &landings, 2).await;
+    if !is_there {
+        return;
+    }
+    let customer = Customer {
+        golden_id: golden_id.to_owned(),
+        given_name: given_name.to_owned(),
+        family_name: family_name.to_owned(),
+        email: email.to_owned(),
+        phone: phone.to_owned(),
+        loyalty_cards: vec![card.to_owned()],
+        source_refs: [("shop", account), ("loyalty", card)]
+            .map(|(system, id)| SourceRef { system: system.to_owned(), id: id.to_owned() })
+            .into(),
+        ..Customer::default()
+    };
+    let history = vec![CustomerVersion {
+        version: 1,
+        valid_from_time: at(1),
+        record_from_time: at(2),
+        customer: Some(customer.clone()),
+        ..CustomerVersion::default()
+    }];
+    let payload = CustomerChanged { customer: Some(customer), history, superseded: Vec::new() };
+    let change = changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload);
+    sandbox.publish("customer", &[change], 1).await;
+    let mut random = ChaCha8Rng::seed_from_u64(99);
+    let orders = [9_001, 9_002].map(|number| {
+        order_changed(&Order { golden_id: golden_id.to_owned(), ..order(&mut random, number) })
+    });
+    sandbox.publish("order", &orders, 2).await;
 }
 
 /// Orders, of which every fifth changes later on, and every twentieth then becomes a part of its neighbour.
