@@ -10,6 +10,7 @@
 //! proto: omnimesh.order.v1.Order
 //! column amount_minor: What was paid for the line, in the currency's minor unit.
 //! column note: What the customer wrote. [pii=direct]
+//! column seen_at: When we heard of it. [volatile]
 //! ```
 
 use std::{
@@ -22,6 +23,13 @@ use prost_reflect::{DescriptorPool, MessageDescriptor, Value};
 use serde::Serialize;
 
 use crate::columns;
+
+/// What a line of a card begins with; of a table that is a query also what it can lack, and by what it has parts.
+const NAMES: [&str; 7] = ["grain", "key", "owner", "schedule", "proto", "optional", "parts"];
+/// What the line of a column begins with.
+const COLUMN: &str = "column ";
+/// The class of a column, in its metadata.
+const PII: &str = "omnimesh.pii";
 
 /// What a column says about a person.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -69,32 +77,31 @@ pub(crate) struct Card {
 pub(crate) struct Column {
     pub(crate) doc: String,
     pub(crate) pii: Pii,
+    /// Two runs over the same sources may fill it differently.
+    pub(crate) is_volatile: bool,
 }
 
 impl Card {
-    /// Reads a card's lines; a line without a name goes on with the one before it.
+    /// Reads a card's lines.
     pub(crate) fn parse(text: &str) -> Self {
         let mut card = Self::default();
-        let mut proto = "";
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            match line.split_once(": ") {
-                Some(("grain", value)) => card.grain = value.to_owned(),
-                Some(("owner", value)) => card.owner = value.to_owned(),
-                Some(("schedule", value)) => card.schedule = value.to_owned(),
-                Some(("proto", value)) => proto = value,
-                Some(("key", value)) => {
-                    card.key = value.split(',').map(|column| column.trim().to_owned()).collect();
-                }
-                Some((name, value)) if name.starts_with("column ") => {
-                    card.columns.insert(name["column ".len()..].trim().to_owned(), Column::parse(value));
-                }
+        let mut proto = String::new();
+        for (name, value) in entries(text) {
+            match name {
+                "" => card.description = value,
+                "grain" => card.grain = value,
+                "owner" => card.owner = value,
+                "schedule" => card.schedule = value,
+                "proto" => proto = value,
+                "key" => card.key = value.split(',').map(|column| column.trim().to_owned()).collect(),
                 _ => {
-                    let space = if card.description.is_empty() { "" } else { " " };
-                    card.description = format!("{}{space}{line}", card.description);
+                    if let Some(column) = name.strip_prefix(COLUMN) {
+                        card.columns.insert(column.trim().to_owned(), Column::parse(&value));
+                    }
                 }
             }
         }
-        if let Some(message) = DESCRIPTORS.get_message_by_name(proto) {
+        if let Some(message) = DESCRIPTORS.get_message_by_name(&proto) {
             card.classify(&message, 0);
         }
         card
@@ -141,12 +148,18 @@ impl Card {
     }
 
     fn dress_field(&self, field: &Field) -> Field {
+        // What a column was made of says what it tells of a person, but nothing of the key that it is in here.
         let mut metadata: HashMap<_, _> = field.metadata().clone();
+        metadata.retain(|name, _| !columns::marks_key(name));
         let column = self.columns.get(field.name()).cloned().unwrap_or_default();
         if !column.doc.is_empty() {
             metadata.insert("description".to_owned(), column.doc);
         }
-        metadata.insert("omnimesh.pii".to_owned(), column.pii.as_str().to_owned());
+        let inherited = metadata.get(PII).and_then(|class| Pii::parse(class)).unwrap_or_default();
+        metadata.insert(PII.to_owned(), column.pii.max(inherited).as_str().to_owned());
+        if column.is_volatile {
+            metadata.extend([columns::volatile_metadata()]);
+        }
         let position = self.key.iter().position(|key| key == field.name());
         if let Some(position) = position {
             metadata.extend(columns::key_metadata(position + 1));
@@ -156,13 +169,36 @@ impl Card {
     }
 }
 
-impl Column {
-    fn parse(value: &str) -> Self {
-        let class = value.rsplit_once(" [pii=").map(|(doc, class)| (doc, class.trim_end_matches(']')));
-        match class.and_then(|(doc, class)| Some((doc, Pii::parse(class)?))) {
-            Some((doc, pii)) => Self { doc: doc.to_owned(), pii },
-            None => Self { doc: value.to_owned(), pii: Pii::None },
+/// The lines of a card as names and values, the description under the empty name; a line without a name goes on with the
+/// one before it.
+pub(crate) fn entries(text: &str) -> Vec<(&str, String)> {
+    let mut entries = vec![("", String::new())];
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let named =
+            line.split_once(": ").filter(|(name, _)| NAMES.contains(name) || name.starts_with(COLUMN));
+        if let Some((name, value)) = named {
+            entries.push((name, value.to_owned()));
+        } else if let Some((_, value)) = entries.last_mut() {
+            value.push_str(if value.is_empty() { "" } else { " " });
+            value.push_str(line);
         }
+    }
+    entries
+}
+
+impl Column {
+    /// Reads a sentence and the marks in brackets after it.
+    fn parse(value: &str) -> Self {
+        let mut column = Self { doc: value.to_owned(), ..Self::default() };
+        while let Some((doc, mark)) = column.doc.strip_suffix(']').and_then(|text| text.rsplit_once(" [")) {
+            match (mark, mark.strip_prefix("pii=").and_then(Pii::parse)) {
+                ("volatile", _) => column.is_volatile = true,
+                (_, Some(pii)) => column.pii = pii,
+                _ => break,
+            }
+            column.doc = doc.to_owned();
+        }
+        column
     }
 }
 
@@ -213,7 +249,7 @@ mod tests {
         let card = Card::parse(
             "People as we know them.\ngrain: one row per person\nkey: golden_id, version\nowner: crm\n\
              proto: omnimesh.customer.v1.Customer\ncolumn email: Where to write to.\n\
-             column note: Anything. [pii=direct]\ncolumn version: Which one.",
+             column note: Anything,\nat: all [really]. [pii=direct] [volatile]\ncolumn version: Which one.",
         );
         assert_eq!(card.description, "People as we know them.");
         assert_eq!(card.key, ["golden_id", "version"]);
@@ -226,15 +262,23 @@ mod tests {
         for (column, pii) in classes {
             assert_eq!(card.columns[column].pii, pii, "{column}");
         }
+        assert_eq!(
+            (&*card.columns["note"].doc, card.columns["note"].is_volatile),
+            ("Anything, at: all [really].", true)
+        );
+        let key_elsewhere = columns::key_metadata(1).into_iter().collect();
         let schema = Schema::new(vec![
             Field::new("golden_id", DataType::Utf8View, true),
-            Field::new("email", DataType::LargeUtf8, true),
+            Field::new("email", DataType::LargeUtf8, true).with_metadata(key_elsewhere),
+            Field::new("note", DataType::Utf8, true),
         ]);
         let dressed = card.dress(&schema);
         let field = dressed.field(0);
         assert_eq!((field.data_type(), field.is_nullable()), (&DataType::Utf8, false));
         assert_eq!(field.metadata()["omnimesh.pii"], "quasi");
         assert_eq!(dressed.field(1).metadata()["description"], "Where to write to.");
+        assert!(!columns::is_key(dressed.field(1)) && columns::is_volatile(dressed.field(2)));
+        assert_eq!(Card::default().dress(&dressed).field(1).metadata()["omnimesh.pii"], "direct");
         assert_eq!(card.metadata("gold")["omnimesh.card.key"], "golden_id,version");
     }
 }

@@ -53,13 +53,24 @@ impl Column {
 
     /// Leaves it out of what tables of two runs are compared by.
     pub(crate) fn volatile(self) -> Self {
-        self.with_metadata(VOLATILE, "true")
+        let (key, value) = volatile_metadata();
+        self.with_metadata(&key, &value)
     }
 }
 
 /// What marks a field as the `position`th of the primary key, from 1.
 pub(crate) fn key_metadata(position: usize) -> [(String, String); 2] {
     [(PRIMARY_KEY.to_owned(), "true".to_owned()), (PRIMARY_KEY_POSITION.to_owned(), position.to_string())]
+}
+
+/// Whether it is metadata that marks a field as a part of the primary key.
+pub(crate) fn marks_key(metadata: &str) -> bool {
+    metadata.starts_with(PRIMARY_KEY)
+}
+
+/// What marks a field that two runs over the same sources may fill differently.
+pub(crate) fn volatile_metadata() -> (String, String) {
+    (VOLATILE.to_owned(), "true".to_owned())
 }
 
 /// Whether a field is a part of the primary key.

@@ -4,19 +4,16 @@
 //! anybody told. Lance itself syncs nothing, so a power cut may leave a manifest torn; [`heal`] sets it aside.
 
 mod durable;
+mod feed;
+mod files;
 mod heal;
+mod index;
 mod publish;
 mod purge;
 mod search;
 mod turn;
 
-use std::{
-    collections::HashMap,
-    fmt, fs,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, fs, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::Schema};
 use events::Cursor;
@@ -35,18 +32,22 @@ use lance::{
     session::Session,
 };
 use lance_file::version::LanceFileVersion;
+use lance_io::object_store::ObjectStore;
 use lance_table::format::key_existence::{
     KeyExistenceFilter, KeyExistenceFilterBuilder, extract_key_value_from_batch,
 };
-use tokio::sync::Mutex;
+use object_store::path::Path as ObjectPath;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
-    Error, Layer, TableName,
+    Error, Layer, Root, TableName,
     card::Card,
     deny::Denied,
+    root,
     table::{Change, RECORDED_TO, Stale},
 };
 use durable::Durable;
+pub(crate) use feed::changed_values;
 pub(crate) use publish::{Published, identity};
 pub(crate) use purge::{Purged, would_purge};
 pub(crate) use turn::Turn;
@@ -61,11 +62,13 @@ const DEAD_ROWS: usize = 50_000;
 const VERSIONS: usize = 100;
 pub(crate) const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
 
-/// The lake's directory.
+/// The lake.
 #[derive(Debug)]
 pub(crate) struct Store {
-    root: PathBuf,
+    root: Root,
     session: Arc<Session>,
+    /// The root's files.
+    objects: OnceCell<(Arc<ObjectStore>, ObjectPath)>,
     /// What is denied, as far as it is known here.
     turn: Mutex<Arc<Denied>>,
     /// Kept by a store that nobody else writes beside.
@@ -74,51 +77,26 @@ pub(crate) struct Store {
 
 impl Store {
     /// The lake in `root`, whose directories are made where they are missing.
-    pub(crate) fn create(root: &Path) -> Result<Self, Error> {
-        for layer in Layer::ALL {
-            let path = root.join(layer.as_str());
-            fs::create_dir_all(&path).map_err(|source| Error::Files { path, source })?;
+    pub(crate) fn create(root: &Root) -> Result<Self, Error> {
+        if let Some(directory) = root.directory() {
+            for layer in Layer::ALL {
+                let path = directory.join(layer.as_str());
+                fs::create_dir_all(&path).map_err(|source| Error::Files { path, source })?;
+            }
         }
         Ok(Self::existing(root))
     }
 
     /// The lake in `root`.
-    pub(crate) fn existing(root: &Path) -> Self {
-        let session = Session::new(CACHE_BYTES, CACHE_BYTES, Arc::default());
-        Self { root: root.to_owned(), session: Arc::new(session), turn: Mutex::default(), alone: None }
-    }
-
-    /// The lake as a URI.
-    pub(crate) fn uri(&self) -> String {
-        format!("file://{}", self.root.display())
-    }
-
-    /// Names of the files in a directory of the lake; none if it is not there.
-    pub(crate) async fn files(&self, directory: &str) -> Result<Vec<String>, Error> {
-        let path = self.root.join(directory);
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(Error::Files { path, source }),
-        };
-        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        names.collect::<Result<_, _>>().map_err(|source| Error::Files { path, source })
-    }
-
-    /// A file of the lake.
-    pub(crate) async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let path = self.root.join(path);
-        tokio::fs::read(&path).await.map_err(|source| Error::Files { path, source })
-    }
-
-    /// Writes a file of the lake as a whole, and durably.
-    pub(crate) async fn write_file(&self, path: &str, content: Vec<u8>) -> Result<(), Error> {
-        let path = self.root.join(path);
-        let written = {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || durable::write(&path, &content)).await?
-        };
-        written.map_err(|source| Error::Files { path, source })
+    pub(crate) fn existing(root: &Root) -> Self {
+        let session = Session::new(CACHE_BYTES, CACHE_BYTES, root::registry());
+        Self {
+            root: root.clone(),
+            session: Arc::new(session),
+            objects: OnceCell::new(),
+            turn: Mutex::default(),
+            alone: None,
+        }
     }
 
     /// Adds rows to a table of the lake's own.
@@ -128,43 +106,28 @@ impl Store {
         self.open(name.clone()).await?.commit(&turn, change, HashMap::new(), &Card::default()).await
     }
 
-    /// Every table that has a directory.
-    pub(crate) fn names(&self) -> Result<Vec<TableName>, Error> {
-        let mut names = Vec::new();
-        for layer in Layer::ALL {
-            let path = self.root.join(layer.as_str());
-            let entries = match fs::read_dir(&path) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(source) => return Err(Error::Files { path, source }),
-            };
-            for entry in entries {
-                let file = entry.map_err(|source| Error::Files { path: path.clone(), source })?.file_name();
-                let name = file.to_str().and_then(|file| file.strip_suffix(".lance"));
-                // Whatever keeps no rule of ours is not our table.
-                names.extend(name.and_then(|name| TableName::new(layer, name).ok()));
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
     /// Opens a table for writing, healed if it needs to be.
     pub(crate) async fn open(&self, name: TableName) -> Result<Table, Error> {
         let _shared = self.shared().await?;
         let revision = self.denied().await?.revision();
-        let path = name.path(&self.root);
-        let quarantine = self.root.join("_quarantine").join(name.layer().as_str()).join(name.as_str());
-        let was_torn = heal::heal(&path, &quarantine)?;
+        let directory = self.root.directory().map(|root| root.join(name.path()));
+        let was_torn = match (self.root.directory(), &directory) {
+            (Some(root), Some(directory)) => {
+                let quarantine = root.join("_quarantine").join(name.layer().as_str()).join(name.as_str());
+                heal::heal(directory, &quarantine)?
+            }
+            // A bucket has an object as a whole, or not at all.
+            _ => false,
+        };
         let dataset = self.load(&name).await?;
         Ok(Table {
+            uri: self.root.at(&name.path()),
             name,
-            path,
             dataset,
             was_torn,
             revision,
             session: Arc::clone(&self.session),
-            durable: Durable::default(),
+            durable: Durable::new(directory),
         })
     }
 
@@ -204,9 +167,8 @@ impl Store {
 
     /// A table as it was, if it was.
     pub(crate) async fn at(&self, name: &TableName, version: &Version) -> Result<Option<Dataset>, Error> {
-        let path = name.path(&self.root);
-        let builder =
-            DatasetBuilder::from_uri(path.to_string_lossy()).with_session(Arc::clone(&self.session));
+        let builder = DatasetBuilder::from_uri(self.root.at(&name.path()));
+        let builder = builder.with_session(Arc::clone(&self.session));
         let builder = match version {
             Version::Newest => builder,
             Version::Number(number) => builder.with_version(*number),
@@ -301,7 +263,7 @@ pub(crate) async fn progress(name: &TableName, dataset: &Dataset, domain: &str) 
 #[derive(Debug)]
 pub(crate) struct Table {
     name: TableName,
-    path: PathBuf,
+    uri: String,
     dataset: Option<Dataset>,
     was_torn: bool,
     /// Of what was denied when it was opened.
@@ -320,11 +282,16 @@ impl Table {
         self.dataset.as_ref()
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
+    }
+
     /// Puts a tag on a version, or moves it there.
     pub(crate) async fn tag(&mut self, tag: &str, version: u64) -> Result<(), Error> {
         let Some(dataset) = &self.dataset else { return Ok(()) };
         publish::tag(dataset, tag, version).await.map_err(|error| failed(&self.name, "tagged", error))?;
-        self.durable.sync(&self.path).await
+        self.durable.sync().await
     }
 
     /// Takes tags away, as far as they are there.
@@ -357,14 +324,26 @@ impl Table {
         let change = turn.admit(self, change).await?;
         let transaction =
             self.write(change, card).await.map_err(|error| failed(&self.name, "written", error))?;
-        let Some(mut transaction) = transaction else { return Ok(()) };
+        match transaction {
+            Some(transaction) => self.settle(transaction, card, properties).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Commits what has been written.
+    async fn settle(
+        &mut self,
+        mut transaction: Transaction,
+        card: &Card,
+        properties: HashMap<String, String>,
+    ) -> Result<(), Error> {
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let dataset =
             self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
         self.dataset = Some(dataset);
         self.describe(card).await?;
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         if let Err(error) = self.maintain(properties).await {
             tracing::warn!(table = %self.name, %error, "the table stays in pieces until its next commit");
         }
@@ -381,12 +360,14 @@ impl Table {
             (Change::Upsert { rows, .. } | Change::Record(rows), None) => {
                 Some(self.create(vec![rows], card).await).transpose()
             }
-            (Change::Upsert { rows, stale }, Some(dataset)) => {
-                merge(dataset, rows, WhenMatched::UpdateAll, &stale).await
+            (Change::Upsert { rows, stale, newer }, Some(dataset)) => {
+                let newer = newer.map(|column| format!("source.{column} > target.{column}"));
+                let matched = newer.map_or(WhenMatched::UpdateAll, WhenMatched::UpdateIf);
+                merge(dataset, vec![rows], matched, filter(&stale)).await
             }
             (Change::Record(rows), Some(dataset)) => {
                 let closes = format!("source.{RECORDED_TO} IS NOT NULL AND target.{RECORDED_TO} IS NULL");
-                merge(dataset, rows, WhenMatched::UpdateIf(closes), &Stale::NONE).await
+                merge(dataset, vec![rows], WhenMatched::UpdateIf(closes), None).await
             }
         }
     }
@@ -400,14 +381,13 @@ impl Table {
             session: Some(Arc::clone(&self.session)),
             ..WriteParams::default()
         };
-        InsertBuilder::new(&*self.path.to_string_lossy()).with_params(&params).execute_uncommitted(rows).await
+        InsertBuilder::new(self.uri.as_str()).with_params(&params).execute_uncommitted(rows).await
     }
 
     async fn publish(&self, transaction: Transaction) -> Result<Dataset, LanceError> {
-        let uri = self.path.to_string_lossy();
         let commit = match &self.dataset {
             Some(dataset) => CommitBuilder::new(Arc::new(dataset.clone())),
-            None => CommitBuilder::new(&*uri)
+            None => CommitBuilder::new(self.uri.as_str())
                 .with_session(Arc::clone(&self.session))
                 .use_stable_row_ids(self.has_stable_row_ids())
                 .with_storage_format(VERSION),
@@ -430,10 +410,10 @@ impl Table {
         for task in plan.compaction_tasks() {
             rewritten.push(task.execute(dataset).await.map_err(failed)?);
         }
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let indices = Arc::new(DatasetIndexRemapperOptions::default());
         commit_compaction(dataset, rewritten, indices, &options).await.map_err(failed)?;
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let policy = CleanupPolicyBuilder::default().error_if_tagged_old_versions(false);
         let policy = policy.retain_n_versions(dataset, VERSIONS).await.map_err(failed)?.build();
         dataset.cleanup_with_policy(policy).await.map_err(failed)?;
@@ -491,19 +471,20 @@ fn keys(dataset: &Dataset, rows: &[RecordBatch]) -> Result<KeyExistenceFilter, L
     Ok(keys.build())
 }
 
-/// One merge writes, replaces and deletes, so that no reader sees a half of it.
+/// One merge writes, replaces and deletes, so that no reader sees a half of it. Rows that `stale` is true of are deleted
+/// unless they come again.
 async fn merge(
     dataset: &Dataset,
-    rows: RecordBatch,
+    rows: Vec<RecordBatch>,
     matched: WhenMatched,
-    stale: &Stale,
+    stale: Option<String>,
 ) -> Result<Option<Transaction>, LanceError> {
     let mut merge = MergeInsertBuilder::try_new(Arc::new(dataset.clone()), Vec::new())?;
     merge.when_matched(matched).when_not_matched(WhenNotMatched::InsertAll);
-    if !stale.values.is_empty() {
-        merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &filter(stale))?);
+    if let Some(stale) = stale {
+        merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &stale)?);
     }
-    let merged = merge.try_build()?.execute_uncommitted_batches(vec![rows]).await?;
+    let merged = merge.try_build()?.execute_uncommitted_batches(rows).await?;
     let changes_nothing = matches!(
         &merged.transaction.operation,
         Operation::Update { removed_fragment_ids, updated_fragments, new_fragments, .. }
@@ -512,10 +493,13 @@ async fn merge(
     Ok((!changes_nothing).then_some(merged.transaction))
 }
 
-fn filter(stale: &Stale) -> String {
-    let values: Vec<_> =
-        stale.values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect();
-    format!("{} IN ({})", stale.column, values.join(", "))
+fn filter(stale: &Stale) -> Option<String> {
+    let values: Vec<_> = stale.values.iter().map(|value| quoted(value)).collect();
+    (!values.is_empty()).then(|| format!("{} IN ({})", stale.column, values.join(", ")))
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
 }
 
 pub(crate) fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {

@@ -23,7 +23,6 @@ use crate::{
     dataset::{Purged, Store, would_purge},
     deny::Denied,
     run::Runner,
-    table,
 };
 use subject::Subject;
 
@@ -89,7 +88,7 @@ pub(crate) async fn erase(
     let store = Arc::new(store.alone().await?);
     let mut job = Job::begin(store, runner, given, told).await?;
     job.denied = job.store.deny(job.denied.as_ref().clone()).await?;
-    let computed = table::DERIVED.iter().map(|table| table.name()).collect::<Result<BTreeSet<_>, _>>()?;
+    let computed = runner.tables().map(|table| table.name()).collect::<Result<BTreeSet<_>, _>>()?;
     let (computed, sources): (Vec<_>, Vec<_>) =
         job.tables().await?.into_iter().partition(|name| computed.contains(name));
     job.purge(&sources).await?;
@@ -110,7 +109,7 @@ pub(crate) async fn preview(
     let mut job = Job::begin(store, runner, given, told).await?;
     for name in job.tables().await? {
         told(&name);
-        let found = job.store.search(&directory(&name), &job.denied, &job.keys).await?;
+        let found = job.store.search(&name.path(), &job.denied, &job.keys).await?;
         job.erasure.files_searched += found.searched;
         if !found.files.is_empty() {
             let loss = would_purge(&job.store, &name, &job.denied, &found.files).await?;
@@ -121,10 +120,6 @@ pub(crate) async fn preview(
     Ok(job.erasure)
 }
 
-fn directory(name: &TableName) -> String {
-    format!("{name}.lance")
-}
-
 impl<'a> Job<'a> {
     async fn begin(
         store: Arc<Store>,
@@ -132,7 +127,7 @@ impl<'a> Job<'a> {
         given: &[String],
         told: &'a (dyn Fn(&TableName) + Sync),
     ) -> Result<Self, Error> {
-        let Subject { keys, left_out } = Subject::of(&store, runner.runtime(), given).await?;
+        let Subject { keys, left_out } = Subject::of(&store, &runner.runtime(), given).await?;
         let denied = Arc::new(store.denied().await?.with(keys.iter().map(String::as_str)));
         let mut given: Vec<_> = given.iter().map(|key| key.trim()).collect();
         given.sort_unstable();
@@ -152,13 +147,13 @@ impl<'a> Job<'a> {
         let own = self.store.files(Layer::Meta.as_str()).await?;
         let own =
             own.iter().filter_map(|file| TableName::new(Layer::Meta, file.strip_suffix(".lance")?).ok());
-        Ok(self.store.names()?.into_iter().chain(own).collect())
+        Ok(self.store.names().await?.into_iter().chain(own).collect())
     }
 
     async fn purge(&mut self, names: &[TableName]) -> Result<(), Error> {
         for name in names {
             (self.told)(name);
-            let found = self.store.search(&directory(name), &self.denied, &self.keys).await?;
+            let found = self.store.search(&name.path(), &self.denied, &self.keys).await?;
             if found.files.is_empty() {
                 continue;
             }

@@ -152,7 +152,8 @@ impl Exporter {
 /// Events that wait for a commit.
 #[derive(Default)]
 struct Pending {
-    events: BTreeMap<TableName, BTreeMap<String, Event>>,
+    /// By table and key, with their rank.
+    events: BTreeMap<TableName, BTreeMap<String, (i64, Event)>>,
     rows: usize,
     bytes: usize,
     /// When the first of them came.
@@ -164,12 +165,16 @@ struct Pending {
 
 impl Pending {
     fn push(&mut self, route: Route, mut event: Event) {
+        let held = self.events.entry(route.table).or_default();
+        if held.get(&route.key).is_some_and(|(rank, _)| *rank > route.rank) {
+            return;
+        }
         self.since.get_or_insert_with(Instant::now);
         self.bytes += held_bytes(&event);
         // As it came, it is a slice that keeps its whole run in memory.
         event.payload = Bytes::copy_from_slice(&event.payload);
-        match self.events.entry(route.table).or_default().insert(route.key, event) {
-            Some(outdated) => self.bytes -= held_bytes(&outdated),
+        match held.insert(route.key, (route.rank, event)) {
+            Some((_, outdated)) => self.bytes -= held_bytes(&outdated),
             None => self.rows += route.rows,
         }
     }
@@ -193,7 +198,7 @@ impl<'a> Tables<'a> {
     async fn open(store: &'a Store, table: &'static dyn Table) -> Result<Self, Error> {
         let mut tables = Self { store, table, open: HashMap::new(), settled: Cursor::START };
         let mut is_torn = false;
-        for name in store.names()?.into_iter().filter(|name| table.owns(name)) {
+        for name in store.names().await?.into_iter().filter(|name| table.owns(name)) {
             let dataset = store.open(name.clone()).await?;
             let progress = dataset.progress(table.source().domain).await?;
             is_torn |= dataset.was_torn();
@@ -219,6 +224,7 @@ impl<'a> Tables<'a> {
         for (name, events) in pending.events {
             left -= 1;
             let settled = if left == 0 && outcome.is_ok() { cursor } else { self.settled };
+            let events = events.into_values().map(|(_, event)| event).collect();
             outcome = outcome.and(self.commit_table(name, events, Progress { cursor, settled }).await);
         }
         outcome?;
@@ -229,13 +235,12 @@ impl<'a> Tables<'a> {
     async fn commit_table(
         &mut self,
         name: TableName,
-        events: BTreeMap<String, Event>,
+        events: Vec<Event>,
         progress: Progress,
     ) -> Result<(), Error> {
         let turn = self.store.turn().await?;
         let table = self.table;
-        let change =
-            tokio::task::spawn_blocking(move || table.change(events.into_values().collect())).await??;
+        let change = tokio::task::spawn_blocking(move || table.change(events)).await??;
         if !self.open.contains_key(&name) {
             self.open.insert(name.clone(), (self.store.open(name.clone()).await?, Cursor::START));
         }

@@ -1,11 +1,14 @@
 //! SQL over the lake's tables, each at one version.
 
 mod lineage;
+mod record;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arrow::array::RecordBatch;
 use datafusion::{
-    catalog::{MemorySchemaProvider, SchemaProvider},
+    catalog::{MemorySchemaProvider, SchemaProvider, TableProvider},
+    common::JoinType,
     execution::{
         memory_pool::FairSpillPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
@@ -20,13 +23,17 @@ pub(crate) use lineage::{Lineage, lineage};
 
 /// Rows of a batch between operators.
 const BATCH_ROWS: usize = 8_192;
+/// What queries and runs may put on the disk at once.
+const SPILL_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// The catalogue that tables are in.
-const CATALOG: &str = "lake";
+pub(crate) const CATALOG: &str = "lake";
 
 /// Tables at one version each.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     datasets: BTreeMap<TableName, Arc<Dataset>>,
+    /// Of this table only the rows are seen that have the column's values.
+    narrowed: Option<(TableName, RecordBatch)>,
 }
 
 impl Snapshot {
@@ -36,6 +43,11 @@ impl Snapshot {
 
     pub(crate) fn share(&mut self, name: TableName, dataset: &Arc<Dataset>) {
         self.datasets.insert(name, Arc::clone(dataset));
+    }
+
+    /// The same tables, but of one of them only the rows whose column has one of the `values`, a batch of that column.
+    pub(crate) fn narrowed(&self, name: &TableName, values: &RecordBatch) -> Self {
+        Self { narrowed: Some((name.clone(), values.clone())), ..self.clone() }
     }
 
     /// A table that is in the snapshot.
@@ -56,13 +68,20 @@ impl Snapshot {
         // Tables keep plain texts: a view would be cast again at the end.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         let context = SessionContext::new_with_config_rt(config, Arc::clone(runtime));
+        record::functions().for_each(|function| context.register_udf(function));
         if let Some(catalog) = context.catalog(CATALOG) {
             for layer in Layer::ALL {
                 let schema = MemorySchemaProvider::new();
                 for (name, dataset) in self.datasets.iter().filter(|(name, _)| name.layer() == layer) {
                     let table =
                         LanceTableProvider::new_with_ordering(Arc::clone(dataset), false, false, false);
-                    schema.register_table(name.as_str().to_owned(), Arc::new(table))?;
+                    let table: Arc<dyn TableProvider> = match &self.narrowed {
+                        Some((narrowed, values)) if narrowed == name => {
+                            narrow(&context, Arc::new(table), values.clone())?
+                        }
+                        _ => Arc::new(table),
+                    };
+                    schema.register_table(name.as_str().to_owned(), table)?;
                 }
                 catalog.register_schema(layer.as_str(), Arc::new(schema))?;
             }
@@ -71,8 +90,22 @@ impl Snapshot {
     }
 }
 
+/// The rows of a table whose column has one of the `values`.
+fn narrow(
+    context: &SessionContext,
+    table: Arc<dyn TableProvider>,
+    values: RecordBatch,
+) -> Result<Arc<dyn TableProvider>, Error> {
+    let schema = values.schema();
+    let columns: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let values = context.read_batch(values)?.alias("wanted")?;
+    let rows = context.read_table(table)?.alias("rows")?;
+    Ok(rows.join(values, JoinType::LeftSemi, &columns, &columns, None)?.into_view())
+}
+
 /// What sessions share: `bytes` of memory at most, over all of them; what needs more goes to the disk meanwhile.
 pub(crate) fn runtime(bytes: usize) -> Result<Arc<RuntimeEnv>, Error> {
     let pool = Arc::new(FairSpillPool::new(bytes));
-    Ok(RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?)
+    let builder = RuntimeEnvBuilder::new().with_memory_pool(pool).with_max_temp_directory_size(SPILL_BYTES);
+    Ok(builder.build_arc()?)
 }

@@ -5,12 +5,19 @@
 //! [`Derived`]. It fills itself from the first event, or the first run, on.
 
 mod bronze;
+mod embeddings;
+mod identity_links;
 mod inventory_snapshots;
 pub(crate) mod model;
 mod orders_unified;
+mod products_scd;
+mod stock_ledger;
 mod users_scd;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -21,7 +28,9 @@ use prost::Message;
 use crate::{
     Error, Layer, TableName,
     card::Card,
+    dataset,
     sql::{Lineage, Snapshot},
+    vector::embedder::TextEmbedder,
 };
 use model::model;
 
@@ -29,13 +38,42 @@ use model::model;
 pub(crate) static ALL: &[&dyn Table] = &[
     &bronze::Bronze,
     &users_scd::UsersScd,
+    &identity_links::IdentityLinks,
+    &products_scd::ProductsScd,
     &orders_unified::OrdersUnified,
     &inventory_snapshots::InventorySnapshots,
+    &stock_ledger::StockLedger,
 ];
 
-/// Every table that is computed from other tables.
-pub(crate) static DERIVED: &[&dyn Derived] =
-    &[model!(Gold, "gold", "fct_order_line"), model!(Gold, "gold", "agg_sales_daily_channel")];
+/// Every table that is computed from other tables, whatever is configured.
+pub(crate) static DERIVED: &[&dyn Derived] = &[
+    model!(Silver, "silver", "events_sessionized"),
+    model!(Silver, "silver", "campaigns"),
+    model!(Silver, "silver", "campaign_members"),
+    model!(Silver, "silver", "coupons"),
+    model!(Silver, "silver", "redemptions"),
+    model!(Silver, "silver", "demographics"),
+    model!(Gold, "gold", "dim_customer"),
+    model!(Gold, "gold", "dim_product"),
+    model!(Gold, "gold", "dim_location"),
+    model!(Gold, "gold", "dim_date"),
+    model!(Gold, "gold", "dim_promotion"),
+    model!(Gold, "gold", "fct_order_line"),
+    model!(Gold, "gold", "fct_inventory_daily"),
+    model!(Gold, "gold", "fct_session"),
+    model!(Gold, "gold", "agg_customer_360"),
+    model!(Gold, "gold", "agg_sales_daily_channel"),
+    model!(Gold, "gold", "agg_category_kpi"),
+    model!(Gold, "gold", "agg_promo_lift"),
+    model!(Gold, "gold", "agg_rfm_clv"),
+    &embeddings::ProductsByBuyers,
+    &embeddings::CustomersByPurchases,
+];
+
+/// Tables that are computed from other tables with the text model that is configured.
+pub(crate) fn of_texts(embedder: Arc<dyn TextEmbedder>) -> Vec<Arc<dyn Derived>> {
+    vec![Arc::new(embeddings::ProductsByText::new(embedder))]
+}
 
 /// Where a table's events come from.
 #[derive(Debug)]
@@ -78,18 +116,43 @@ pub(crate) trait Derived: Send + Sync {
     /// What is said about it; its key above all, which each computation is checked against.
     fn card(&self) -> Card;
 
+    /// Whether it is computed as if an input were empty where the lake lacks that.
+    fn can_lack(&self, _input: &TableName) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// By what its rows can be computed a few at a time, if they can.
+    fn parts(&self) -> Result<Option<Parts>, Error> {
+        Ok(None)
+    }
+
     /// What it is computed by: another text makes other rows of the same inputs.
     fn definition(&self) -> &str;
 
-    /// Computes all of its rows.
+    /// Computes all of its rows. The table as it stands is among `inputs` under its own name: work may be taken over from
+    /// there, but the rows must be those of the inputs alone.
     async fn compute(
         &self,
         inputs: &Snapshot,
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<SendableRecordBatchStream, Error>;
 
+    /// Readies what was computed for its readers and finds out whether it is good enough for them: an error leaves the
+    /// version before published. What it returns is said in the table's card.
+    async fn ready(&self, _computed: &mut dataset::Table) -> Result<BTreeMap<String, String>, Error> {
+        Ok(BTreeMap::new())
+    }
+
     /// Which of its inputs' columns each of its columns is made of.
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;
+}
+
+/// What a computed table's rows can be told apart by: those of a value of `column`, which is a part of the key, are made
+/// of the rows of `input` with that value, and of whatever else the table is computed from.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) input: TableName,
+    pub(crate) column: String,
 }
 
 /// Where an event goes.
@@ -97,8 +160,9 @@ pub(crate) trait Derived: Send + Sync {
 pub(crate) struct Route {
     /// The table that it belongs to.
     pub(crate) table: TableName,
-    /// Of two events with the same key only the later one counts.
+    /// Of two events with the same key only one counts: that of the higher rank, of equals the later.
     pub(crate) key: String,
+    pub(crate) rank: i64,
     /// How many rows to expect of it.
     pub(crate) rows: usize,
 }
@@ -114,6 +178,8 @@ pub(crate) enum Change {
         rows: RecordBatch,
         /// Rows to delete unless `rows` has their key.
         stale: Stale,
+        /// The column by which a row must be newer than the one that it replaces.
+        newer: Option<&'static str>,
     },
     /// Rows of a bitemporal table: new ones, and ones to close that [`RECORDED_TO`] is set in. That is all that ever
     /// changes in a row, and once, so that it does not matter in which order changes come, nor how often. No key comes
@@ -136,9 +202,29 @@ impl Stale {
     pub(crate) const NONE: Self = Self { column: "", values: Vec::new() };
 }
 
-/// An event of a silver table, whose payload is the whole state of its subject.
-fn state_of_subject(table: &'static str, event: &Event) -> Result<Route, Error> {
-    Ok(Route { table: TableName::new(Layer::Silver, table)?, key: event.subject.clone(), rows: 1 })
+/// An event of a silver table, whose payload is the whole state of its subject, the newer the higher its `rank`.
+fn state_of_subject(table: &'static str, event: &Event, rank: i64) -> Result<Route, Error> {
+    Ok(Route { table: TableName::new(Layer::Silver, table)?, key: event.subject.clone(), rank, rows: 1 })
+}
+
+/// An event of a silver table that tells of what changed, so that each counts: it makes about so many `rows`.
+fn change_of_subject(table: &'static str, event: &Event, rows: usize) -> Result<Route, Error> {
+    Ok(Route { table: TableName::new(Layer::Silver, table)?, key: event.id.clone(), rank: 0, rows })
+}
+
+/// Rows of a bitemporal table, each once: as it was closed, if that is told, whichever comes first. `key` gives a row's
+/// key, and whether it stands.
+fn once<R>(rows: Vec<R>, key: impl Fn(&R) -> (String, bool)) -> Vec<R> {
+    let mut once: BTreeMap<String, (bool, R)> = BTreeMap::new();
+    for row in rows {
+        let (key, stands) = key(&row);
+        match once.entry(key) {
+            Entry::Vacant(place) => drop(place.insert((stands, row))),
+            Entry::Occupied(mut known) if known.get().0 && !stands => drop(known.insert((stands, row))),
+            Entry::Occupied(_) => {}
+        }
+    }
+    once.into_values().map(|(_, row)| row).collect()
 }
 
 fn decode<M: Message + Default>(event_type: &'static str, event: &Event) -> Result<M, Error> {

@@ -9,16 +9,20 @@ Prints what each table holds, then a line for each broken promise. Exit code 1 i
 import argparse
 import hashlib
 import json
+import os
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 try:
     import lance
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.fs as fs
 except ImportError as missing:
     sys.exit(f"{missing}. `make test` installs it; without make: pip install --requirement tests/python/requirements.txt")
+
+from lake_gold import GOLD, columns_of, gold_faults
 
 LAYERS = ["bronze", "silver", "gold", "features", "embeddings"]
 KEY = b"lance-schema:unenforced-primary-key"
@@ -29,6 +33,7 @@ BRONZE = {
     "_source": "string",
     "_entity": "string",
     "_object": "string",
+    "_revision": "int64",
     "_position": "string",
     "_op": "string",
     "_received_at": TIME,
@@ -74,7 +79,7 @@ SILVER = {
         "source_refs": "list<struct<system: string, id: string, version: int64, role: string>>",
         "match_rule": "string",
         "lines": "list<struct<sku: string, quantity: int64, amount_minor: int64, discount_minor: int64>>",
-        "payments": "list<struct<psp_ref: string, method: string, amount_minor: int64>>",
+        "payments": "list<struct<psp_ref: string, method: string, auth_code: string, amount_minor: int64>>",
         "first_seen": TIME,
         "last_event_time": TIME,
         "lineage_id": "string",
@@ -87,26 +92,124 @@ SILVER = {
         "last_count_at": TIME,
         "ledger_seq": "int64",
     },
+    "stock_ledger": {
+        "movement_id": "string",
+        "location_id": "string",
+        "sku": "string",
+        "kind": "string",
+        "quantity": "int64",
+        "occurred_at": TIME,
+        "source_system": "string",
+        "source_id": "string",
+        "ledger_seq": "int64",
+        "recorded_from": TIME,
+        "recorded_to": TIME,
+    },
+    "products_scd": {
+        "product_sk": "string",
+        "sku": "string",
+        "valid_from": TIME,
+        "valid_to": TIME,
+        "recorded_from": TIME,
+        "recorded_to": TIME,
+        "is_current": "bool",
+        "title": "string",
+        "manufacturer_id": "string",
+        "brand": "string",
+        "category_id": "string",
+        "category_path": "list<string>",
+        "package_size": "string",
+    },
+    "identity_links": {
+        "link_id": "string",
+        "source_system": "string",
+        "source_id": "string",
+        "golden_id": "string",
+        "recorded_from": TIME,
+        "recorded_to": TIME,
+    },
+    "events_sessionized": {
+        "event_id": "string",
+        "event_type": "string",
+        "occurred_at": TIME,
+        "session_id": "string",
+        "session_seq": "int64",
+        "visitor_id": "string",
+        "customer_id": "string",
+        "golden_id": "string",
+        "sku": "string",
+        "quantity": "int64",
+        "query": "string",
+        "results": "int64",
+        "order_id": "string",
+        "order_uid": "string",
+        "total_minor": "int64",
+        "currency": "string",
+        "line_count": "int64",
+        "source_session_id": "string",
+        "received_at": TIME,
+    },
+    "campaigns": {
+        "campaign_id": "string",
+        "campaign_type": "string",
+        "starts_on": "date32[day]",
+        "ends_on": "date32[day]",
+        "received_at": TIME,
+    },
+    "campaign_members": {
+        "campaign_id": "string",
+        "card_number": "string",
+        "golden_id": "string",
+        "received_at": TIME,
+    },
+    "coupons": {"coupon_upc": "string", "sku": "string", "campaign_id": "string", "received_at": TIME},
+    "redemptions": {
+        "card_number": "string",
+        "coupon_upc": "string",
+        "campaign_id": "string",
+        "redeemed_on": "date32[day]",
+        "golden_id": "string",
+        "received_at": TIME,
+    },
+    "demographics": {
+        "card_number": "string",
+        "golden_id": "string",
+        "age": "string",
+        "income": "string",
+        "home_ownership": "string",
+        "marital_status": "string",
+        "household_size": "string",
+        "household_comp": "string",
+        "kids_count": "string",
+        "received_at": TIME,
+    },
 }
+# Tables of periods, of which one is current: the column that tells whose they are.
+PERIODS = {"users_scd": "golden_id", "products_scd": "sku"}
+SESSION_PAUSE = timedelta(minutes=30)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="the lake's directory")
+    parser.add_argument("root", help="the lake's directory, or s3://bucket/prefix as the AWS_... variables open it")
     parser.add_argument("--summary", type=Path, help="what the lake must hold: a JSON file of what lake::summary returns")
     arguments = parser.parse_args()
 
     found: dict[str, dict[str, int]] = {}
     faults: list[str] = []
-    for path in sorted(path for layer in LAYERS for path in (arguments.root / layer).glob("*.lance")):
-        name = f"{path.parent.name}/{path.stem}"
+    for layer, table in tables(arguments.root):
+        name = f"{layer}/{table}"
         found[name] = {}
         try:
-            dataset = lance.dataset(str(path))
+            dataset = open_table(arguments.root, layer, table)
             found[name] = sums_of(dataset)
-            faults += [f"{name}: {fault}" for fault in faults_of(path.parent.name, path.stem, dataset)]
+            faults += [f"{name}: {fault}" for fault in faults_of(arguments.root, layer, table, dataset)]
         except Exception as error:  # Whatever a table raises is a fault of that table.
             faults.append(f"{name}: cannot be read: {error}")
+    try:
+        faults += gold_faults(arguments.root)
+    except Exception as error:
+        faults.append(f"gold: cannot be compared: {error}")
     if not found:
         faults.append(f"there is no table in {arguments.root}")
     if arguments.summary:
@@ -116,6 +219,24 @@ def main() -> int:
     for fault in faults:
         print(f"FAILED {fault}")
     return 1 if faults else 0
+
+
+def tables(root: str) -> list[tuple[str, str]]:
+    """The layer and name of every table."""
+    files, base = fs.FileSystem.from_uri(root if "://" in root else Path(root).absolute().as_uri())
+    places = [
+        (layer, Path(entry.path))
+        for layer in LAYERS
+        for entry in files.get_file_info(fs.FileSelector(f"{base}/{layer}", allow_not_found=True))
+    ]
+    return sorted((layer, path.stem) for layer, path in places if path.suffix == ".lance")
+
+
+def open_table(root: str, layer: str, table: str) -> lance.LanceDataset:
+    """A table; in a store that is not AWS itself Lance wants to be told where that is."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    options = {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint and "://" in root else None
+    return lance.dataset(f"{root}/{layer}/{table}.lance", storage_options=options)
 
 
 def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:
@@ -157,22 +278,29 @@ def differences(found: dict[str, dict[str, int]], summary: list[dict]) -> list[s
     return sorted(faults)
 
 
-def faults_of(layer: str, table: str, dataset: lance.LanceDataset) -> list[str]:
-    faults = format_faults(dataset) + column_faults(layer, table, dataset.schema) + key_faults(dataset)
+def faults_of(root: str, layer: str, table: str, dataset: lance.LanceDataset) -> list[str]:
+    faults = format_faults(layer, dataset) + column_faults(layer, table, dataset.schema) + key_faults(dataset)
     if layer == "bronze":
         faults += payload_faults(dataset)
-    if table == "users_scd":
-        faults += period_faults(dataset)
+    if table in PERIODS:
+        faults += period_faults(PERIODS[table], dataset)
+    if table == "identity_links":
+        faults += link_faults(dataset)
     if table == "orders_unified":
         faults += reference_faults(dataset) + derived_faults(dataset)
+    if table == "inventory_snapshots":
+        faults += ledger_faults(root, dataset)
+    if table == "events_sessionized":
+        faults += session_faults(dataset)
     return faults
 
 
-def format_faults(dataset: lance.LanceDataset) -> list[str]:
+def format_faults(layer: str, dataset: lance.LanceDataset) -> list[str]:
     faults = []
     if dataset.data_storage_version != "2.2":
         faults.append(f"its file version is {dataset.data_storage_version}, not 2.2")
-    if not dataset.has_stable_row_ids:
+    # Vectors are made anew as a whole, so that there is no change to tell of.
+    if layer != "embeddings" and not dataset.has_stable_row_ids:
         faults.append("its row ids are not stable")
     return faults
 
@@ -180,7 +308,13 @@ def format_faults(dataset: lance.LanceDataset) -> list[str]:
 def column_faults(layer: str, table: str, schema: pa.Schema) -> list[str]:
     """Columns that are missing, unknown or of another type than promised, and money without a currency."""
     columns = {field.name: spell(field.type) for field in schema}
-    promised = BRONZE if layer == "bronze" else SILVER.get(table, columns) if layer == "silver" else columns
+    promised = columns
+    if layer == "bronze":
+        promised = BRONZE
+    elif layer == "silver":
+        promised = SILVER.get(table, columns)
+    elif table in GOLD:
+        promised = columns_of(table)
     names = sorted(columns.keys() | promised.keys())
     faults = [
         f"its column {name} is {columns.get(name, 'missing')}, not {promised.get(name, 'promised')}"
@@ -226,18 +360,19 @@ def payload_faults(dataset: lance.LanceDataset) -> list[str]:
     return [f"{altered} payloads are not what their digest says"] if altered else []
 
 
-def period_faults(dataset: lance.LanceDataset) -> list[str]:
-    """At every moment, what was recorded of a customer had no overlap and no gap; what stands has one current row."""
-    columns = ["golden_id", "version", "valid_from", "valid_to", "recorded_from", "recorded_to", "is_current"]
-    rows = dataset.to_table(columns=columns).sort_by([("golden_id", "ascending"), ("valid_from", "ascending")])
-    customers: dict[str, list[dict]] = {}
+def period_faults(subject: str, dataset: lance.LanceDataset) -> list[str]:
+    """At every moment, what was recorded of a subject had no overlap and no gap; what stands has one current row."""
+    columns = ["valid_from", "valid_to", "recorded_from", "recorded_to", "is_current"]
+    columns += [subject] + [name for name in dataset.schema.names if name == "version"]
+    rows = dataset.to_table(columns=columns).sort_by([(subject, "ascending"), ("valid_from", "ascending")])
+    subjects: dict[str, list[dict]] = {}
     for row in rows.to_pylist():
-        customers.setdefault(row["golden_id"], []).append(row)
-    return [f"{golden_id}: {fault}" for golden_id, rows in customers.items() for fault in history_faults(rows)]
+        subjects.setdefault(row[subject], []).append(row)
+    return [f"{subject}: {fault}" for subject, rows in subjects.items() for fault in history_faults(rows)]
 
 
 def history_faults(rows: list[dict]) -> list[str]:
-    """What is wrong with all that was ever recorded of one customer, oldest first in valid time."""
+    """What is wrong with all that was ever recorded of one subject, oldest first in valid time."""
     faults = set()
     if any(row["recorded_to"] is not None and row["recorded_to"] <= row["recorded_from"] for row in rows):
         faults.add("a row was closed before it was recorded")
@@ -245,7 +380,7 @@ def history_faults(rows: list[dict]) -> list[str]:
         then = [row for row in rows if row["recorded_from"] <= moment and not ended(row["recorded_to"], moment)]
         if [row["valid_to"] for row in then] != [row["valid_from"] for row in then[1:]] + [None]:
             faults.add("periods overlap or leave a gap")
-        if [row["version"] for row in then] != list(range(1, len(then) + 1)):
+        if [row.get("version", place) for place, row in enumerate(then, 1)] != list(range(1, len(then) + 1)):
             faults.add("the versions do not count up from 1")
     stands = [row for row in rows if row["recorded_to"] is None]
     current = [row for row in rows if row["is_current"]]
@@ -256,6 +391,58 @@ def history_faults(rows: list[dict]) -> list[str]:
 
 def ended(end: datetime | None, moment: datetime) -> bool:
     return end is not None and end <= moment
+
+
+def link_faults(dataset: lance.LanceDataset) -> list[str]:
+    """A record is one person's at any time since it was first recorded, without overlap and without gap."""
+    columns = ["source_system", "source_id", "recorded_from", "recorded_to"]
+    rows = dataset.to_table(columns=columns).sort_by([(name, "ascending") for name in columns[:3]]).to_pylist()
+    faults = []
+    for row, after in zip(rows, rows[1:] + [{}], strict=True):
+        record = [row["source_system"], row["source_id"]]
+        is_last = record != [after.get("source_system"), after.get("source_id")]
+        if row["recorded_to"] != (None if is_last else after["recorded_from"]):
+            faults.append(f"{'/'.join(record)}: links overlap or leave a gap")
+    return faults
+
+
+def ledger_faults(root: str, dataset: lance.LanceDataset) -> list[str]:
+    """What is on hand of every stock is its last count, and what moved after it."""
+    if ("silver", "stock_ledger") not in tables(root):
+        return ["there is no stock_ledger beside it"]
+    columns = ["location_id", "sku", "kind", "quantity", "occurred_at", "ledger_seq"]
+    ledger = open_table(root, "silver", "stock_ledger").to_table(columns=columns, filter="recorded_to IS NULL").to_pylist()
+    stocks: dict[tuple[str, str], list[dict]] = {}
+    for movement in ledger:
+        stocks.setdefault((movement["location_id"], movement["sku"]), []).append(movement)
+    faults = []
+    for row in dataset.to_table(columns=["location_id", "sku", "on_hand"]).to_pylist():
+        movements = stocks.get((row["location_id"], row["sku"]), [])
+        counts = [movement for movement in movements if movement["kind"] == "count"]
+        last = max(counts, key=lambda count: (count["occurred_at"], count["ledger_seq"]), default=None)
+        moved = [m for m in movements if m["kind"] != "count" and (last is None or m["occurred_at"] > last["occurred_at"])]
+        on_hand = (last["quantity"] if last else 0) + sum(movement["quantity"] for movement in moved)
+        if on_hand != row["on_hand"]:
+            faults.append(f"{row['location_id']}/{row['sku']}: {row['on_hand']} on hand, {on_hand} by the ledger")
+    return faults
+
+
+def session_faults(dataset: lance.LanceDataset) -> list[str]:
+    """A session goes on as long as its visitor pauses for no more than half an hour, and is one customer's."""
+    columns = ["visitor_id", "occurred_at", "event_id", "session_id", "session_seq", "customer_id", "golden_id"]
+    rows = dataset.to_table(columns=columns).sort_by([(name, "ascending") for name in columns[:3]]).to_pylist()
+    faults = []
+    for before, row in zip([{}] + rows[:-1], rows, strict=True):
+        goes_on = before.get("visitor_id") == row["visitor_id"]
+        goes_on = goes_on and row["occurred_at"] - before["occurred_at"] <= SESSION_PAUSE
+        same = ["session_id", "customer_id", "golden_id"]
+        if goes_on and [row[name] for name in same] != [before[name] for name in same]:
+            faults.append(f"{row['event_id']}: its session differs from the one that goes on")
+        if not goes_on and row["session_id"] == before.get("session_id"):
+            faults.append(f"{row['event_id']}: its session goes on after a pause")
+        if row["session_seq"] != (before["session_seq"] + 1 if goes_on else 1):
+            faults.append(f"{row['event_id']}: its place in the session is {row['session_seq']}")
+    return faults
 
 
 def reference_faults(dataset: lance.LanceDataset) -> list[str]:

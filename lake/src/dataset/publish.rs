@@ -21,6 +21,7 @@ use lance::{
         transaction::{Operation, Transaction},
     },
 };
+use lance_io::object_store::{ObjectStore, ObjectStoreParams};
 use sha2::{Digest as _, Sha256};
 
 use super::{Table, Turn, VERSION, failed};
@@ -43,6 +44,13 @@ pub(crate) struct Published {
     pub(crate) content: String,
     /// Whether there is a new version.
     pub(crate) is_new: bool,
+}
+
+impl Published {
+    /// The digest of its rows.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        Digest::known(self.rows, &self.content)
+    }
 }
 
 impl Table {
@@ -87,11 +95,11 @@ impl Table {
             });
         }
         transaction.transaction_properties = Some(Arc::new(properties));
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         self.dataset =
             Some(self.publish(transaction).await.map_err(|error| failed(&name, "committed", error))?);
         self.describe(card).await?;
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let version = self.dataset.as_ref().map_or(0, |dataset| dataset.version().version);
         Ok(Published { version, rows: content.rows, bytes, schema, content: content.hex(), is_new: true })
     }
@@ -120,23 +128,27 @@ impl Table {
         };
         let insert = match &self.dataset {
             Some(dataset) => InsertBuilder::new(Arc::new(dataset.clone())),
-            None => InsertBuilder::new(&*self.path.to_string_lossy()),
+            None => InsertBuilder::new(self.uri.as_str()),
         };
         insert.with_params(&params).execute_uncommitted_stream(rows).await
     }
 
-    /// A change feed is offered of what grows; what is made anew as a whole has none.
+    /// A change feed is offered of what grows or changes in parts; vectors are made anew as a whole.
     pub(super) fn has_stable_row_ids(&self) -> bool {
-        matches!(self.name.layer(), Layer::Bronze | Layer::Silver | Layer::Features)
+        matches!(self.name.layer(), Layer::Bronze | Layer::Silver | Layer::Gold | Layer::Features)
     }
 
     /// Removes the files of what will not be committed; those that cannot be removed are found by the next clean-up.
     async fn discard(&self, transaction: &Transaction) {
         let Operation::Overwrite { fragments, .. } = &transaction.operation else { return };
+        let registry = self.session.store_registry();
+        let table =
+            ObjectStore::from_uri_and_params(registry, &self.uri, &ObjectStoreParams::default()).await;
+        let Ok((objects, table)) = table else { return };
         for file in fragments.iter().flat_map(|fragment| &fragment.files) {
-            let path = self.path.join("data").join(&file.path);
-            if let Err(error) = tokio::fs::remove_file(&path).await {
-                tracing::debug!(path = %path.display(), %error, "an unused file stays");
+            let path = table.clone().join("data").join(file.path.as_str());
+            if let Err(error) = objects.delete(&path).await {
+                tracing::debug!(%path, %error, "an unused file stays");
             }
         }
     }
@@ -147,8 +159,12 @@ pub(crate) fn identity(schema: &str, content: &str) -> String {
     format!("{schema}:{content}")
 }
 
-fn bytes(transaction: &Transaction) -> u64 {
-    let Operation::Overwrite { fragments, .. } = &transaction.operation else { return 0 };
+pub(super) fn bytes(transaction: &Transaction) -> u64 {
+    let (Operation::Overwrite { fragments, .. } | Operation::Update { new_fragments: fragments, .. }) =
+        &transaction.operation
+    else {
+        return 0;
+    };
     let files = fragments.iter().flat_map(|fragment| &fragment.files);
     files.filter_map(|file| file.file_size_bytes.get()).map(std::num::NonZero::get).sum()
 }
@@ -169,14 +185,14 @@ fn checked(
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
     RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
 /// Whether rows may be published: every key is there, and once.
-struct Check {
+pub(super) struct Check {
     table: String,
     key: Vec<usize>,
     names: String,
@@ -187,7 +203,7 @@ struct Check {
 }
 
 impl Check {
-    fn new(table: &str, schema: &Schema, card: &Card) -> Result<Self, Error> {
+    pub(super) fn new(table: &str, schema: &Schema, card: &Card) -> Result<Self, Error> {
         let definition = |reason| Error::Definition { table: table.to_owned(), reason };
         let position = |column: &String| {
             schema
@@ -213,7 +229,7 @@ impl Check {
         })
     }
 
-    fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         let columns: Vec<_> = self.key.iter().map(|index| Arc::clone(batch.column(*index))).collect();
         for row in &self.converter.convert_columns(&columns)? {
             let is_new = self.keys.insert(digest::half(&Sha256::digest(row.as_ref())));
@@ -222,7 +238,7 @@ impl Check {
         self.digest.add(batch)
     }
 
-    fn outcome(&self) -> Result<Digest, Error> {
+    pub(super) fn outcome(&self) -> Result<Digest, Error> {
         match self.repeated {
             0 => Ok(self.digest),
             rows => Err(Error::Definition {

@@ -65,14 +65,14 @@ impl Table {
         compact(dataset, &properties).await.map_err(failed)?;
         index(dataset, &properties).await.map_err(failed)?;
         mark(dataset, &properties).await.map_err(failed)?;
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let references = References::to(dataset, files).await.map_err(failed)?;
         let names = references.names();
         references.forget(dataset).await.map_err(failed)?;
         let policy = CleanupPolicyBuilder::default().retain_n_versions(dataset, 1).await.map_err(failed)?;
         let policy = policy.delete_unverified(true).error_if_tagged_old_versions(false).build();
         dataset.cleanup_with_policy(policy).await.map_err(failed)?;
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         Ok(Purged { rows: ids.len() as u64, references: names })
     }
 

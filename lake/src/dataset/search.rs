@@ -15,7 +15,7 @@ use lance_io::object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::Store;
+use super::{Store, files::below};
 use crate::{Error, deny::Denied};
 
 /// Rows that are decoded at once.
@@ -38,17 +38,17 @@ impl Store {
         denied: &Arc<Denied>,
         keys: &BTreeSet<String>,
     ) -> Result<Found, Error> {
-        let (objects, directory) = self.objects(directory).await?;
-        let mut files = objects.list(Some(directory));
+        let (objects, root) = self.objects().await?;
+        let mut files = objects.list(Some(below(root, directory)));
         let mut found = Found::default();
         while let Some(file) = files.next().await {
             let file = match file {
                 Ok(file) => file,
                 Err(LanceError::NotFound { .. }) => break,
-                Err(error) => return Err(self.unusable(error)),
+                Err(error) => return Err(self.unusable(directory, error)),
             };
             found.searched += 1;
-            let holds = holds(&objects, &file.location, file.size, denied, keys).await;
+            let holds = holds(objects, &file.location, file.size, denied, keys).await;
             let holds = holds.unwrap_or_else(|error| {
                 tracing::warn!(file = %file.location, %error, "a file cannot be read; it may hold anything");
                 true
@@ -66,38 +66,28 @@ impl Store {
         directory: &str,
         files: &BTreeSet<Path>,
     ) -> Result<BTreeSet<Path>, Error> {
-        let (objects, directory) = self.objects(directory).await?;
+        let (objects, root) = self.objects().await?;
         let directories: BTreeSet<_> = files.iter().map(parent).collect();
-        let all = objects.list(Some(directory)).map_ok(|file| file.location);
+        let all = objects.list(Some(below(root, directory))).map_ok(|file| file.location);
         let is_beside = |path: &Path| std::future::ready(directories.contains(&parent(path)));
         match files.is_empty() {
             true => Ok(BTreeSet::new()),
-            false => all.try_filter(is_beside).try_collect().await.map_err(|error| self.unusable(error)),
+            false => {
+                all.try_filter(is_beside).try_collect().await.map_err(|error| self.unusable(directory, error))
+            }
         }
     }
 
     /// Removes files of the lake.
     pub(crate) async fn remove(&self, files: impl IntoIterator<Item = &Path>) -> Result<(), Error> {
-        let (objects, _) = self.objects("").await?;
+        let (objects, _) = self.objects().await?;
         for file in files {
             match objects.delete(file).await {
                 Ok(()) | Err(LanceError::NotFound { .. }) => {}
-                Err(error) => return Err(self.unusable(error)),
+                Err(error) => return Err(self.unusable("", error)),
             }
         }
         Ok(())
-    }
-
-    /// The store of the lake's files, and a directory in it.
-    async fn objects(&self, directory: &str) -> Result<(Arc<ObjectStore>, Path), Error> {
-        let objects = ObjectStore::from_uri(&self.uri()).await;
-        let (objects, root) = objects.map_err(|error| self.unusable(error))?;
-        let parts = directory.split('/').filter(|part| !part.is_empty());
-        Ok((objects, parts.fold(root, |path, part| path.join(part))))
-    }
-
-    fn unusable(&self, error: LanceError) -> Error {
-        Error::Files { path: self.root.clone(), source: std::io::Error::other(error) }
     }
 }
 

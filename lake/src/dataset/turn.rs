@@ -4,7 +4,6 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, ErrorKind},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -20,6 +19,7 @@ use crate::{
 };
 
 const LOCK: &str = "_meta/lock";
+const IN_BUCKET: &str = "other writers cannot be kept away from a bucket; copy the lake to a directory first";
 /// How often a lock that somebody else holds is asked for.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -46,7 +46,8 @@ impl Store {
     pub(crate) async fn alone(&self) -> Result<Self, Error> {
         // Writers of this process must not stand in line before us again and again.
         let _turn = self.turn.lock().await;
-        let alone = lock(&self.root, File::try_lock).await?;
+        let Some(root) = self.root.directory() else { return Err(Error::Erasure(IN_BUCKET.to_owned())) };
+        let alone = lock(root, File::try_lock).await?;
         let denied = Arc::new(self.parse(self.denylist().await?)?);
         Ok(Self { turn: Mutex::new(denied), alone: Some(alone), ..Self::existing(&self.root) })
     }
@@ -66,25 +67,21 @@ impl Store {
 
     /// Keeps erasures away while it is held.
     pub(super) async fn shared(&self) -> Result<Option<File>, Error> {
-        match self.alone {
-            Some(_) => Ok(None),
-            None => lock(&self.root, File::try_lock_shared).await.map(Some),
+        match self.root.directory().filter(|_| self.alone.is_none()) {
+            Some(root) => lock(root, File::try_lock_shared).await.map(Some),
+            None => Ok(None),
         }
     }
 
     async fn denylist(&self) -> Result<Vec<u8>, Error> {
-        match self.read_file(deny::FILE).await {
-            Err(Error::Files { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            text => text,
-        }
+        Ok(self.find_file(deny::FILE).await?.unwrap_or_default())
     }
 
     fn parse(&self, text: Vec<u8>) -> Result<Denied, Error> {
-        if text.is_empty() {
-            return Ok(Denied::default());
+        match text.is_empty() {
+            true => Ok(Denied::default()),
+            false => Denied::parse(text).ok_or(Error::Denylist),
         }
-        let source = io::Error::new(ErrorKind::InvalidData, "it is no list of what is denied; restore it");
-        Denied::parse(text).ok_or_else(|| Error::Files { path: self.root.join(deny::FILE), source })
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Change, Route, Source, Table, decode};
 use crate::{
     Error, Layer, TableName,
     card::Card,
-    columns::{Column, batch, optional_text, text, time},
+    columns::{Column, batch, integer, optional_text, text, time},
 };
 
 const CARD: &str = "\
@@ -27,6 +27,7 @@ column _ingest_id: Which reading of which record: the event that told of it, and
 column _source: The source.
 column _entity: What the record is, in the source's words.
 column _object: The file or table that it was read from.
+column _revision: How often that had become another: what an older revision had no longer counts.
 column _position: Its place in that.
 column _op: How it came to be seen, in Debezium's terms.
 column _received_at: When it was read.
@@ -59,7 +60,7 @@ impl Table for Bronze {
         let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
         let table = TableName::new(Layer::Bronze, format!("bronze_{}__{}", landed.system, landed.entity))?;
         let rows = usize::try_from(landed.record_count).unwrap_or(0);
-        Ok(Route { table, key: event.id.clone(), rows })
+        Ok(Route { table, key: event.id.clone(), rank: 0, rows })
     }
 
     fn card(&self) -> Card {
@@ -101,6 +102,7 @@ fn unaltered(
         same("_source", &landed.system),
         same("_entity", &landed.entity),
         same("_object", &landed.object),
+        integer("_revision", repeat_n(landed.revision, count)),
         Column::new("_position", position),
         // Connectors read what is there; none of them is told of single changes.
         same("_op", READ),

@@ -43,7 +43,8 @@ impl Table for InventorySnapshots {
     }
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
-        state_of_subject(NAME, event)
+        let sequence = stock(event)?.ledger_sequence;
+        state_of_subject(NAME, event, sequence)
     }
 
     fn card(&self) -> Card {
@@ -51,11 +52,7 @@ impl Table for InventorySnapshots {
     }
 
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
-        let stock = |event: Event| {
-            let changed: StockChanged = decode(SOURCE.event_type, &event)?;
-            changed.stock.ok_or_else(|| missing(&event, "stock"))
-        };
-        let stocks: Vec<Stock> = events.into_iter().map(stock).collect::<Result<_, _>>()?;
+        let stocks = events.iter().map(stock).collect::<Result<Vec<_>, _>>()?;
         let rows = batch(vec![
             text("sku", stocks.iter().map(|stock| stock.sku.as_str())).key(1),
             text("location_id", stocks.iter().map(|stock| stock.location_id.as_str())).key(2),
@@ -66,6 +63,11 @@ impl Table for InventorySnapshots {
             // The same end may be reached by more corrections or fewer.
             integer("ledger_seq", stocks.iter().map(|stock| stock.ledger_sequence)).volatile(),
         ])?;
-        Ok(Change::Upsert { rows, stale: Stale::NONE })
+        Ok(Change::Upsert { rows, stale: Stale::NONE, newer: Some("ledger_seq") })
     }
+}
+
+fn stock(event: &Event) -> Result<Stock, Error> {
+    let changed: StockChanged = decode(SOURCE.event_type, event)?;
+    changed.stock.ok_or_else(|| missing(event, "stock"))
 }

@@ -49,7 +49,7 @@ impl Table for OrdersUnified {
     }
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
-        state_of_subject(NAME, event)
+        state_of_subject(NAME, event, 0)
     }
 
     fn card(&self) -> Card {
@@ -69,7 +69,8 @@ impl Table for OrdersUnified {
                 merged.push(order.order_uid);
             }
         }
-        Ok(Change::Upsert { rows: rows(&orders)?, stale: Stale { column: "order_uid", values: merged } })
+        let stale = Stale { column: "order_uid", values: merged };
+        Ok(Change::Upsert { rows: rows(&orders)?, stale, newer: None })
     }
 }
 
@@ -151,6 +152,7 @@ fn payments<'a>(orders: impl Iterator<Item = &'a Order> + Clone) -> Column {
         vec![
             optional_text("psp_ref", all().map(|payment| payment.psp_ref.as_str())),
             optional_text("method", all().map(|payment| payment.method.as_str())),
+            optional_text("auth_code", all().map(|payment| payment.auth_code.as_str())),
             integer("amount_minor", all().map(|payment| payment.amount_minor)),
         ],
     );

@@ -1,8 +1,6 @@
 //! `users_scd`: customers' profiles, a row for each period in which one was true and was held to be so (a slowly changing
 //! dimension of type 2, bitemporal).
 
-use std::collections::BTreeMap;
-
 use arrow::array::{BooleanArray, RecordBatch};
 use omnimesh_proto::{
     customer::v1::{Customer, CustomerChanged, CustomerVersion},
@@ -12,9 +10,9 @@ use omnimesh_proto::{
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Change, RECORDED_TO, Route, Source, Table, decode, missing};
+use super::{Change, RECORDED_TO, Route, Source, Table, change_of_subject, decode, missing, once};
 use crate::{
-    Error, Layer, TableName,
+    Error, TableName,
     card::Card,
     columns::{Column, batch, integer, list, optional_text, record, text, time},
 };
@@ -59,29 +57,24 @@ impl Table for UsersScd {
     }
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
-        // Every event counts: each tells of versions that the later ones no longer know.
-        let rows = decode::<CustomerChanged>(SOURCE.event_type, event)?.history.len();
-        Ok(Route { table: TableName::new(Layer::Silver, NAME)?, key: event.id.clone(), rows })
+        let CustomerChanged { history, superseded, .. } = decode(SOURCE.event_type, event)?;
+        change_of_subject(NAME, event, history.len() + superseded.len())
     }
 
     fn card(&self) -> Card {
         Card::parse(CARD)
     }
 
-    /// A version that an event closes may be in another one as it stood, whichever comes first.
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
-        let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+        let mut rows = Vec::new();
         for event in &events {
             let CustomerChanged { history, superseded, .. } = decode(SOURCE.event_type, event)?;
             for version in history.into_iter().chain(superseded) {
-                let row = Row::new(event, version)?;
-                let known = rows.get(&row.user_sk);
-                if known.is_none_or(|known| known.version.record_to_time.is_none()) {
-                    rows.insert(row.user_sk.clone(), row);
-                }
+                rows.push(Row::new(event, version)?);
             }
         }
-        Ok(Change::Record(batch_of(&rows.into_values().collect::<Vec<_>>())?))
+        let rows = once(rows, |row| (row.user_sk.clone(), row.version.record_to_time.is_none()));
+        Ok(Change::Record(batch_of(&rows)?))
     }
 }
 

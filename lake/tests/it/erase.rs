@@ -33,7 +33,7 @@ const KILLS: usize = 6;
 const EMAIL: &str = PERSON[3];
 
 fn config(root: &Path) -> Config {
-    Config { root: root.to_owned(), ..Config::default() }
+    Config { root: root.into(), ..Config::default() }
 }
 
 async fn erase(root: &Path) -> Result<Erasure, lake::Error> {

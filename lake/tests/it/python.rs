@@ -6,21 +6,36 @@ use std::{
     process::{Command, Output},
 };
 
-use lake::TableSummary;
+use lake::{Root, TableSummary};
 use tempfile::TempDir;
 
 use crate::{sandbox::Sandbox, world};
 
 /// Tests start in their crate's directory.
 const CHECK: &str = "../tests/python/lake_check.py";
+const QUERIES: &str = "../tests/python/flight_check.py";
 
-pub(crate) fn judge(root: &Path, summary: &[TableSummary]) -> Output {
-    let file = root.with_extension("json");
+pub(crate) fn judge(root: impl Into<Root>, summary: &[TableSummary]) -> Output {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("summary.json");
     fs::write(&file, serde_json::to_vec(summary).unwrap()).unwrap();
+    let root = root.into().to_string();
     let check = Command::new("python3").arg(CHECK).arg(root).arg("--summary").arg(&file).output();
     check.unwrap_or_else(|error| {
         panic!("python3 does not start: {error}; `make test` installs what tests need")
     })
+}
+
+/// Lets Python query what serves the lake in `root`, as a consumer for whom the edge speaks.
+pub(crate) async fn ask(root: &Path, what: &str) {
+    let verdict = tokio::process::Command::new("python3")
+        .args([QUERIES, &format!("grpc+unix://{}", Sandbox::socket(root).display()), what])
+        .arg(format!("{}=analyst", mesh::CONSUMER_HEADER))
+        .arg(format!("{}=lake.query", mesh::PERMISSIONS_HEADER))
+        .output()
+        .await
+        .unwrap();
+    assert!(verdict.status.success(), "{}", said(&verdict));
 }
 
 pub(crate) fn said(output: &Output) -> String {

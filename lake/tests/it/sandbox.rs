@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use events::{Consumers, Cursor, Log, NewEvent};
-use lake::Config;
-use mesh::{Channel, Policy, ServerBuilder};
+use lake::{Config, Manifest, Root};
+use lance::Dataset;
+use mesh::{Channel, Peers, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const DOMAINS: [&str; 4] = ["ingest", "customer", "order", "inventory"];
+pub(crate) const DOMAINS: [&str; 6] = ["ingest", "identity", "customer", "catalog", "order", "inventory"];
 static NONE: Migrator = Migrator::DEFAULT;
 
 pub(crate) struct Sandbox {
@@ -47,24 +49,40 @@ impl Sandbox {
     }
 
     /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
-    pub(crate) async fn export_then(&self, root: &Path, after: impl Future<Output = ()>) {
-        self.serve_then(root, async |_| after.await).await;
+    pub(crate) async fn export_then(&self, root: impl Into<Root>, after: impl Future<Output = ()>) {
+        self.serve(Self::config(root), mesh::Config::default(), async |_| after.await).await;
     }
 
     /// As `export_then`, with a channel to the lake's services.
-    pub(crate) async fn serve_then(&self, root: &Path, after: impl AsyncFnOnce(Channel)) {
+    pub(crate) async fn serve_then(&self, root: impl Into<Root>, after: impl AsyncFnOnce(Channel)) {
+        let service = "omnimesh.lake.v1.DatasetService";
+        let after = async |peers: Peers| after(peers.channel_to("lake", service)).await;
+        self.serve(Self::config(root), mesh::Config::default(), after).await;
+    }
+
+    /// Where the edge reaches a lake that is served by [`Self::serve_edge`].
+    pub(crate) fn socket(root: &Path) -> PathBuf {
+        root.with_extension("sock")
+    }
+
+    /// As `export_then`, for callers that the edge speaks for and for peers.
+    pub(crate) async fn serve_edge(&self, config: Config, after: impl AsyncFnOnce(Peers)) {
+        let mut mesh = mesh::Config::default();
+        mesh.listen.unix = config.root.directory().map(Self::socket);
+        self.serve(config, mesh, after).await;
+    }
+
+    async fn serve(&self, config: Config, mesh: mesh::Config, after: impl AsyncFnOnce(Peers)) {
         let permissions = ["event.read", "lake.read", "lake.write", "lake.erase"];
-        let policy = Policy::new([("lake", permissions.as_slice())]);
-        let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
+        let policy = Policy::new([("lake", permissions.as_slice()), ("bi", &["lake.query"])]);
+        let mut server = ServerBuilder::new(mesh, policy, None);
         let peers = server.host("lake");
         for domain in DOMAINS {
             server.host(domain);
             events::serve(&mut server, self.logs[domain].1.clone());
         }
         let (consumers, _) = server.shared::<Consumers>();
-        let config = Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: 1, ..Config::default() };
         lake::start(&config, &peers, &mut server).unwrap();
-        let channel = peers.channel_to("lake", "omnimesh.lake.v1.DatasetService");
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
         let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
@@ -75,7 +93,7 @@ impl Sandbox {
             let caught_up = tokio::time::timeout(Duration::from_secs(120), caught_up).await;
             caught_up.unwrap_or_else(|_| panic!("{} does not catch up", position.consumer)).unwrap();
         }
-        after(channel).await;
+        after(peers).await;
         consumers.stop().await;
         stop.cancel();
         server.await.unwrap().unwrap();
@@ -83,5 +101,28 @@ impl Sandbox {
 
     pub(crate) async fn export(&self) {
         self.export_then(&self.root, async {}).await;
+    }
+
+    pub(crate) fn config(root: impl Into<Root>) -> Config {
+        Config { root: root.into(), quiet_ms: 20, buffer_mib: 1, ..Config::default() }
+    }
+
+    /// Computes the tables that are made of others.
+    pub(crate) async fn run(&self) -> Manifest {
+        lake::run(&Self::config(&self.root), &[], &|_| {}).await.unwrap()
+    }
+
+    /// The rows of a table (`<layer>/<name>`) in order, as texts between bars.
+    pub(crate) async fn rows(&self, table: &str, columns: &[&str]) -> Vec<String> {
+        let path = self.root.join(format!("{table}.lance"));
+        let dataset = Dataset::open(path.to_str().unwrap()).await.unwrap();
+        let batch = dataset.scan().project(columns).unwrap().try_into_batch().await.unwrap();
+        let options = FormatOptions::default();
+        let cells: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        let row = |row| cells.iter().map(|cell| cell.value(row).to_string()).collect::<Vec<_>>().join("|");
+        let mut rows: Vec<_> = (0..batch.num_rows()).map(row).collect();
+        rows.sort();
+        rows
     }
 }

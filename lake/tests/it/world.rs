@@ -1,45 +1,42 @@
 //! A small retailer's events, the same for the same seed, and what a lake of them must hold.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{RecordBatch, StringArray},
+    array::{ArrayRef, RecordBatch, StringArray},
     datatypes::{DataType, Field, Schema},
     ipc::writer::StreamWriter,
 };
 use events::NewEvent;
 use omnimesh_proto::{
-    customer::v1::{Customer, CustomerChanged, CustomerVersion, Provenance},
+    customer::v1::{Customer, CustomerChanged, CustomerVersion},
     ingest::v1::RecordsLanded,
     inventory::v1::{Stock, StockChanged},
     order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource, Payment},
-    r#type::v1::{Address, SourceRef},
+    r#type::v1::SourceRef,
 };
-use prost::bytes::Bytes;
-use rand::{Rng, SeedableRng, seq::SliceRandom};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use types::Timestamp;
 
-use crate::sandbox::Sandbox;
+use crate::{history, sandbox::Sandbox};
 
 const LANDINGS: usize = 60;
 const RECORDS: usize = 40;
-const CUSTOMERS: usize = 60;
 const ORDERS: usize = 1500;
-const STOCKS: usize = 300;
 
 /// What the lake must add up to: table, then rows (under the empty name) and sums by path.
 pub(crate) type Expected = BTreeMap<&'static str, BTreeMap<&'static str, i64>>;
 
-fn at(second: i64) -> Option<prost_types::Timestamp> {
+pub(crate) fn at(second: i64) -> Option<prost_types::Timestamp> {
     Some(Timestamp::from_micros(second * 1_000_000).into())
 }
 
-fn changed(event_type: &'static str, subject: String, payload: &impl prost::Message) -> NewEvent {
+pub(crate) fn changed(event_type: &'static str, subject: String, payload: &impl prost::Message) -> NewEvent {
     NewEvent::new(event_type, subject, Timestamp::from_micros(1), payload)
 }
 
-fn source(system: &str, id: impl ToString) -> Option<SourceRef> {
+pub(crate) fn source(system: &str, id: impl ToString) -> Option<SourceRef> {
     Some(SourceRef { system: system.to_owned(), id: id.to_string() })
 }
 
@@ -48,9 +45,10 @@ pub(crate) async fn publish(sandbox: &Sandbox, seed: u64) -> Expected {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut expected = Expected::new();
     sandbox.publish("ingest", &landings(&mut expected), 5).await;
-    sandbox.publish("customer", &customers(&mut random, &mut expected), 7).await;
+    for (domain, events) in history::histories(&mut random, &mut expected) {
+        sandbox.publish(domain, &events, 40).await;
+    }
     sandbox.publish("order", &orders(&mut random, &mut expected), 100).await;
-    sandbox.publish("inventory", &stocks(&mut random, &mut expected), 100).await;
     expected
 }
 
@@ -69,139 +67,29 @@ fn landings(expected: &mut Expected) -> Vec<NewEvent> {
             object: format!("{entity}-{number}.csv"),
             record_count: RECORDS as i64,
             read_time: at(1_000 + number as i64),
-            records: batch_of(
-                (0..RECORDS).map(|row| (row.to_string(), format!("{{\"landing\":{number},\"row\":{row}}}"))),
-            ),
-            first_position: 0,
+            records: records(&lines(number)).into(),
+            ..RecordsLanded::default()
         };
         changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{system}"), &payload)
     };
     (0..LANDINGS).map(landing).collect()
 }
 
-/// Records as they are landed: position and payload.
-fn batch_of(records: impl Iterator<Item = (String, String)>) -> Bytes {
+fn lines(number: usize) -> Vec<(String, String)> {
+    (0..RECORDS).map(|row| (row.to_string(), format!("{{\"landing\":{number},\"row\":{row}}}"))).collect()
+}
+
+/// Records, each with its position, as they are told of.
+pub(crate) fn records(records: &[(String, String)]) -> Vec<u8> {
     let fields = ["position", "payload"].map(|name| Field::new(name, DataType::Utf8, false));
     let schema = Schema::new(fields.to_vec());
-    let (positions, payloads): (Vec<_>, Vec<_>) = records.unzip();
-    let columns = [positions, payloads].map(|texts| StringArray::from(texts).into_array());
-    let batch = RecordBatch::try_new(schema.clone().into(), columns.into());
+    let positions: StringArray = records.iter().map(|(position, _)| Some(position.as_str())).collect();
+    let payloads: StringArray = records.iter().map(|(_, payload)| Some(payload.as_str())).collect();
+    let columns: Vec<ArrayRef> = vec![Arc::new(positions), Arc::new(payloads)];
+    let batch = RecordBatch::try_new(schema.clone().into(), columns).unwrap();
     let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
-    writer.write(&batch.unwrap()).unwrap();
-    writer.into_inner().unwrap().into()
-}
-
-trait IntoArray {
-    fn into_array(self) -> arrow::array::ArrayRef;
-}
-
-impl IntoArray for StringArray {
-    fn into_array(self) -> arrow::array::ArrayRef {
-        std::sync::Arc::new(self)
-    }
-}
-
-/// Publishes the same changes of customers once in their order, or often in any.
-pub(crate) async fn publish_customers(sandbox: &Sandbox, seed: u64, shuffled: bool) {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut events = customers(&mut random, &mut Expected::new());
-    if shuffled {
-        events.extend(customers(&mut ChaCha8Rng::seed_from_u64(seed), &mut Expected::new()));
-        events.shuffle(&mut random);
-    }
-    for portion in events.chunks(events.len().div_ceil(4)) {
-        sandbox.publish("customer", portion, 7).await;
-        sandbox.export().await;
-    }
-}
-
-/// Each customer's history grows, and is now and then written anew; every tenth becomes a part of its neighbour.
-fn customers(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
-    let mut events = Vec::new();
-    let (mut rows, mut current) = (0, 0);
-    for number in 0..CUSTOMERS {
-        let mut record = CustomerRecord { number, changes: 0, stands: Vec::new() };
-        let mut starts: Vec<i64> = Vec::new();
-        for change in 0..random.random_range(1..5) {
-            if change == 3 {
-                // A late record moves every period.
-                starts = starts.iter().map(|start| start - 10).collect();
-            }
-            starts.push(1_000 + 100 * change);
-            events.push(record.change(&starts));
-        }
-        if number % 10 == 9 {
-            events.push(record.change(&[]));
-        } else {
-            rows += starts.len() as i64;
-            current += 1;
-        }
-    }
-    let sums = [("", rows), ("is_current", current), ("loyalty_cards", rows), ("source_refs", rows)];
-    expected.insert("users_scd", BTreeMap::from(sums));
-    events
-}
-
-/// What stands of a customer, as the customer service keeps it.
-struct CustomerRecord {
-    number: usize,
-    changes: i64,
-    stands: Vec<CustomerVersion>,
-}
-
-impl CustomerRecord {
-    /// The history begins anew at `starts`; without any the customer has become a part of its neighbour.
-    fn change(&mut self, starts: &[i64]) -> NewEvent {
-        self.changes += 1;
-        let now = at(100_000 + self.changes);
-        let ends = starts.iter().skip(1).map(|end| at(*end)).chain([None]);
-        let versions = starts.iter().zip(ends).zip(1..).map(|((start, end), version)| CustomerVersion {
-            version,
-            valid_from_time: at(*start),
-            valid_to_time: end,
-            record_from_time: now,
-            record_to_time: None,
-            customer: Some(profile(self.number, *start)),
-        });
-        let mut stands: Vec<_> = versions.collect();
-        let mut superseded = Vec::new();
-        for (index, stood) in std::mem::take(&mut self.stands).into_iter().enumerate() {
-            let known = CustomerVersion { record_from_time: now, ..stood.clone() };
-            match stands.get_mut(index) {
-                Some(stands) if *stands == known => *stands = stood,
-                _ => superseded.push(CustomerVersion { record_to_time: now, ..stood }),
-            }
-        }
-        self.stands.clone_from(&stands);
-        let golden_id = format!("golden-{}", self.number);
-        let neighbour = || format!("golden-{}", self.number - 1);
-        let merged_into = if starts.is_empty() { neighbour() } else { String::new() };
-        let customer = Customer { golden_id: golden_id.clone(), merged_into, ..Customer::default() };
-        let payload = CustomerChanged { customer: Some(customer), history: stands, superseded };
-        changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload)
-    }
-}
-
-fn profile(number: usize, start: i64) -> Customer {
-    Customer {
-        golden_id: format!("golden-{number}"),
-        given_name: "Ada".to_owned(),
-        email: format!("ada{number}.{start}@example.com"),
-        address: (number % 2 == 0)
-            .then(|| Address { street: format!("{start} Main St"), ..Address::default() }),
-        loyalty_cards: vec![format!("card-{number}")],
-        source_refs: source("shop", number).into_iter().collect(),
-        provenance: [(
-            "email".to_owned(),
-            Provenance {
-                source: source("shop", number),
-                update_time: at(start),
-                rule: "MOST_RECENT".to_owned(),
-            },
-        )]
-        .into(),
-        ..Customer::default()
-    }
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
 }
 
 /// Somebody by values that nobody else has: golden id, names, e-mail address, phone, loyalty card, account in the shop.
@@ -230,15 +118,16 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
         ("shop", "customers", r#"{"customer_id":"C-5501928375","mail":"someone@example.com"}"#.to_owned()),
     ];
     let landing = |(number, (system, entity, payload)): (usize, (&str, &str, String))| {
-        let is_landed = is_there || number > 2;
+        let landed: Vec<_> =
+            [(number.to_string(), payload)].into_iter().filter(|_| is_there || number > 2).collect();
         let payload = RecordsLanded {
             system: system.to_owned(),
             entity: entity.to_owned(),
             object: format!("late-{number}"),
-            record_count: i64::from(is_landed),
+            record_count: landed.len() as i64,
             read_time: at(9_000),
-            records: batch_of(std::iter::once((number.to_string(), payload)).filter(|_| is_landed)),
-            first_position: 0,
+            records: records(&landed).into(),
+            ..RecordsLanded::default()
         };
         changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{system}"), &payload)
     };
@@ -341,37 +230,12 @@ fn order(random: &mut ChaCha8Rng, number: usize) -> Order {
 }
 
 fn payment(amount_minor: i64) -> Payment {
-    Payment { psp_ref: String::new(), method: "card".to_owned(), amount_minor }
+    Payment { method: "card".to_owned(), amount_minor, ..Payment::default() }
 }
 
-fn order_changed(order: &Order) -> NewEvent {
+pub(crate) fn order_changed(order: &Order) -> NewEvent {
     let payload = OrderChanged { order: Some(order.clone()) };
     changed("omnimesh.order.v1.OrderChanged", format!("orders/{}", order.order_uid), &payload)
-}
-
-/// Stocks that change three times.
-fn stocks(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
-    let mut events = Vec::new();
-    let mut on_hand = 0;
-    for change in 1..4 {
-        for number in 0..STOCKS {
-            let stock = Stock {
-                sku: (number / 2).to_string(),
-                location_id: (number % 2).to_string(),
-                on_hand: random.random_range(-5..100),
-                ledger_sequence: change,
-                update_time: at(change),
-                ..Stock::default()
-            };
-            on_hand += if change == 3 { stock.on_hand } else { 0 };
-            let subject = format!("locations/{}/stocks/{}", stock.location_id, stock.sku);
-            let payload = StockChanged { stock: Some(stock), movements: Vec::new() };
-            events.push(changed("omnimesh.inventory.v1.StockChanged", subject, &payload));
-        }
-    }
-    let stocks = STOCKS as i64;
-    expected.insert("inventory_snapshots", BTreeMap::from([("", stocks), ("on_hand", on_hand)]));
-    events
 }
 
 /// Publishes a new stock and a change of the first one; returns what is on hand of either.
@@ -384,7 +248,7 @@ pub(crate) async fn publish_stock(sandbox: &Sandbox, number: i64) -> i64 {
             ledger_sequence: number,
             ..Stock::default()
         };
-        let payload = StockChanged { stock: Some(stock), movements: Vec::new() };
+        let payload = StockChanged { stock: Some(stock), ..StockChanged::default() };
         changed("omnimesh.inventory.v1.StockChanged", format!("locations/1/stocks/{sku}"), &payload)
     });
     sandbox.publish("inventory", &stocks, 2).await;

@@ -11,10 +11,11 @@ use crate::{
 
 const PRODUCT_CHANGED: &str = "omnimesh.catalog.v1.ProductChanged";
 
-/// Tells of a product as it is now.
-pub(crate) fn product_changed(product: Product) -> NewEvent {
+/// Tells of a product as it is now, and as it was until then.
+pub(crate) fn product_changed(product: Product, previous: Option<Product>) -> NewEvent {
     let (name, time) = (product_name(&product.sku), product.update_time);
-    NewEvent::new(PRODUCT_CHANGED, name, time, &ProductChanged { product: Some(product.into()) })
+    let payload = ProductChanged { product: Some(product.into()), previous: previous.map(Into::into) };
+    NewEvent::new(PRODUCT_CHANGED, name, time, &payload)
 }
 
 /// What a watcher is to be told.

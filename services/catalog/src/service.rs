@@ -78,7 +78,7 @@ impl Service {
         }
         let accepted = changed.len();
         store::make_categories(tx.connection()?, &categories.into_values().collect::<Vec<_>>()).await?;
-        self.put(&mut tx, &changed).await?;
+        self.put(&mut tx, &changed, &standing).await?;
         // Even if nothing was new: what made it known may not be durable yet.
         tx.commit().await?;
         Ok(Imported::new(received, accepted))
@@ -91,14 +91,14 @@ impl Service {
             return Ok(product);
         }
         tx.lock("products").await?;
-        let mut products = store::products(tx.connection()?, [&sku]).await?;
-        let standing = products.remove(&sku).ok_or_else(|| Error::ProductNotFound(sku.clone()))?;
+        let products = store::products(tx.connection()?, [&sku]).await?;
+        let standing = products.get(&sku).ok_or_else(|| Error::ProductNotFound(sku.clone()))?;
         if etag.is_some_and(|etag| etag != standing.etag()) {
             return Err(Error::EtagMismatch(sku));
         }
         let product = standing.corrected(correction, Timestamp::now());
-        if product != standing {
-            self.put(&mut tx, slice::from_ref(&product)).await?;
+        if product != *standing {
+            self.put(&mut tx, slice::from_ref(&product), &products).await?;
         }
         tx.remember(&request, &product).await?;
         tx.commit().await?;
@@ -122,11 +122,17 @@ impl Service {
         Ok(page.cut(categories, |(category, _)| vec![category.id.to_string()]))
     }
 
-    /// Writes products that changed, and tells of them.
-    async fn put(&self, tx: &mut Tx, products: &[Product]) -> Result<(), Error> {
+    /// Writes products that changed, and tells of them and of what stood until then.
+    async fn put(
+        &self,
+        tx: &mut Tx,
+        products: &[Product],
+        standing: &BTreeMap<Sku, Product>,
+    ) -> Result<(), Error> {
         store::put_products(tx.connection()?, products).await?;
-        let told: Vec<_> = products.iter().cloned().map(event::product_changed).collect();
-        self.log.publish(tx, &told).await?;
+        let told =
+            |product: &Product| event::product_changed(product.clone(), standing.get(&product.sku).cloned());
+        self.log.publish(tx, &products.iter().map(told).collect::<Vec<_>>()).await?;
         Ok(())
     }
 }

@@ -76,7 +76,7 @@ impl Handler for IdentityHandler {
     async fn handle(&self, tx: &mut Tx, events: Vec<Event>) -> Result<(), Error> {
         let mut changes = Vec::with_capacity(events.len());
         for event in events {
-            let IdentityChanged { identity } = events::decode(IDENTITY_CHANGED, &event)?;
+            let IdentityChanged { identity, .. } = events::decode(IDENTITY_CHANGED, &event)?;
             changes.push(wire::identity(identity.unwrap_or_default()).map_err(Error::IdentityInvalid)?);
         }
         self.0.apply_identities(tx, changes).await

@@ -7,7 +7,7 @@ pub(crate) use record::{Attributes, Key, Record, SourceRecord, chronology};
 pub(crate) use resolution::{Node, assign, is_generic, resolve};
 
 use serde::{Deserialize, Serialize};
-use types::{GoldenId, Timestamp};
+use types::{GoldenId, SourceRef, Timestamp};
 
 /// A person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,16 @@ pub(crate) struct Identity {
     pub(crate) update_time: Timestamp,
     /// Counts the changes.
     pub(crate) revision: i64,
+}
+
+/// That a source record is a person's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) source: SourceRef,
+    pub(crate) golden_id: GoldenId,
+    pub(crate) link_time: Timestamp,
+    /// None while it stands.
+    pub(crate) unlink_time: Option<Timestamp>,
 }
 
 impl Identity {

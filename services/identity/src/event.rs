@@ -5,7 +5,7 @@ use futures::Stream;
 use omnimesh_proto::identity::v1 as pb;
 use types::filter::Condition;
 
-use crate::domain::Identity;
+use crate::domain::{Identity, Link};
 
 const IDENTITY_CHANGED: &str = "omnimesh.identity.v1.IdentityChanged";
 
@@ -24,7 +24,7 @@ impl Change {
     pub(crate) fn passes(&self, filter: &[Condition]) -> bool {
         match self {
             Self::Logged(events::Change::Event {
-                payload: pb::IdentityChanged { identity: Some(identity) },
+                payload: pb::IdentityChanged { identity: Some(identity), .. },
                 ..
             }) => filter.iter().all(|condition| condition.holds(&identity.golden_id)),
             Self::Logged(_) | Self::Initial(_) => true,
@@ -32,10 +32,16 @@ impl Change {
     }
 }
 
-/// The event that tells of a person's change.
-pub(crate) fn identity_changed(identity: Identity) -> NewEvent {
+/// The event that tells of a person's change: the links that it made, and those that stood in their place.
+pub(crate) fn identity_changed(identity: Identity, linked: Vec<Link>, unlinked: Vec<Link>) -> NewEvent {
     let (name, time) = (identity.golden_id.name(), identity.update_time);
-    NewEvent::new(IDENTITY_CHANGED, name, time, &pb::IdentityChanged { identity: Some(identity.into()) })
+    let links = |links: Vec<Link>| links.into_iter().map(Into::into).collect();
+    let payload = pb::IdentityChanged {
+        identity: Some(identity.into()),
+        linked: links(linked),
+        unlinked: links(unlinked),
+    };
+    NewEvent::new(IDENTITY_CHANGED, name, time, &payload)
 }
 
 /// The log's changes of persons after a position.

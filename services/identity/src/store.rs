@@ -7,7 +7,7 @@ pub(crate) use read::{
     chronicle, holders, identities, identities_page, key_counts, members, must_links, owner_of_source,
     owners_of_key, standing, versions,
 };
-pub(crate) use write::{put_identities, put_members, put_must_link, put_versions, replace_keys};
+pub(crate) use write::{put_identities, put_links, put_must_link, put_versions, replace_keys};
 
 use storage::sqlx::{self, Row, any::AnyRow, migrate::Migrator};
 use types::{GoldenId, SourceRef, System, Timestamp, contact::Address};

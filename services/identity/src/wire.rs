@@ -15,7 +15,7 @@ use types::{
 
 use crate::{
     Error,
-    domain::{Attributes, Identity, Key, Record},
+    domain::{Attributes, Identity, Key, Link, Record},
     event::Change,
     service::{Clue, List},
 };
@@ -57,6 +57,17 @@ impl From<Identity> for pb::Identity {
     }
 }
 
+impl From<Link> for pb::IdentityLink {
+    fn from(link: Link) -> Self {
+        Self {
+            source: Some(link.source.into()),
+            golden_id: link.golden_id.to_string(),
+            link_time: Some(link.link_time.into()),
+            unlink_time: link.unlink_time.map(Into::into),
+        }
+    }
+}
+
 impl From<Change> for pb::WatchIdentitiesResponse {
     fn from(change: Change) -> Self {
         match change {
@@ -67,7 +78,10 @@ impl From<Change> for pb::WatchIdentitiesResponse {
                 identity: Some(identity.into()),
                 resume_token: String::new(),
             },
-            Change::Logged(events::Change::Event { payload: pb::IdentityChanged { identity }, event }) => {
+            Change::Logged(events::Change::Event {
+                payload: pb::IdentityChanged { identity, .. },
+                event,
+            }) => {
                 let is_merged = identity.as_ref().is_some_and(|identity| !identity.merged_into.is_empty());
                 Self {
                     change_type: if is_merged { ChangeType::Deleted } else { ChangeType::Changed }.into(),

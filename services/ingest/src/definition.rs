@@ -210,6 +210,7 @@ pub(crate) struct PaymentMap {
     pub(crate) each: Option<String>,
     pub(crate) psp_ref: Option<String>,
     pub(crate) method: Option<String>,
+    pub(crate) auth_code: Option<String>,
     pub(crate) amount: Option<String>,
 }
 

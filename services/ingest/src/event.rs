@@ -27,6 +27,7 @@ pub(crate) fn records_landed(
         read_time: Some(now.into()),
         records: stream.clone(),
         first_position: batch.first_position,
+        revision: batch.revision,
     };
     NewEvent::new(RECORDS_LANDED, format!("sources/{system}"), now, &payload)
 }

@@ -2,13 +2,11 @@
 //!
 //! Definitions are compiled once: names become indices and paths, so that a record costs no look-ups by name.
 
-mod csv;
 mod kind;
 mod record;
 mod schema;
 mod template;
 
-pub(crate) use csv::{header, row};
 pub(crate) use kind::{Kind, Type};
 pub(crate) use record::{Parsed, Scope};
 pub(crate) use schema::{Schema, Shape};

@@ -1,6 +1,6 @@
 //! Events out: stocks that changed, and streams of them. Events in: orders, which are sales.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::{Change, Cursor, Event, Handler, Log, NewEvent};
 use futures::{Stream, TryStreamExt};
@@ -30,13 +30,22 @@ pub(crate) const SALES: &str = "order";
 /// Entries in one event: at their longest they stay well below what a message may hold.
 const ENTRIES: usize = 5_000;
 
-/// Tells of a stock as it is now, and of the entries that made it so.
-pub(crate) fn stock_changed(stock: &Stock, entries: &[Entry]) -> impl Iterator<Item = NewEvent> {
-    entries.chunks(ENTRIES).map(|entries| {
-        let movements = entries.iter().cloned().map(Into::into).collect();
-        let payload = StockChanged { stock: Some(stock.clone().into()), movements };
+/// Tells of a stock as it is now, of the entries that made it so, and of those of `earlier` that they correct.
+pub(crate) fn stock_changed(stock: &Stock, entries: &[Entry], earlier: &[Entry]) -> Vec<NewEvent> {
+    let moved = |entry: &Entry| (entry.movement.source.clone(), entry.movement.event_time);
+    let told = |(index, portion): (usize, &[Entry])| {
+        let moved_now: BTreeSet<_> = portion.iter().map(moved).collect();
+        let before = earlier.iter().chain(entries.iter().take(index * ENTRIES));
+        let corrected = before.filter(|entry| moved_now.contains(&moved(entry)));
+        let messages = |entries: Vec<&Entry>| entries.into_iter().cloned().map(Into::into).collect();
+        let payload = StockChanged {
+            stock: Some(stock.clone().into()),
+            corrected: messages(corrected.collect()),
+            movements: messages(portion.iter().collect()),
+        };
         NewEvent::new(STOCK_CHANGED, stock.id.name(), stock.update_time, &payload)
-    })
+    };
+    entries.chunks(ENTRIES).enumerate().map(told).collect()
 }
 
 /// What one order sold.

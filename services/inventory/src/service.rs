@@ -97,7 +97,7 @@ impl Service {
         if etag.is_some_and(|etag| stock.is_none_or(|stock| stock.etag() != etag)) {
             return Err(Error::EtagMismatch(id));
         }
-        let mut stocks = self.record(&mut tx, vec![movement], stocks).await?;
+        let mut stocks = self.record(&mut tx, vec![movement], stocks, &BTreeMap::new()).await?;
         let stock = stocks.remove(&id).ok_or(Error::StockNotFound(id))?;
         tx.remember(&request, &stock).await?;
         tx.commit().await?;
@@ -112,7 +112,7 @@ impl Service {
         let ids = news.iter().map(|movement| movement.stock.clone()).collect();
         let stocks = store::stocks(tx.connection()?, &ids).await?;
         let accepted = news.len();
-        self.record(&mut tx, news, stocks).await?;
+        self.record(&mut tx, news, stocks, &BTreeMap::new()).await?;
         tx.commit().await?;
         Ok(Imported::new(received, accepted))
     }
@@ -135,10 +135,12 @@ impl Service {
         tx.lock("stocks").await?;
         let order_uids = sales.iter().map(|sale| sale.source.id.as_str()).collect();
         let mut booked: BTreeMap<String, Booking> = BTreeMap::new();
-        for Entry { movement, .. } in store::entries_from(tx.connection()?, event::SALES, &order_uids).await?
-        {
+        let mut earlier: BTreeMap<StockId, Vec<Entry>> = BTreeMap::new();
+        for entry in store::entries_from(tx.connection()?, event::SALES, &order_uids).await? {
+            let movement = entry.movement.clone();
             let booking = booked.entry(movement.source.id).or_default();
-            *booking.entry((movement.stock, movement.event_time)).or_default() += movement.quantity;
+            *booking.entry((movement.stock.clone(), movement.event_time)).or_default() += movement.quantity;
+            earlier.entry(movement.stock).or_default().push(entry);
         }
         let ids = sales.iter().flat_map(|sale| sale.sold.keys().cloned());
         let ids =
@@ -166,17 +168,18 @@ impl Service {
                 }
             }
         }
-        self.record(tx, movements, stocks).await?;
+        self.record(tx, movements, stocks, &earlier).await?;
         Ok(())
     }
 
     /// Puts movements into the ledger and tells of every tracked stock that they changed; where its tracking begins,
-    /// with all that the ledger has of it.
+    /// with all that the ledger has of it. They may correct some of the `earlier` entries.
     async fn record(
         &self,
         tx: &mut Tx,
         movements: Vec<Movement>,
         mut stocks: BTreeMap<StockId, Stock>,
+        earlier: &BTreeMap<StockId, Vec<Entry>>,
     ) -> Result<BTreeMap<StockId, Stock>, Error> {
         // A count asks the ledger what moved since, and the beginning of tracking tells it.
         let asks = |movement: &&Movement| match stocks.get(&movement.stock) {
@@ -207,12 +210,16 @@ impl Service {
         let entries: Vec<_> = news.values().flatten().collect();
         store::record(tx.connection()?, &changed, &entries).await?;
 
-        for id in begun {
-            let earlier = ledgers.remove(&id).unwrap_or_default();
-            news.entry(id).or_default().splice(..0, earlier);
+        let mut told = Vec::new();
+        for stock in stocks.values().filter(|stock| stock.tracked) {
+            let mut entries = news.remove(&stock.id).unwrap_or_default();
+            let mut earlier = earlier.get(&stock.id).map_or(&[][..], Vec::as_slice);
+            if begun.contains(&stock.id) {
+                entries.splice(..0, ledgers.remove(&stock.id).unwrap_or_default());
+                earlier = &[];
+            }
+            told.extend(event::stock_changed(stock, &entries, earlier));
         }
-        let tracked = stocks.values().filter(|stock| stock.tracked);
-        let told: Vec<_> = tracked.flat_map(|stock| event::stock_changed(stock, &news[&stock.id])).collect();
         self.log.publish(tx, &told).await?;
         Ok(stocks)
     }

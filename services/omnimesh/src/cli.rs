@@ -272,6 +272,11 @@ pub(crate) enum LakeCommand {
     #[command(after_help = "Examples:\n  omnimesh lake diff gold/dim_customer@7 gold/dim_customer\n  \
         omnimesh lake diff gold/dim_customer@train-churn-2026-11 gold/dim_customer@prod --json")]
     Diff(LakeDiffArgs),
+    /// Write a version of a table as Parquet, for tools that do not read Lance; nothing is done where it is there.
+    #[command(after_help = "Examples:\n  omnimesh lake mirror gold/fct_order_line\n  \
+        omnimesh lake mirror gold/dim_customer@prod --out s3://bi/omnimesh\n\n\
+        A directory parquet/<layer>/<table>/v=<version> is complete once it has its _SUCCESS.json.")]
+    Mirror(LakeMirrorArgs),
     /// Erase a person from every table, version, tag, branch, index and mirror of the lake, for good, and prove it.
     /// What was cut short is finished by erasing again.
     #[command(after_help = "Examples:\n  omnimesh lake erase --key ada@example.com --dry-run\n  \
@@ -335,6 +340,18 @@ pub(crate) struct LakeDiffArgs {
     /// The table as it is.
     #[arg(value_name = "LAYER/TABLE[@VERSION]")]
     pub(crate) to: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LakeMirrorArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// The table, at its newest version or the one after `@` (a number or a tag).
+    #[arg(value_name = "LAYER/TABLE[@VERSION]")]
+    pub(crate) table: String,
+    /// Directory, or s3://bucket/prefix, that it is written below [default: mirror, in the lake].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<lake::Root>,
 }
 
 #[derive(Debug, Subcommand)]

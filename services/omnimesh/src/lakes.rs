@@ -4,7 +4,10 @@ use anyhow::Context;
 use lake::{DatasetInfo, Erasure, Keys, Manifest, Outcome, TableName, Version};
 
 use crate::{
-    cli::{LakeCommand, LakeDiffArgs, LakeEraseArgs, LakeRunArgs, LakeStatusArgs, LakeTagArgs, ReadArgs},
+    cli::{
+        LakeCommand, LakeDiffArgs, LakeEraseArgs, LakeMirrorArgs, LakeRunArgs, LakeStatusArgs, LakeTagArgs,
+        ReadArgs,
+    },
     config::Config,
     error::Failure,
     progress::Progress,
@@ -18,6 +21,7 @@ pub(crate) async fn run(command: LakeCommand) -> Result<(), Failure> {
         LakeCommand::Runs(args) => runs(args).await,
         LakeCommand::Tag(args) => tag(args).await,
         LakeCommand::Diff(args) => diff(args).await,
+        LakeCommand::Mirror(args) => mirror(args).await,
         LakeCommand::Erase(args) => erase(args).await,
     }
 }
@@ -190,6 +194,19 @@ async fn diff(args: LakeDiffArgs) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::Unsound(format!("{} and {} differ", args.from, args.to))),
     }
+}
+
+async fn mirror(args: LakeMirrorArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.read.common, None)?.lake();
+    let (name, version) = reference(&args.table)?;
+    let mirror = lake::mirror(&config, &name, &version, args.out.as_ref()).await.map_err(failed)?;
+    if args.read.json {
+        println!("{}", serde_json::to_string_pretty(&mirror).map_err(Failure::usage)?);
+    } else {
+        println!("{}", mirror.uri);
+        eprintln!("version {} of {name}: {} rows", mirror.version, grouped(mirror.rows.cast_signed()));
+    }
+    Ok(())
 }
 
 async fn erase(args: LakeEraseArgs) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ mod time;
 mod violation;
 
 pub mod contact;
+pub mod csv;
 pub mod filter;
 pub mod page;
 pub mod wire;

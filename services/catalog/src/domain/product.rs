@@ -70,7 +70,8 @@ impl Product {
             return None;
         }
         let create_time = standing.map_or(now, |standing| standing.create_time);
-        Some(Self { sku, content, source_digest, create_time, update_time: now })
+        let update_time = standing.map_or(now, |standing| standing.next_update(now));
+        Some(Self { sku, content, source_digest, create_time, update_time })
     }
 
     /// The product with what an operator set.
@@ -86,8 +87,13 @@ impl Product {
                 *field = text;
             }
         }
-        let update_time = if content == self.content { self.update_time } else { now };
+        let update_time = if content == self.content { self.update_time } else { self.next_update(now) };
         Self { content, update_time, ..self.clone() }
+    }
+
+    /// When a change that happens now happened: what stands stood for a while, even if the clock was set back.
+    fn next_update(&self, now: Timestamp) -> Timestamp {
+        now.max(Timestamp::from_micros(self.update_time.micros() + 1))
     }
 }
 
@@ -131,6 +137,8 @@ mod tests {
         assert_eq!((second.create_time.micros(), second.update_time.micros()), (1, 3));
         assert_eq!(second.content, titled("GOUDA"));
         assert!(import("CHEDDAR", Some(&second), 4).is_some());
+        let set_back = import("CHEDDAR", Some(&second), 2).expect("news");
+        assert_eq!(set_back.update_time.micros(), 4, "after what it replaces");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The service in a server of its own, and the products that the tests speak of.
 
+use std::collections::BTreeMap;
+
 use catalog::Config;
 use mesh::{Channel, Policy, ServerBuilder};
 use omnimesh_proto::{
@@ -97,18 +99,21 @@ impl Sandbox {
     }
 
     /// The first changes that the events tell of, once there are `count`: on PostgreSQL an event stays unseen while
-    /// any older transaction is open.
+    /// any older transaction is open. Each tells as well what stood until then.
     pub(crate) async fn told(&self, count: usize) -> Vec<pb::Product> {
         let request =
             StreamEventsRequest { domain: "catalog".to_owned(), follow: true, ..Default::default() };
         let mut batches = self.events.clone().stream_events(request).await.expect("streamed").into_inner();
         let mut products = Vec::new();
+        let mut standing = BTreeMap::new();
         while products.len() < count {
             let batch = batches.message().await.expect("a batch").expect("an endless stream");
             products.extend(batch.events.into_iter().map(|event| {
                 assert_eq!(event.r#type, "omnimesh.catalog.v1.ProductChanged");
                 let changed = pb::ProductChanged::decode(event.payload).expect("a ProductChanged");
-                changed.product.expect("a product")
+                let product = changed.product.expect("a product");
+                assert_eq!(changed.previous, standing.insert(product.sku.clone(), product.clone()));
+                product
             }));
         }
         products

@@ -85,7 +85,7 @@ impl Persons {
         let events: Vec<_> = persons
             .iter()
             .map(|person| {
-                let event = pb::IdentityChanged { identity: Some(person.clone()) };
+                let event = pb::IdentityChanged { identity: Some(person.clone()), ..Default::default() };
                 let now = types::Timestamp::from_micros(0);
                 NewEvent::new("omnimesh.identity.v1.IdentityChanged", person.golden_id.clone(), now, &event)
             })

@@ -17,6 +17,8 @@ pub(crate) struct Node {
     pub(crate) first_time: Timestamp,
     /// Whose it was so far.
     pub(crate) golden_id: Option<GoldenId>,
+    /// When it became that person's; of no meaning without one.
+    pub(crate) link_time: Timestamp,
     pub(crate) keys: BTreeSet<Key>,
 }
 

@@ -12,7 +12,7 @@ use types::{GoldenId, SourceRef, Timestamp};
 use super::Service;
 use crate::{
     Error,
-    domain::{Identity, Key, Node, SourceRecord, assign, is_generic, resolve},
+    domain::{Identity, Key, Link, Node, SourceRecord, assign, is_generic, resolve},
     event, store,
 };
 
@@ -29,10 +29,28 @@ pub(super) struct Affected {
 
 /// What a resolution changed.
 #[derive(Default)]
-struct Outcome<'n> {
+struct Outcome {
     standing: BTreeMap<GoldenId, Identity>,
     absorbed: Vec<Identity>,
-    moved: Vec<(&'n SourceRef, GoldenId)>,
+    /// The links that were made, and those that they replace, by the person whose records they are now.
+    linked: BTreeMap<GoldenId, Vec<Link>>,
+    unlinked: BTreeMap<GoldenId, Vec<Link>>,
+}
+
+impl Outcome {
+    /// Makes a record a person's.
+    fn link(&mut self, node: &Node, golden_id: GoldenId, now: Timestamp) {
+        let link = |golden_id, link_time, unlink_time| Link {
+            source: node.source.clone(),
+            golden_id,
+            link_time,
+            unlink_time,
+        };
+        self.linked.entry(golden_id).or_default().push(link(golden_id, now, None));
+        if let Some(former) = node.golden_id {
+            self.unlinked.entry(golden_id).or_default().push(link(former, node.link_time, Some(now)));
+        }
+    }
 }
 
 impl Service {
@@ -60,6 +78,7 @@ impl Service {
                     source: source.clone(),
                     first_time: record.first_time(),
                     golden_id: None,
+                    link_time: Timestamp::default(),
                     keys: new.clone(),
                 }),
             }
@@ -107,22 +126,28 @@ impl Service {
         let mut outcome = settle(&nodes, &must_links, &generic, known, &retold, now);
         let rows: Vec<_> = outcome.standing.values().chain(&outcome.absorbed).cloned().collect();
         store::put_identities(tx.connection()?, &rows).await?;
-        store::put_members(tx.connection()?, &outcome.moved).await?;
+        let linked: Vec<_> = outcome.linked.values().flatten().collect();
+        store::put_links(tx.connection()?, &linked).await?;
         store::chronicle(tx.connection()?, &mut outcome.standing).await?;
-        let events: Vec<_> =
-            outcome.standing.into_values().chain(outcome.absorbed).map(event::identity_changed).collect();
+        let Outcome { standing, absorbed, mut linked, mut unlinked } = outcome;
+        let told = |identity: Identity| {
+            let linked = linked.remove(&identity.golden_id).unwrap_or_default();
+            let unlinked = unlinked.remove(&identity.golden_id).unwrap_or_default();
+            event::identity_changed(identity, linked, unlinked)
+        };
+        let events: Vec<_> = standing.into_values().chain(absorbed).map(told).collect();
         Ok(self.log.publish(tx, &events).await?)
     }
 }
 
-fn settle<'n>(
-    nodes: &'n [Node],
+fn settle(
+    nodes: &[Node],
     must_links: &[(SourceRef, SourceRef)],
     generic: &BTreeSet<Key>,
     mut known: BTreeMap<GoldenId, Identity>,
     retold: &BTreeSet<SourceRef>,
     now: Timestamp,
-) -> Outcome<'n> {
+) -> Outcome {
     let created = known.iter().map(|(golden_id, identity)| (*golden_id, identity.create_time)).collect();
     let mut sizes: BTreeMap<GoldenId, usize> = BTreeMap::new();
     nodes
@@ -146,7 +171,7 @@ fn settle<'n>(
             absorbed.touch(now);
             outcome.absorbed.push(absorbed);
         }
-        outcome.moved.extend(joined.iter().map(|node| (&node.source, golden_id)));
+        joined.iter().for_each(|node| outcome.link(node, golden_id, now));
         identity.touch(now);
         outcome.standing.insert(golden_id, identity);
     }

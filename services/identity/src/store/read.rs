@@ -134,14 +134,15 @@ pub(crate) async fn members(
     connection: &mut AnyConnection,
     golden_ids: &BTreeSet<GoldenId>,
 ) -> Result<Vec<Node>> {
-    let head = "SELECT r.source, r.golden_id, (SELECT min(v.update_time) FROM record_versions v \
+    let head = "SELECT r.source, r.golden_id, r.link_time, (SELECT min(v.update_time) FROM record_versions v \
         WHERE v.source = r.source) FROM records r WHERE r.golden_id";
     let mut nodes = BTreeMap::new();
     for row in fetch_in(connection, head, texts(golden_ids), "").await? {
         let node = Node {
             source: source(row.try_get(0)?)?,
             golden_id: Some(golden_id(row.try_get(1)?)?),
-            first_time: Timestamp::from_micros(row.try_get(2)?),
+            link_time: Timestamp::from_micros(row.try_get(2)?),
+            first_time: Timestamp::from_micros(row.try_get(3)?),
             keys: BTreeSet::new(),
         };
         nodes.insert(node.source.clone(), node);

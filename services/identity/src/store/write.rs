@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use storage::{Statement, insert_many, sqlx::AnyConnection};
-use types::{GoldenId, SourceRef, Timestamp};
+use types::{SourceRef, Timestamp};
 
 use super::{LIST, source_text};
-use crate::domain::{Identity, Key, Record};
+use crate::domain::{Identity, Key, Link, Record};
 
 type Result<T> = std::result::Result<T, storage::Error>;
 
@@ -71,17 +71,16 @@ pub(crate) async fn replace_keys(
 }
 
 /// Makes records these persons'.
-pub(crate) async fn put_members(
-    connection: &mut AnyConnection,
-    members: &[(&SourceRef, GoldenId)],
-) -> Result<()> {
+pub(crate) async fn put_links(connection: &mut AnyConnection, links: &[&Link]) -> Result<()> {
     insert_many(
         connection,
-        "INSERT INTO records (source, golden_id) VALUES",
-        "ON CONFLICT (source) DO UPDATE SET golden_id = excluded.golden_id",
-        members,
-        |row, (source, golden_id)| {
-            row.bind(source_text(source)).bind(golden_id.to_string());
+        "INSERT INTO records (source, golden_id, link_time) VALUES",
+        "ON CONFLICT (source) DO UPDATE SET golden_id = excluded.golden_id, link_time = excluded.link_time",
+        links,
+        |row, link| {
+            row.bind(source_text(&link.source))
+                .bind(link.golden_id.to_string())
+                .bind(link.link_time.micros());
         },
     )
     .await?;

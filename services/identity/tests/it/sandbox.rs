@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use identity::Config;
 use mesh::{Channel, Policy, ServerBuilder};
 use omnimesh_proto::{
+    event::v1::{StreamEventsRequest, event_service_client::EventServiceClient},
     identity::v1::{self as pb, identity_service_client::IdentityServiceClient},
     r#type::v1::SourceRef,
 };
@@ -16,6 +17,7 @@ use tonic_types::StatusExt;
 /// A running service on a fresh database.
 pub(crate) struct Sandbox {
     pub(crate) client: IdentityServiceClient<Channel>,
+    events: EventServiceClient<Channel>,
     server: JoinHandle<()>,
     _directory: TempDir,
 }
@@ -39,16 +41,18 @@ impl Sandbox {
     }
 
     async fn start(storage: storage::Config, directory: TempDir) -> Self {
-        let policy = Policy::new([("test", ["identity.*"].as_slice())]);
+        let policy = Policy::new([("test", ["identity.*", "event.read"].as_slice())]);
         let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
         let peers = server.host("identity");
         identity::register(Config { max_records_per_key: 3 }, &storage, &peers, &mut server)
             .await
             .expect("registered");
-        let channel = peers.for_workload("test").channel("omnimesh.identity.v1.IdentityService");
+        let peers = peers.for_workload("test");
+        let client = IdentityServiceClient::new(peers.channel("omnimesh.identity.v1.IdentityService"));
+        let events = EventServiceClient::new(peers.channel_to("identity", events::SERVICE));
         let server = server.build().await.expect("built");
         let server = tokio::spawn(async move { server.serve(std::future::pending()).await.expect("served") });
-        Self { client: IdentityServiceClient::new(channel), server, _directory: directory }
+        Self { client, events, server, _directory: directory }
     }
 
     /// Imports portions; returns how many records were accepted and unchanged.
@@ -67,6 +71,21 @@ impl Sandbox {
             .collect();
         let answer = self.client.clone().import_identity_records(futures::stream::iter(portions)).await;
         answer.map(tonic::Response::into_inner)
+    }
+
+    /// The first changes that the events tell of, once there are `count`: on PostgreSQL an event stays unseen while
+    /// any older transaction is open.
+    pub(crate) async fn told(&self, count: usize) -> Vec<pb::IdentityChanged> {
+        let request =
+            StreamEventsRequest { domain: "identity".to_owned(), follow: true, ..Default::default() };
+        let mut batches = self.events.clone().stream_events(request).await.expect("streamed").into_inner();
+        let mut told = Vec::new();
+        while told.len() < count {
+            let batch = batches.message().await.expect("a batch").expect("an endless stream");
+            let decode = |event| events::decode("omnimesh.identity.v1.IdentityChanged", event);
+            told.extend(batch.events.iter().map(|event| decode(event).expect("an IdentityChanged")));
+        }
+        told
     }
 
     /// Everybody who stands, in the order of the list.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Error,
     landing::{KEPT_BYTES, RECORD_BYTES, Records},
-    mapping::{self, Shape},
+    mapping::Shape,
     source::Entity,
 };
 
@@ -37,7 +37,7 @@ pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result
     if lines.state.bytes == 0 && entity.schema.shape() == Shape::Row {
         lines.next().map_err(failed)?;
         let line = String::from_utf8_lossy(lines.text());
-        if let Err(reason) = mapping::header(&line, entity.schema.names()) {
+        if let Err(reason) = entity.schema.check_header(&line) {
             let (start, digest) = lines.rest_of_bad_file(&file.path).map_err(failed)?;
             return out.fail(file, &start, &digest, reason);
         }

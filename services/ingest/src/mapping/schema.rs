@@ -1,6 +1,8 @@
 //! The registered schema of an entity: its fields, where they are in a record, and what they should be.
 
-use super::{Kind, Parsed, Scope, row};
+use types::csv;
+
+use super::{Kind, Parsed, Scope};
 
 /// How records are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,16 @@ impl Schema {
         &self.arrays[array]
     }
 
+    /// Fails if `line` is not the header of the fields' columns.
+    pub(crate) fn check_header(&self, line: &str) -> Result<(), String> {
+        // Spreadsheets begin a file with a byte order mark.
+        if csv::row(line.trim_start_matches('\u{feff}'))?.iter().eq(self.names()) {
+            return Ok(());
+        }
+        let expected: Vec<&str> = self.names().collect();
+        Err(format!("the header should be `{}`, it is `{line}`", expected.join(",")))
+    }
+
     /// Reads a record and checks it.
     pub(crate) fn parse<'p>(&self, payload: &'p str) -> Result<Parsed<'p>, String> {
         if payload.contains(char::REPLACEMENT_CHARACTER) {
@@ -96,7 +108,7 @@ impl Schema {
     }
 
     fn columns<'p>(&self, line: &'p str) -> Result<Vec<std::borrow::Cow<'p, str>>, String> {
-        let columns = row(line)?;
+        let columns = csv::row(line)?;
         if columns.len() == self.fields.len() {
             return Ok(columns);
         }

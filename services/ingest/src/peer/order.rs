@@ -52,6 +52,7 @@ struct Payments {
     each: Option<usize>,
     psp_ref: Option<Template>,
     method: Option<Template>,
+    auth_code: Option<Template>,
     amount: Option<Amount>,
 }
 
@@ -273,10 +274,14 @@ impl Payments {
     fn new(map: &PaymentMap, decimals: u32, source: Source<'_>) -> Result<Self, String> {
         let source = within(map.each.as_ref(), source)?;
         let amount = map.amount.as_ref().map(|text| Amount::new(text, source, decimals));
+        let text = |field: &str, template: &Option<String>| {
+            optional(template.as_ref(), source).map_err(|reason| format!("{field}: {reason}"))
+        };
         Ok(Self {
             each: source.each,
-            psp_ref: optional(map.psp_ref.as_ref(), source).map_err(|reason| format!("psp_ref: {reason}"))?,
-            method: optional(map.method.as_ref(), source).map_err(|reason| format!("method: {reason}"))?,
+            psp_ref: text("psp_ref", &map.psp_ref)?,
+            method: text("method", &map.method)?,
+            auth_code: text("auth_code", &map.auth_code)?,
             amount: amount.transpose().map_err(|reason| format!("amount: {reason}"))?,
         })
     }
@@ -288,6 +293,7 @@ impl Payments {
         Ok(Payment {
             psp_ref: text(&self.psp_ref)?,
             method: text(&self.method)?,
+            auth_code: text(&self.auth_code)?,
             amount_minor: self.amount.as_ref().map_or(Ok(total), |amount| amount.read(schema, scope))?,
         })
     }

@@ -42,8 +42,8 @@ async fn run_source_makes_orders_of_grouped_rows() {
     assert_eq!(lines(&order), [("7", 2, 150, 15), ("8", 0, -50, 15)]);
     let [payment] = order.payments.as_slice() else { panic!("one payment") };
     assert_eq!(
-        (payment.psp_ref.as_str(), payment.method.as_str(), payment.amount_minor),
-        ("psp_9", "card", 100)
+        (&*payment.psp_ref, &*payment.method, &*payment.auth_code, payment.amount_minor),
+        ("psp_9", "card", "1", 100)
     );
 }
 

@@ -1,6 +1,8 @@
 //! What must hold of stocks that nobody counted yet: the ledger keeps what moved, nothing shows it, and the event with
 //! which tracking begins tells all of it.
 
+use std::collections::BTreeSet;
+
 use omnimesh_proto::{inventory::v1 as pb, order::v1::OrderStatus};
 use pb::MovementKind::{Adjustment, Count, Delivery, Sale};
 
@@ -79,7 +81,13 @@ async fn orders_before_the_count_are_booked_and_corrected() {
         cancelled.set_status(OrderStatus::Cancelled);
         sandbox.order([cancelled, order("a", 5, 2)]).await;
         assert_eq!(sandbox.on_hand(STOCK).await, Some(5));
-        assert_eq!(sandbox.told(6).await.len(), 2);
+        let told = sandbox.told(6).await;
+        assert_eq!(positions(&told), [vec![1, 2, 3, 4], vec![5, 6]]);
+        // What the last entries correct is told beside them.
+        let sequence = |movement: &pb::StockMovement| movement.ledger_sequence;
+        let corrected =
+            told.iter().map(|event| event.corrected.iter().map(sequence).collect::<BTreeSet<_>>());
+        assert_eq!(corrected.collect::<Vec<_>>(), [BTreeSet::new(), BTreeSet::from([1, 2, 3])]);
     }
 }
 

@@ -138,7 +138,10 @@ fn payments<'r>(records: impl Iterator<Item = &'r SourceOrder>) -> Vec<Payment> 
                 }
             });
             match known {
-                Some(known) => known.psp_ref = known.psp_ref.take().or_else(|| payment.psp_ref.clone()),
+                Some(known) => {
+                    known.psp_ref = known.psp_ref.take().or_else(|| payment.psp_ref.clone());
+                    known.auth_code = known.auth_code.take().or_else(|| payment.auth_code.clone());
+                }
                 None => payments.push(payment.clone()),
             }
         }

@@ -45,6 +45,8 @@ pub(crate) struct Payment {
     pub(crate) psp_ref: Option<String>,
     #[serde(rename = "m")]
     pub(crate) method: String,
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) auth_code: Option<String>,
     #[serde(rename = "a")]
     pub(crate) amount_minor: i64,
 }

@@ -71,6 +71,7 @@ impl From<Payment> for pb::Payment {
         Self {
             psp_ref: payment.psp_ref.unwrap_or_default(),
             method: payment.method,
+            auth_code: payment.auth_code.unwrap_or_default(),
             amount_minor: payment.amount_minor,
         }
     }

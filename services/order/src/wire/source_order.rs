@@ -129,8 +129,10 @@ fn payments(messages: Vec<pb::Payment>, violations: &mut Violations) -> Vec<Paym
     for (index, message) in messages.into_iter().enumerate() {
         let at = Element { list: "payments", index, field: ".amount_minor" };
         violations.check(at, wire::bounded(message.amount_minor));
-        let psp_ref = Some(message.psp_ref).filter(|psp_ref| !psp_ref.is_empty());
-        payments.push(Payment { psp_ref, method: message.method, amount_minor: message.amount_minor });
+        let pb::Payment { psp_ref, method, amount_minor, auth_code } = message;
+        let [psp_ref, auth_code] =
+            [psp_ref, auth_code].map(|text| Some(text).filter(|text| !text.is_empty()));
+        payments.push(Payment { psp_ref, method, auth_code, amount_minor });
     }
     payments
 }

@@ -219,6 +219,7 @@ async fn import_orders_takes_each_fact_from_who_knows_it() {
         shop.location_id = String::new();
         let mut till = order("pos:1", 90).naming("shop:1").paid("psp_1", 350).lines(vec![line("bag", 1, 5)]);
         till.status = pb::OrderStatus::Completed.into();
+        till.payments[0].auth_code = "481516".to_owned();
         let late = shop.clone().version(2).paid("psp_2", 10);
         sandbox.import(&[&[till], &[shop], &[late]]).await;
         let order = sandbox.lookup("pos:1").await.expect("found");
@@ -227,11 +228,12 @@ async fn import_orders_takes_each_fact_from_who_knows_it() {
         assert_eq!((order.channel(), order.status()), (pb::Channel::Web, pb::OrderStatus::Completed));
         assert_eq!((order.total_minor, order.lines.len(), &*order.location_id), (350, 2, "1"));
         assert_eq!(order.order_time, Some(minute(0)));
+        let payments = order.payments.iter();
         let payments: Vec<_> =
-            order.payments.iter().map(|paid| (&*paid.psp_ref, paid.amount_minor)).collect();
+            payments.map(|paid| (&*paid.psp_ref, &*paid.auth_code, paid.amount_minor)).collect();
         assert_eq!(
             payments,
-            [("psp_1", 350), ("psp_2", 10)],
+            [("psp_1", "481516", 350), ("psp_2", "", 10)],
             "the till knows the reference of the shop's payment"
         );
     }

@@ -97,7 +97,7 @@ impl Sandbox {
     pub(crate) async fn identify(&self, persons: &[Identity]) {
         let (database, log) = &self.identity;
         let event = |identity: &Identity| {
-            let payload = IdentityChanged { identity: Some(identity.clone()) };
+            let payload = IdentityChanged { identity: Some(identity.clone()), ..Default::default() };
             NewEvent::new(
                 "omnimesh.identity.v1.IdentityChanged",
                 identity.name.clone(),
@@ -286,6 +286,7 @@ impl With for pb::SourceOrder {
             psp_ref: psp_ref.to_owned(),
             method: "card".to_owned(),
             amount_minor,
+            ..pb::Payment::default()
         });
         self
     }

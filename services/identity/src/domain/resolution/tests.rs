@@ -17,6 +17,7 @@ fn node(id: &str, first_time: i64, golden_id: Option<u8>, keys: &[&str]) -> Node
         source: source(id),
         first_time: Timestamp::from_micros(first_time),
         golden_id: golden_id.map(golden),
+        link_time: Timestamp::default(),
         keys: keys.iter().map(|key| Key::from_trusted((*key).to_owned())).collect(),
     }
 }

@@ -1,9 +1,9 @@
-//! CSV, a line at a time: a row that is broken must not swallow the rows after it.
+//! CSV as sources write it, a line at a time: a row that is broken must not swallow the rows after it.
 
 use std::borrow::Cow;
 
-/// The fields of a line.
-pub(crate) fn row(line: &str) -> Result<Vec<Cow<'_, str>>, String> {
+/// The fields of a line; fails with what is wrong with it.
+pub fn row(line: &str) -> Result<Vec<Cow<'_, str>>, String> {
     if !line.contains('"') {
         return Ok(line.split(',').map(Cow::Borrowed).collect());
     }
@@ -42,17 +42,6 @@ fn quoted(text: &str) -> Result<(Cow<'_, str>, &str), String> {
             None => return Ok((value, rest)),
         }
     }
-}
-
-/// Fails if `line` is not the header of `expected` columns.
-pub(crate) fn header<'n>(line: &str, expected: impl Iterator<Item = &'n str>) -> Result<(), String> {
-    // Spreadsheets begin a file with a byte order mark.
-    let found = row(line.trim_start_matches('\u{feff}'))?;
-    let expected: Vec<&str> = expected.collect();
-    if found == expected {
-        return Ok(());
-    }
-    Err(format!("the header should be `{}`, it is `{line}`", expected.join(",")))
 }
 
 #[cfg(test)]

@@ -1,0 +1,123 @@
+-- The clickstream, each event once and with its session: what a visitor did until half an hour went by without anything.
+-- A session is of the customer who was logged in last, also before the login.
+-- grain: one row per event
+-- key: event_id
+-- owner: web
+-- column event_id: The event.
+-- column event_type: What happened: view, search, basket or purchase.
+-- column occurred_at: When it happened.
+-- column session_id: The session: visitor and time of the first event. [pii=quasi]
+-- column session_seq: The event's place in its session, from 1.
+-- column visitor_id: The visitor's device. [pii=quasi]
+-- column customer_id: The shop's customer of the session; null if nobody was logged in. [pii=direct]
+-- column golden_id: Who that is; null if nobody knows. [pii=quasi] [volatile]
+-- column sku: The product that was viewed or put into the basket.
+-- column quantity: How much was put into the basket, in the product's sales unit.
+-- column query: What was searched for. [pii=quasi]
+-- column results: How much was found.
+-- column order_id: The order in the shop.
+-- column order_uid: The order; null until it is known. [volatile]
+-- column total_minor: What was paid, in the currency's minor unit.
+-- column currency: The currency of the amount.
+-- column line_count: Lines of the order.
+-- column source_session_id: The session as the source has it. [pii=quasi]
+-- column received_at: When the event was first received as it is. [volatile]
+WITH landed AS (
+    SELECT 'view' AS event_type, * FROM bronze.bronze_events__views
+    UNION ALL SELECT 'search' AS event_type, * FROM bronze.bronze_events__searches
+    UNION ALL SELECT 'basket' AS event_type, * FROM bronze.bronze_events__baskets
+    UNION ALL SELECT 'purchase' AS event_type, * FROM bronze.bronze_events__purchases
+),
+records AS (
+    SELECT
+        event_type,
+        json_record(
+            _payload,
+            'event_id', 'occurred_at', 'session_id', 'device_id', 'customer_id',
+            'product_id', 'quantity', 'query', 'results', 'order_id', 'total_minor', 'currency', 'lines'
+        ) AS record,
+        min(_received_at) OVER (PARTITION BY event_type, _payload_sha256) AS received_at,
+        _received_at, _object, try_cast(_position AS BIGINT) AS line
+    FROM landed
+    QUALIFY _revision = max(_revision) OVER (PARTITION BY event_type, _object)
+),
+fields AS (
+    SELECT
+        event_type,
+        record['event_id'] AS event_id,
+        try_cast(record['occurred_at'] AS TIMESTAMP(6)) AS occurred_at,
+        record['session_id'] AS source_session_id,
+        record['device_id'] AS visitor_id,
+        record['customer_id'] AS customer_id,
+        record['product_id'] AS sku,
+        try_cast(record['quantity'] AS BIGINT) AS quantity,
+        record['query'] AS query,
+        try_cast(record['results'] AS BIGINT) AS results,
+        record['order_id'] AS order_id,
+        try_cast(record['total_minor'] AS BIGINT) AS total_minor,
+        record['currency'] AS currency,
+        try_cast(record['lines'] AS BIGINT) AS line_count,
+        received_at, _received_at, _object, line
+    FROM records
+),
+events AS (
+    SELECT *
+    FROM fields
+    WHERE
+        line IS NOT NULL AND event_id IS NOT NULL AND occurred_at IS NOT NULL AND visitor_id IS NOT NULL
+        AND source_session_id IS NOT NULL
+        -- What is put aside where records are taken in is no event.
+        AND CASE event_type
+            WHEN 'view' THEN sku IS NOT NULL
+            WHEN 'basket' THEN sku IS NOT NULL AND quantity IS NOT NULL
+            WHEN 'search' THEN query IS NOT NULL AND results IS NOT NULL
+            ELSE order_id IS NOT NULL AND total_minor IS NOT NULL AND currency IS NOT NULL AND line_count IS NOT NULL
+        END
+    -- What was received last counts.
+    QUALIFY row_number() OVER (
+        PARTITION BY event_id ORDER BY _received_at DESC, event_type DESC, _object DESC, line DESC
+    ) = 1
+),
+paused AS (
+    SELECT
+        *,
+        coalesce(
+            occurred_at > INTERVAL '30 minutes'
+                + lag(occurred_at) OVER (PARTITION BY visitor_id ORDER BY occurred_at, event_id),
+            true
+        ) AS begins
+    FROM events
+),
+numbered AS (
+    SELECT
+        *,
+        sum(CASE WHEN begins THEN 1 ELSE 0 END)
+            OVER (PARTITION BY visitor_id ORDER BY occurred_at, event_id) AS session_no
+    FROM paused
+),
+sessions AS (
+    SELECT
+        *,
+        min(occurred_at) OVER (PARTITION BY visitor_id, session_no) AS began_at,
+        row_number() OVER (PARTITION BY visitor_id, session_no ORDER BY occurred_at, event_id) AS session_seq,
+        last_value(customer_id) IGNORE NULLS OVER (
+            PARTITION BY visitor_id, session_no ORDER BY occurred_at, event_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS session_customer_id
+    FROM numbered
+),
+order_references AS (
+    SELECT order_uid, unnest(source_refs) AS reference FROM silver.orders_unified
+),
+shop_orders AS (
+    SELECT order_uid, reference['id'] AS shop_order_id FROM order_references WHERE reference['system'] = 'shop'
+)
+SELECT
+    event_id, event_type, occurred_at, concat(visitor_id, '/', CAST(began_at AS TEXT)) AS session_id,
+    CAST(session_seq AS BIGINT) AS session_seq, visitor_id, session_customer_id AS customer_id, golden_id,
+    sku, quantity, query, results, order_id, order_uid, total_minor, currency, line_count, source_session_id,
+    received_at
+FROM sessions
+LEFT JOIN silver.identity_links
+    ON source_system = 'shop' AND source_id = session_customer_id AND recorded_to IS NULL
+LEFT JOIN shop_orders ON shop_order_id = order_id

@@ -1,0 +1,91 @@
+//! Silver tables that are computed from what landed: each record once, in whichever order and however often it came.
+
+use lake::{Outcome, TableSummary};
+use tempfile::TempDir;
+
+use crate::{landed, python, sandbox::Sandbox, world};
+
+const COMPUTED: [&str; 6] =
+    ["campaign_members", "campaigns", "coupons", "demographics", "events_sessionized", "redemptions"];
+
+/// A lake of the world and of what landed, all at once or shuffled, with its computed tables.
+async fn lake(directory: &TempDir, shuffle: Option<u64>) -> (Sandbox, Vec<TableSummary>) {
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish(&sandbox, 8).await;
+    landed::publish(&sandbox, shuffle).await;
+    sandbox.export().await;
+    let manifest = sandbox.run().await;
+    for output in &manifest.outputs {
+        assert!(matches!(output.outcome, Outcome::Published), "{}: {:?}", output.table, output.outcome);
+    }
+    let summary = lake::summary(sandbox.root()).await.unwrap();
+    (sandbox, summary)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_landed_is_each_record_once_as_it_was_said_last() {
+    let directory = TempDir::new().unwrap();
+    let (sandbox, summary) = lake(&directory, None).await;
+    let visitor = [
+        "event_id",
+        "event_type",
+        "session_id",
+        "session_seq",
+        "customer_id",
+        "golden_id",
+        "sku",
+        "order_uid",
+    ];
+    let events = sandbox.rows("silver/events_sessionized", &visitor).await;
+    assert_eq!(events.len(), 52, "junk is no event");
+    let of = |visitor: &str| -> Vec<String> {
+        events.iter().filter(|event| event.starts_with(visitor)).cloned().collect()
+    };
+    assert_eq!(
+        of("e-03-"),
+        [
+            "e-03-1|view|d-3/2017-03-01T01:03:00.500|1|||1|",
+            "e-03-2|view|d-3/2017-03-01T01:03:00.500|2|||2|",
+            "e-03-3|search|d-3/2017-03-01T02:04:00.500|1|3|golden-4||",
+            "e-03-4|basket|d-3/2017-03-01T02:04:00.500|2|3|golden-4|2|",
+            "e-03-5|purchase|d-3/2017-03-01T02:04:00.500|3|3|golden-4||order-3",
+        ],
+        "30 minutes are no pause, 31 are"
+    );
+    assert_eq!(of("e-00-1"), ["e-00-1|view|d-0/2017-03-01T01:00:00.500|1|||7|"], "corrected by a late file");
+
+    let rows = async |table: &str, columns: &[&str]| sandbox.rows(&format!("silver/{table}"), columns).await;
+    assert_eq!(
+        rows("coupons", &["coupon_upc", "sku", "campaign_id"]).await,
+        ["501|1|26", "501|2|26", "502|1|27"]
+    );
+    assert_eq!(
+        rows("campaigns", &["campaign_id", "campaign_type", "starts_on", "ends_on"]).await,
+        ["26|Type A|2017-01-01|2017-02-28", "27|Type B, local|2017-03-01|2017-04-01"]
+    );
+    let members = rows("campaign_members", &["campaign_id", "card_number", "golden_id"]).await;
+    assert_eq!(members, ["26|6001|", "26|6002|", "27|6001|"]);
+    let redeemed = rows("redemptions", &["card_number", "coupon_upc", "campaign_id", "redeemed_on"]).await;
+    assert_eq!(redeemed, ["6001|501|26|2017-01-07", "6001|501|26|2017-01-08"]);
+    let households = rows("demographics", &["card_number", "age", "kids_count"]).await;
+    assert_eq!(households, ["6001|45-54|0"]);
+
+    let verdict = python::judge(sandbox.root(), &summary);
+    assert!(verdict.status.success(), "{}", python::said(&verdict));
+    let again = sandbox.run().await;
+    assert!(again.outputs.iter().all(|output| output.outcome == Outcome::Unchanged), "{:?}", again.outputs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lands_in_any_order_and_again_makes_the_same_tables() {
+    let computed = |summary: Vec<TableSummary>| -> Vec<TableSummary> {
+        summary.into_iter().filter(|table| COMPUTED.contains(&table.table.as_str())).collect()
+    };
+    let directory = TempDir::new().unwrap();
+    let in_order = computed(lake(&directory, None).await.1);
+    assert_eq!(in_order.len(), COMPUTED.len());
+    for seed in 20..25 {
+        let directory = TempDir::new().unwrap();
+        assert_eq!(computed(lake(&directory, Some(seed)).await.1), in_order, "seed {seed}");
+    }
+}
