@@ -48,7 +48,7 @@ use crate::{
 };
 use durable::Durable;
 pub(crate) use feed::changed_values;
-pub(crate) use publish::{Published, identity};
+pub(crate) use publish::{Published, digest, identity};
 pub(crate) use purge::{Purged, would_purge};
 pub(crate) use turn::Turn;
 

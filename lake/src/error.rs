@@ -1,6 +1,6 @@
 //! What can go wrong with the lake.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use arrow::error::ArrowError;
 
@@ -108,6 +108,12 @@ pub enum Error {
         /// The model.
         model_id: String,
     },
+    /// It is not known any more whether the features in memory are the newest ones.
+    #[error("the lake has not been readable for too long to say what `{view}` is now")]
+    FeaturesStale {
+        /// Their view.
+        view: &'static str,
+    },
     /// The request is wrong by itself.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
@@ -164,7 +170,7 @@ impl ServiceError for Error {
             Self::Erased { .. } => Code::Unavailable,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
-            Self::StreamEnded(_) => Code::Unavailable,
+            Self::StreamEnded(_) | Self::FeaturesStale { .. } => Code::Unavailable,
             Self::Files { .. }
             | Self::TextModel { .. }
             | Self::Place { .. }
@@ -188,6 +194,7 @@ impl ServiceError for Error {
             Self::TextModel { .. } => "TEXT_MODEL",
             Self::TextModelMissing { .. } => "TEXT_MODEL_MISSING",
             Self::Missing { .. } => "DATASET_MISSING",
+            Self::FeaturesStale { .. } => "FEATURES_STALE",
             Self::Definition { .. } => "DATASET_DEFINITION",
             Self::Erased { .. } => "DATASET_CHANGED",
             Self::Erasure(_) => "ERASURE_UNFINISHED",
@@ -202,6 +209,10 @@ impl ServiceError for Error {
             Self::Threads(_) => "THREADS",
             Self::Interrupted(_) => "INTERRUPTED",
         }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::FeaturesStale { .. }).then_some(Duration::from_secs(1))
     }
 
     fn violations(&self) -> &[Violation] {

@@ -15,6 +15,7 @@ mod digest;
 mod erase;
 mod error;
 mod exporter;
+mod feature;
 mod flight;
 mod grpc;
 mod mirror;
@@ -68,6 +69,7 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
             .max_encoding_message_size(MAX_MESSAGE_BYTES),
     );
     let runner = Arc::new(run::Runner::new(config, Arc::clone(&store), table::of_texts(embedder))?);
+    feature::register(&store, &runner.runtime(), server);
     if let Some(period) = config.refresh() {
         events::beside(server, Arc::clone(&runner).keep_fresh(period));
     }

@@ -25,6 +25,8 @@ use crate::{
     card::Card,
     config::Config,
     dataset::{self, Published, Store, identity},
+    digest::Digest,
+    feature,
     sql::{self, Snapshot},
     table::{self, Derived},
 };
@@ -62,7 +64,7 @@ impl Runner {
     /// Every table that it computes.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &dyn Derived> {
         let configured = self.configured.iter().map(AsRef::as_ref);
-        table::DERIVED.iter().copied().chain(configured)
+        table::DERIVED.iter().copied().chain(feature::tables()).chain(configured)
     }
 
     /// What bounds the memory of runs, for whoever shares it.
@@ -234,7 +236,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Computes the part that has changed, or else everything.
+    /// Computes the rows to add to those that stand, or the part that has changed, or else everything.
     async fn publish(
         &self,
         derived: &dyn Derived,
@@ -245,6 +247,18 @@ impl Runner {
         output: &mut Output,
     ) -> Result<Published, Error> {
         let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
+        if let Some(standing) = table.dataset().cloned() {
+            let standing = Arc::new(standing);
+            if let Some(rows) = derived.extend(inputs, &standing, &self.runtime).await? {
+                let told = stands.and_then(|last| Digest::known(last.rows, &last.content));
+                let standing = match told {
+                    Some(digest) => digest,
+                    None => dataset::digest(&derived.name()?, &standing).await?,
+                };
+                let turn = self.store.turn().await?;
+                return table.extend(&turn, rows, card, properties, standing).await;
+            }
+        }
         if let Some(last) = stands
             && let Some(Part { input, values }) =
                 part::changed(&self.store, derived, inputs, last, output).await?

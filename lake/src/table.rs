@@ -22,6 +22,7 @@ use std::{
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv};
+use lance::dataset::Dataset;
 use omnimesh_proto::event::v1::Event;
 use prost::Message;
 
@@ -136,6 +137,16 @@ pub(crate) trait Derived: Send + Sync {
         inputs: &Snapshot,
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<SendableRecordBatchStream, Error>;
+
+    /// Computes the rows to add to those of `standing`, if it is a table that only grows and can grow from there.
+    async fn extend(
+        &self,
+        _inputs: &Snapshot,
+        _standing: &Arc<Dataset>,
+        _runtime: &Arc<RuntimeEnv>,
+    ) -> Result<Option<SendableRecordBatchStream>, Error> {
+        Ok(None)
+    }
 
     /// Readies what was computed for its readers and finds out whether it is good enough for them: an error leaves the
     /// version before published. What it returns is said in the table's card.

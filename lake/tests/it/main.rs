@@ -12,6 +12,7 @@ mod landed;
 mod mirror;
 mod python;
 mod rpc_dataset;
+mod rpc_feature;
 mod rpc_vectors;
 mod run;
 mod sandbox;

@@ -10,6 +10,7 @@ use arrow::{
 use events::NewEvent;
 use omnimesh_proto::{
     customer::v1::{Customer, CustomerChanged, CustomerVersion},
+    identity::v1::{IdentityChanged, IdentityLink},
     ingest::v1::RecordsLanded,
     inventory::v1::{Stock, StockChanged},
     order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource, Payment},
@@ -158,6 +159,15 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
     let payload = CustomerChanged { customer: Some(customer), history, superseded: Vec::new() };
     let change = changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload);
     sandbox.publish("customer", &[change], 1).await;
+    let link = IdentityLink {
+        source: source("shop", account),
+        golden_id: golden_id.to_owned(),
+        link_time: at(1),
+        unlink_time: None,
+    };
+    let payload = IdentityChanged { identity: None, linked: vec![link], unlinked: Vec::new() };
+    let change = changed("omnimesh.identity.v1.IdentityChanged", format!("identities/{golden_id}"), &payload);
+    sandbox.publish("identity", &[change], 1).await;
     let mut random = ChaCha8Rng::seed_from_u64(99);
     let orders = [9_001, 9_002].map(|number| {
         order_changed(&Order { golden_id: golden_id.to_owned(), ..order(&mut random, number) })
