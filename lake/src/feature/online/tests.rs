@@ -34,7 +34,7 @@ struct Lake {
 impl Lake {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let store = Arc::new(Store::create(directory.path()).unwrap());
+        let store = Arc::new(Store::create(&directory.path().into()).unwrap());
         let runtime = sql::runtime(64 * 1024 * 1024).unwrap();
         let clock = Clock::fixed(1_000 * DAY);
         let online = Online::new(Arc::clone(&store), runtime, clock.clone());
@@ -62,7 +62,8 @@ impl Lake {
         let rows = stream::iter(self.rows.clone().into_iter().map(Ok));
         let rows = Box::pin(RecordBatchStreamAdapter::new(self.view.schema(), rows));
         let card = Derived::card(&self.view);
-        let published = table.replace(rows, &card, HashMap::new(), None).await.unwrap();
+        let turn = self.store.turn().await.unwrap();
+        let published = table.replace(&turn, rows, &card, HashMap::new(), None).await.unwrap();
         table.tag(PROD, published.version).await.unwrap();
     }
 
