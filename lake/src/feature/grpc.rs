@@ -98,11 +98,6 @@ fn parts(
             Some(batch) => writer.write(&batch)?,
             None => writer.finish()?,
         }
-<<<<<<< HEAD
-        let table = Bytes::from(std::mem::take(writer.get_mut()));
-        Ok(pb::GetHistoricalFeaturesResponse { table: table.into() })
-=======
         Ok(pb::GetHistoricalFeaturesResponse { table: std::mem::take(writer.get_mut()) })
->>>>>>> features
     }))
 }
