@@ -18,7 +18,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     && install /target/release/omnimesh /usr/local/bin/omnimesh
 
 FROM debian:bookworm-slim
-RUN groupadd --gid 10001 omnimesh \
+# Whom to trust as an object store.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 omnimesh \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/omnimesh --no-create-home \
         --shell /usr/sbin/nologin omnimesh \
     && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/omnimesh

@@ -53,7 +53,7 @@ pub struct ColumnInfo {
 /// Every table that has rows.
 pub(crate) async fn list(store: &Store) -> Result<Vec<DatasetInfo>, Error> {
     let mut datasets = Vec::new();
-    for name in store.names()? {
+    for name in store.names().await? {
         datasets.extend(get(store, &name).await?);
     }
     Ok(datasets)

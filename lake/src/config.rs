@@ -4,14 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::table;
+use crate::{Root, table};
 
 /// Configuration of the lake.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Directory of the lake, made when it is missing. Default: `lake`, in the data directory.
-    pub root: PathBuf,
+    /// Where the lake is: a directory, made when it is missing, or `s3://bucket/prefix` of a store that speaks S3, which
+    /// the usual `AWS_…` variables of the environment name and open. Default: `lake`, in the data directory.
+    pub root: Root,
     /// Longest time that an event waits for its commit while more keep coming, in milliseconds: longer means fewer and
     /// larger commits. Default: 30000.
     pub linger_ms: u64,
@@ -21,19 +22,29 @@ pub struct Config {
     pub buffer_mib: usize,
     /// Memory that queries and runs may hold at once, in MiB; what needs more goes to the disk meanwhile. Default: 256.
     pub query_mib: usize,
+    /// Rows that a query may answer with. Default: 10000000.
+    pub query_rows: u64,
+    /// Longest time that a query takes, until its last row is read, in seconds. Default: 60.
+    pub query_seconds: u64,
     /// How often it is looked whether tables that are made of others are due, in seconds; 0 is never. Default: 60.
     pub refresh_seconds: u64,
+    /// Directory of the model that texts are embedded with (`model.safetensors` and `tokenizer.json`), called as the
+    /// model. Default: the one that `make text-model` fetches, if it is there; else texts are embedded by their letters.
+    pub text_model: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            root: PathBuf::from("lake"),
+            root: Root::from("lake"),
             linger_ms: 30_000,
             quiet_ms: 250,
             buffer_mib: 64,
             query_mib: 256,
+            query_rows: 10_000_000,
+            query_seconds: 60,
             refresh_seconds: 60,
+            text_model: None,
         }
     }
 }

@@ -5,16 +5,15 @@
 
 mod durable;
 mod feed;
+mod files;
 mod heal;
+mod index;
 mod publish;
+mod purge;
+mod search;
+mod turn;
 
-use std::{
-    collections::HashMap,
-    fmt, fs,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, fs, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::Schema};
 use events::Cursor;
@@ -33,19 +32,25 @@ use lance::{
     session::Session,
 };
 use lance_file::version::LanceFileVersion;
+use lance_io::object_store::ObjectStore;
 use lance_table::format::key_existence::{
     KeyExistenceFilter, KeyExistenceFilterBuilder, extract_key_value_from_batch,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use object_store::path::Path as ObjectPath;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
-    Error, Layer, TableName,
+    Error, Layer, Root, TableName,
     card::Card,
+    deny::Denied,
+    root,
     table::{Change, RECORDED_TO, Stale},
 };
 use durable::Durable;
 pub(crate) use feed::changed_values;
-pub(crate) use publish::{Published, identity};
+pub(crate) use publish::{Published, digest, identity};
+pub(crate) use purge::{Purged, would_purge};
+pub(crate) use turn::Turn;
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -57,111 +62,72 @@ const DEAD_ROWS: usize = 50_000;
 const VERSIONS: usize = 100;
 pub(crate) const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
 
-/// The lake's directory.
+/// The lake.
 #[derive(Debug)]
 pub(crate) struct Store {
-    root: PathBuf,
+    root: Root,
     session: Arc<Session>,
-    turn: Mutex<()>,
+    /// The root's files.
+    objects: OnceCell<(Arc<ObjectStore>, ObjectPath)>,
+    /// What is denied, as far as it is known here.
+    turn: Mutex<Arc<Denied>>,
+    /// Kept by a store that nobody else writes beside.
+    alone: Option<fs::File>,
 }
 
 impl Store {
     /// The lake in `root`, whose directories are made where they are missing.
-    pub(crate) fn create(root: &Path) -> Result<Self, Error> {
-        for layer in Layer::ALL {
-            let path = root.join(layer.as_str());
-            fs::create_dir_all(&path).map_err(|source| Error::Files { path, source })?;
+    pub(crate) fn create(root: &Root) -> Result<Self, Error> {
+        if let Some(directory) = root.directory() {
+            for layer in Layer::ALL {
+                let path = directory.join(layer.as_str());
+                fs::create_dir_all(&path).map_err(|source| Error::Files { path, source })?;
+            }
         }
         Ok(Self::existing(root))
     }
 
     /// The lake in `root`.
-    pub(crate) fn existing(root: &Path) -> Self {
-        let session = Session::new(CACHE_BYTES, CACHE_BYTES, Arc::default());
-        Self { root: root.to_owned(), session: Arc::new(session), turn: Mutex::default() }
-    }
-
-    /// The lake as a URI.
-    pub(crate) fn uri(&self) -> String {
-        format!("file://{}", self.root.display())
-    }
-
-    /// Names of the files in a directory of the lake; none if it is not there.
-    pub(crate) async fn files(&self, directory: &str) -> Result<Vec<String>, Error> {
-        let path = self.root.join(directory);
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(Error::Files { path, source }),
-        };
-        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        names.collect::<Result<_, _>>().map_err(|source| Error::Files { path, source })
-    }
-
-    /// A file of the lake.
-    pub(crate) async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let path = self.root.join(path);
-        tokio::fs::read(&path).await.map_err(|source| Error::Files { path, source })
-    }
-
-    /// Writes a file of the lake as a whole, and durably.
-    pub(crate) async fn write_file(&self, path: &str, content: Vec<u8>) -> Result<(), Error> {
-        let path = self.root.join(path);
-        let written = {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || durable::write(&path, &content)).await?
-        };
-        written.map_err(|source| Error::Files { path, source })
+    pub(crate) fn existing(root: &Root) -> Self {
+        let session = Session::new(CACHE_BYTES, CACHE_BYTES, root::registry());
+        Self {
+            root: root.clone(),
+            session: Arc::new(session),
+            objects: OnceCell::new(),
+            turn: Mutex::default(),
+            alone: None,
+        }
     }
 
     /// Adds rows to a table of the lake's own.
     pub(crate) async fn append(&self, name: &TableName, rows: RecordBatch) -> Result<(), Error> {
-        self.open(name.clone())
-            .await?
-            .commit(Change::Append(vec![rows]), HashMap::new(), &Card::default())
-            .await
-    }
-
-    /// To be held while a table is written. Lance needs many times the memory of what it writes, and tables that are
-    /// written side by side share the same cores anyway.
-    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
-    }
-
-    /// Every table that has a directory.
-    pub(crate) fn names(&self) -> Result<Vec<TableName>, Error> {
-        let mut names = Vec::new();
-        for layer in Layer::ALL {
-            let path = self.root.join(layer.as_str());
-            let entries = match fs::read_dir(&path) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(source) => return Err(Error::Files { path, source }),
-            };
-            for entry in entries {
-                let file = entry.map_err(|source| Error::Files { path: path.clone(), source })?.file_name();
-                let name = file.to_str().and_then(|file| file.strip_suffix(".lance"));
-                // Whatever keeps no rule of ours is not our table.
-                names.extend(name.and_then(|name| TableName::new(layer, name).ok()));
-            }
-        }
-        names.sort();
-        Ok(names)
+        let turn = self.turn().await?;
+        let change = Change::Append(vec![rows]);
+        self.open(name.clone()).await?.commit(&turn, change, HashMap::new(), &Card::default()).await
     }
 
     /// Opens a table for writing, healed if it needs to be.
     pub(crate) async fn open(&self, name: TableName) -> Result<Table, Error> {
-        let path = name.path(&self.root);
-        let quarantine = self.root.join("_quarantine").join(name.layer().as_str()).join(name.as_str());
-        let was_torn = heal::heal(&path, &quarantine)?;
+        let _shared = self.shared().await?;
+        let revision = self.denied().await?.revision();
+        let directory = self.root.directory().map(|root| root.join(name.path()));
+        let was_torn = match (self.root.directory(), &directory) {
+            (Some(root), Some(directory)) => {
+                let quarantine = root.join("_quarantine").join(name.layer().as_str()).join(name.as_str());
+                heal::heal(directory, &quarantine)?
+            }
+            // A bucket has an object as a whole, or not at all.
+            _ => false,
+        };
         let dataset = self.load(&name).await?;
         Ok(Table {
+            uri: self.root.at(&name.path()),
             name,
-            path,
             dataset,
             was_torn,
+            revision,
             session: Arc::clone(&self.session),
-            durable: Durable::default(),
+            durable: Durable::new(directory),
         })
     }
 
@@ -201,9 +167,8 @@ impl Store {
 
     /// A table as it was, if it was.
     pub(crate) async fn at(&self, name: &TableName, version: &Version) -> Result<Option<Dataset>, Error> {
-        let path = name.path(&self.root);
-        let builder =
-            DatasetBuilder::from_uri(path.to_string_lossy()).with_session(Arc::clone(&self.session));
+        let builder = DatasetBuilder::from_uri(self.root.at(&name.path()));
+        let builder = builder.with_session(Arc::clone(&self.session));
         let builder = match version {
             Version::Newest => builder,
             Version::Number(number) => builder.with_version(*number),
@@ -298,24 +263,35 @@ pub(crate) async fn progress(name: &TableName, dataset: &Dataset, domain: &str) 
 #[derive(Debug)]
 pub(crate) struct Table {
     name: TableName,
-    path: PathBuf,
+    uri: String,
     dataset: Option<Dataset>,
     was_torn: bool,
+    /// Of what was denied when it was opened.
+    revision: u64,
     session: Arc<Session>,
     durable: Durable,
 }
 
 impl Table {
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
+    }
+
     /// The newest version, if there is one.
     pub(crate) fn dataset(&self) -> Option<&Dataset> {
         self.dataset.as_ref()
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
     }
 
     /// Puts a tag on a version, or moves it there.
     pub(crate) async fn tag(&mut self, tag: &str, version: u64) -> Result<(), Error> {
         let Some(dataset) = &self.dataset else { return Ok(()) };
         publish::tag(dataset, tag, version).await.map_err(|error| failed(&self.name, "tagged", error))?;
-        self.durable.sync(&self.path).await
+        self.durable.sync().await
     }
 
     /// Takes tags away, as far as they are there.
@@ -340,10 +316,12 @@ impl Table {
     /// Commits a change together with its `properties`. All of it is on disk afterwards, or none.
     pub(crate) async fn commit(
         &mut self,
+        turn: &Turn<'_>,
         change: Change,
         properties: HashMap<String, String>,
         card: &Card,
     ) -> Result<(), Error> {
+        let change = turn.admit(self, change).await?;
         let transaction =
             self.write(change, card).await.map_err(|error| failed(&self.name, "written", error))?;
         match transaction {
@@ -360,12 +338,12 @@ impl Table {
         properties: HashMap<String, String>,
     ) -> Result<(), Error> {
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let dataset =
             self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
         self.dataset = Some(dataset);
         self.describe(card).await?;
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         if let Err(error) = self.maintain(properties).await {
             tracing::warn!(table = %self.name, %error, "the table stays in pieces until its next commit");
         }
@@ -403,14 +381,13 @@ impl Table {
             session: Some(Arc::clone(&self.session)),
             ..WriteParams::default()
         };
-        InsertBuilder::new(&*self.path.to_string_lossy()).with_params(&params).execute_uncommitted(rows).await
+        InsertBuilder::new(self.uri.as_str()).with_params(&params).execute_uncommitted(rows).await
     }
 
     async fn publish(&self, transaction: Transaction) -> Result<Dataset, LanceError> {
-        let uri = self.path.to_string_lossy();
         let commit = match &self.dataset {
             Some(dataset) => CommitBuilder::new(Arc::new(dataset.clone())),
-            None => CommitBuilder::new(&*uri)
+            None => CommitBuilder::new(self.uri.as_str())
                 .with_session(Arc::clone(&self.session))
                 .use_stable_row_ids(self.has_stable_row_ids())
                 .with_storage_format(VERSION),
@@ -433,10 +410,10 @@ impl Table {
         for task in plan.compaction_tasks() {
             rewritten.push(task.execute(dataset).await.map_err(failed)?);
         }
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let indices = Arc::new(DatasetIndexRemapperOptions::default());
         commit_compaction(dataset, rewritten, indices, &options).await.map_err(failed)?;
-        self.durable.sync(&self.path).await?;
+        self.durable.sync().await?;
         let policy = CleanupPolicyBuilder::default().error_if_tagged_old_versions(false);
         let policy = policy.retain_n_versions(dataset, VERSIONS).await.map_err(failed)?.build();
         dataset.cleanup_with_policy(policy).await.map_err(failed)?;

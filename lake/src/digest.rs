@@ -30,6 +30,11 @@ impl Digest {
         Some(Self { rows, sum: u128::from_str_radix(hex, 16).ok()? })
     }
 
+    /// What both add up to.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, sum: self.sum.wrapping_add(other.sum) }
+    }
+
     /// What is left after some of the rows have become others.
     pub(crate) fn replaced(self, old: Self, new: Self) -> Self {
         Self {

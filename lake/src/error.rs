@@ -1,6 +1,6 @@
 //! What can go wrong with the lake.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use arrow::error::ArrowError;
 
@@ -30,6 +30,22 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A lake cannot be there.
+    #[error(
+        "`{0}` is no place for a lake: give a directory, file:///path, or s3://bucket/prefix (for another store that \
+         speaks S3 than AWS, set AWS_ENDPOINT_URL)"
+    )]
+    Root(String),
+    /// A place of the lake cannot be used.
+    #[error(
+        "the lake cannot use {place}: {source}; check the permissions and the space, of a bucket the AWS_… variables"
+    )]
+    Place {
+        /// The place.
+        place: String,
+        /// What its store says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Lance refused to read or write a table.
     #[error(
         "lake table {table} could not be {action}: {source}; it goes on by itself once the cause is gone"
@@ -42,6 +58,20 @@ pub enum Error {
         /// What Lance says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An erasure has changed a table since it was opened for writing.
+    #[error("lake table {table} was changed by an erasure; it is opened anew by itself")]
+    Erased {
+        /// The table.
+        table: TableName,
+    },
+    /// An erasure did not come to its end.
+    #[error("the erasure is not finished: {0}; erase the same keys again, it goes on where it stopped")]
+    Erasure(String),
+    /// What is denied is not known, so that nothing may be written.
+    #[error(
+        "the lake's _meta/denylist.json cannot be understood; restore it, or erased persons could come back"
+    )]
+    Denylist,
     /// A table is needed that is not there.
     #[error("lake table {table} does not exist yet; it is made when its first rows come")]
     Missing {
@@ -53,6 +83,36 @@ pub enum Error {
     NotFound {
         /// What was asked for.
         what: String,
+    },
+    /// There is no such entity in a table.
+    #[error("table {table} has no entity {entity}: nothing is known of it, or not yet")]
+    EntityNotFound {
+        /// The entity.
+        entity: String,
+        /// The table.
+        table: String,
+    },
+    /// The files of a text model cannot be used.
+    #[error("the text model in {} cannot be used: {reason}; `make text-model` fetches one", path.display())]
+    TextModel {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A table's vectors are those of a text model that is not there.
+    #[error(
+        "the text model {model_id} is not there, so texts cannot be searched for: configure `lake.text_model`"
+    )]
+    TextModelMissing {
+        /// The model.
+        model_id: String,
+    },
+    /// It is not known any more whether the features in memory are the newest ones.
+    #[error("the lake has not been readable for too long to say what `{view}` is now")]
+    FeaturesStale {
+        /// Their view.
+        view: &'static str,
     },
     /// The request is wrong by itself.
     #[error(transparent)]
@@ -79,6 +139,9 @@ pub enum Error {
     /// Columns of a table do not fit together.
     #[error("rows do not form a batch: {0}")]
     Arrow(#[from] ArrowError),
+    /// Rows do not fit into a Parquet file.
+    #[error("rows do not form a Parquet file: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
     /// Events could not be understood.
     #[error(transparent)]
     Events(#[from] events::Error),
@@ -88,6 +151,9 @@ pub enum Error {
     /// The producer ended a stream that has no end.
     #[error("the domain {0} ended its stream of events")]
     StreamEnded(&'static str),
+    /// Threads for queries could not be started.
+    #[error("threads for queries cannot be started: {0}")]
+    Threads(std::io::Error),
     /// Work on another thread was cut short.
     #[error("work on a table was cut short: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -96,16 +162,25 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Name { .. } | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
-            Self::NotFound { .. } => Code::NotFound,
-            Self::Missing { .. } | Self::Definition { .. } => Code::FailedPrecondition,
+            Self::Name { .. } | Self::Root(_) | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
+            Self::NotFound { .. } | Self::EntityNotFound { .. } => Code::NotFound,
+            Self::Missing { .. } | Self::Definition { .. } | Self::TextModelMissing { .. } => {
+                Code::FailedPrecondition
+            }
+            Self::Erased { .. } => Code::Unavailable,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
-            Self::StreamEnded(_) => Code::Unavailable,
+            Self::StreamEnded(_) | Self::FeaturesStale { .. } => Code::Unavailable,
             Self::Files { .. }
+            | Self::TextModel { .. }
+            | Self::Place { .. }
             | Self::Table { .. }
             | Self::Event { .. }
+            | Self::Erasure(_)
+            | Self::Denylist
             | Self::Arrow(_)
+            | Self::Parquet(_)
+            | Self::Threads(_)
             | Self::Interrupted(_) => Code::Internal,
         }
     }
@@ -115,16 +190,29 @@ impl ServiceError for Error {
             Self::Name { .. } | Self::Invalid(_) => "INVALID_REQUEST",
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
+            Self::EntityNotFound { .. } => "ENTITY_NOT_FOUND",
+            Self::TextModel { .. } => "TEXT_MODEL",
+            Self::TextModelMissing { .. } => "TEXT_MODEL_MISSING",
             Self::Missing { .. } => "DATASET_MISSING",
+            Self::FeaturesStale { .. } => "FEATURES_STALE",
             Self::Definition { .. } => "DATASET_DEFINITION",
+            Self::Erased { .. } => "DATASET_CHANGED",
+            Self::Erasure(_) => "ERASURE_UNFINISHED",
+            Self::Denylist => "DENYLIST",
             Self::Events(error) => error.reason(),
             Self::Peer(_) | Self::StreamEnded(_) => "PEER",
-            Self::Files { .. } => "FILES",
+            Self::Root(_) => "ROOT_INVALID",
+            Self::Files { .. } | Self::Place { .. } => "FILES",
             Self::Table { .. } => "TABLE",
             Self::Event { .. } => "EVENT",
-            Self::Arrow(_) => "ROWS",
+            Self::Arrow(_) | Self::Parquet(_) => "ROWS",
+            Self::Threads(_) => "THREADS",
             Self::Interrupted(_) => "INTERRUPTED",
         }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::FeaturesStale { .. }).then_some(Duration::from_secs(1))
     }
 
     fn violations(&self) -> &[Violation] {

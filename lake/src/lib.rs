@@ -9,16 +9,23 @@ mod catalog;
 mod columns;
 mod config;
 mod dataset;
+mod deny;
 mod diff;
 mod digest;
+mod erase;
 mod error;
 mod exporter;
+mod feature;
+mod flight;
 mod grpc;
+mod mirror;
 mod name;
+mod root;
 mod run;
 mod sql;
 mod summary;
 mod table;
+mod vector;
 
 use std::sync::Arc;
 
@@ -26,15 +33,24 @@ pub use catalog::{ColumnInfo, DatasetInfo};
 pub use config::Config;
 pub use dataset::Version;
 pub use diff::{Diff, Keys};
+pub use erase::{Erasure, Loss};
 pub use error::Error;
+pub use flight::FLIGHT;
+pub use mirror::Mirror;
 pub use name::{Layer, TableName};
+pub use root::Root;
 pub use summary::{TableExtent, TableSummary, extents, summary};
 
 use dataset::Store;
 use exporter::Exporter;
 use grpc::Grpc;
-use omnimesh_proto::lake::v1::dataset_service_server::DatasetServiceServer;
+use mesh::MAX_MESSAGE_BYTES;
+use omnimesh_proto::{
+    feature::v1::vector_service_server::VectorServiceServer,
+    lake::v1::dataset_service_server::DatasetServiceServer,
+};
 pub use run::{Input, Manifest, Outcome, Output};
+use vector::{embedder, serve::Vectors};
 
 /// Adds the lake's services to `server`, and exports beside them whatever the tables' domains publish.
 pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuilder) -> Result<(), Error> {
@@ -44,10 +60,20 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
         let exporter = Exporter::new(table, config, Arc::clone(&store), channel);
         events::run(server, exporter.position(), exporter.run());
     }
-    let runner = Arc::new(run::Runner::new(config, Arc::clone(&store))?);
+    let embedder = embedder::open(config.text_model.as_deref())?;
+    let vectors = Arc::new(Vectors::new(Arc::clone(&store), Arc::clone(&embedder)));
+    events::beside(server, Arc::clone(&vectors).follow());
+    server.add(
+        VectorServiceServer::new(vector::grpc::Grpc::new(vectors))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES),
+    );
+    let runner = Arc::new(run::Runner::new(config, Arc::clone(&store), table::of_texts(embedder))?);
+    feature::register(&store, &runner.runtime(), server);
     if let Some(period) = config.refresh() {
         events::beside(server, Arc::clone(&runner).keep_fresh(period));
     }
+    flight::serve(config, Arc::clone(&store), runner.runtime(), server)?;
     server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
     Ok(())
 }
@@ -60,7 +86,25 @@ pub async fn run(
     told: &(dyn Fn(&TableName) + Sync),
 ) -> Result<Manifest, Error> {
     let store = Arc::new(Store::create(&config.root)?);
-    run::Runner::new(config, store)?.run(wanted, told).await
+    let embedder = embedder::open(config.text_model.as_deref())?;
+    run::Runner::new(config, store, table::of_texts(embedder))?.run(wanted, told).await
+}
+
+/// Erases the person whose `keys` are given from the lake, for good; or only tells what that would take away. `told` hears
+/// of each table before it is looked into.
+pub async fn erase(
+    config: &Config,
+    keys: &[String],
+    dry_run: bool,
+    told: &(dyn Fn(&TableName) + Sync),
+) -> Result<Erasure, Error> {
+    let store = Arc::new(Store::create(&config.root)?);
+    let embedder = embedder::open(config.text_model.as_deref())?;
+    let runner = run::Runner::new(config, Arc::clone(&store), table::of_texts(embedder))?;
+    match dry_run {
+        true => erase::preview(store, &runner, keys, told).await,
+        false => erase::erase(&store, &runner, keys, told).await,
+    }
 }
 
 /// The runs of the lake in `config`, the newest first.
@@ -89,4 +133,16 @@ pub async fn tag(config: &Config, name: &TableName, version: &Version, tag: &str
     let number = found.ok_or_else(|| Error::NotFound { what: format!("table {name} at {version}") })?;
     store.open(name.clone()).await?.tag(tag, number).await?;
     Ok(number)
+}
+
+/// Writes a version of a table as Parquet below `out`, by default beside the lake's layers, unless it is there.
+pub async fn mirror(
+    config: &Config,
+    name: &TableName,
+    version: &Version,
+    out: Option<&Root>,
+) -> Result<Mirror, Error> {
+    let beside = config.root.at("mirror").parse()?;
+    let out = Store::existing(out.unwrap_or(&beside));
+    mirror::mirror(&Store::existing(&config.root), &out, name, version).await
 }

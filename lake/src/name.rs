@@ -1,10 +1,6 @@
 //! Names of tables, and the rules that make them predictable for whoever reads the lake.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
 use crate::Error;
 
@@ -98,8 +94,9 @@ impl TableName {
         &self.name
     }
 
-    pub(crate) fn path(&self, root: &Path) -> PathBuf {
-        root.join(self.layer.as_str()).join(format!("{}.lance", self.name))
+    /// Where the table is in the lake.
+    pub(crate) fn path(&self) -> String {
+        format!("{}/{}.lance", self.layer.as_str(), self.name)
     }
 }
 

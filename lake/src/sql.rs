@@ -23,8 +23,10 @@ pub(crate) use lineage::{Lineage, lineage};
 
 /// Rows of a batch between operators.
 const BATCH_ROWS: usize = 8_192;
+/// What queries and runs may put on the disk at once.
+const SPILL_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// The catalogue that tables are in.
-const CATALOG: &str = "lake";
+pub(crate) const CATALOG: &str = "lake";
 
 /// Tables at one version each.
 #[derive(Debug, Clone, Default)]
@@ -104,5 +106,6 @@ fn narrow(
 /// What sessions share: `bytes` of memory at most, over all of them; what needs more goes to the disk meanwhile.
 pub(crate) fn runtime(bytes: usize) -> Result<Arc<RuntimeEnv>, Error> {
     let pool = Arc::new(FairSpillPool::new(bytes));
-    Ok(RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?)
+    let builder = RuntimeEnvBuilder::new().with_memory_pool(pool).with_max_temp_directory_size(SPILL_BYTES);
+    Ok(builder.build_arc()?)
 }

@@ -1,6 +1,6 @@
 //! What the lake holds, read back from disk: to compare with the sources, and one run with another.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -10,7 +10,7 @@ use arrow::{
 use futures::TryStreamExt;
 use serde::Serialize;
 
-use crate::{Error, columns::is_volatile, dataset::Store, digest::Digest};
+use crate::{Error, Root, columns::is_volatile, dataset::Store, digest::Digest};
 
 /// How large one table is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,10 +26,10 @@ pub struct TableExtent {
 }
 
 /// Asks every table of the lake in `root` for its size, which its manifest tells.
-pub async fn extents(root: &Path) -> Result<Vec<TableExtent>, Error> {
-    let store = Store::existing(root);
+pub async fn extents(root: impl Into<Root>) -> Result<Vec<TableExtent>, Error> {
+    let store = Store::existing(&root.into());
     let mut extents = Vec::new();
-    for name in store.names()? {
+    for name in store.names().await? {
         let Some((version, rows)) = store.extent(&name).await? else { continue };
         extents.push(TableExtent {
             layer: name.layer().as_str().to_owned(),
@@ -60,10 +60,10 @@ pub struct TableSummary {
 }
 
 /// Reads back every table of the lake in `root`.
-pub async fn summary(root: &Path) -> Result<Vec<TableSummary>, Error> {
-    let store = Store::existing(root);
+pub async fn summary(root: impl Into<Root>) -> Result<Vec<TableSummary>, Error> {
+    let store = Store::existing(&root.into());
     let mut summaries = Vec::new();
-    for name in store.names()? {
+    for name in store.names().await? {
         let Some(batches) = store.scan(&name, |field| !is_volatile(field)).await? else { continue };
         let mut batches = std::pin::pin!(batches);
         let mut total = Total::default();

@@ -5,6 +5,7 @@
 //! [`Derived`]. It fills itself from the first event, or the first run, on.
 
 mod bronze;
+mod embeddings;
 mod identity_links;
 mod inventory_snapshots;
 pub(crate) mod model;
@@ -21,13 +22,16 @@ use std::{
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv};
+use lance::dataset::Dataset;
 use omnimesh_proto::event::v1::Event;
 use prost::Message;
 
 use crate::{
     Error, Layer, TableName,
     card::Card,
+    dataset,
     sql::{Lineage, Snapshot},
+    vector::embedder::TextEmbedder,
 };
 use model::model;
 
@@ -42,7 +46,7 @@ pub(crate) static ALL: &[&dyn Table] = &[
     &stock_ledger::StockLedger,
 ];
 
-/// Every table that is computed from other tables.
+/// Every table that is computed from other tables, whatever is configured.
 pub(crate) static DERIVED: &[&dyn Derived] = &[
     model!(Silver, "silver", "events_sessionized"),
     model!(Silver, "silver", "campaigns"),
@@ -63,7 +67,14 @@ pub(crate) static DERIVED: &[&dyn Derived] = &[
     model!(Gold, "gold", "agg_category_kpi"),
     model!(Gold, "gold", "agg_promo_lift"),
     model!(Gold, "gold", "agg_rfm_clv"),
+    &embeddings::ProductsByBuyers,
+    &embeddings::CustomersByPurchases,
 ];
+
+/// Tables that are computed from other tables with the text model that is configured.
+pub(crate) fn of_texts(embedder: Arc<dyn TextEmbedder>) -> Vec<Arc<dyn Derived>> {
+    vec![Arc::new(embeddings::ProductsByText::new(embedder))]
+}
 
 /// Where a table's events come from.
 #[derive(Debug)]
@@ -119,12 +130,29 @@ pub(crate) trait Derived: Send + Sync {
     /// What it is computed by: another text makes other rows of the same inputs.
     fn definition(&self) -> &str;
 
-    /// Computes all of its rows.
+    /// Computes all of its rows. The table as it stands is among `inputs` under its own name: work may be taken over from
+    /// there, but the rows must be those of the inputs alone.
     async fn compute(
         &self,
         inputs: &Snapshot,
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<SendableRecordBatchStream, Error>;
+
+    /// Computes the rows to add to those of `standing`, if it is a table that only grows and can grow from there.
+    async fn extend(
+        &self,
+        _inputs: &Snapshot,
+        _standing: &Arc<Dataset>,
+        _runtime: &Arc<RuntimeEnv>,
+    ) -> Result<Option<SendableRecordBatchStream>, Error> {
+        Ok(None)
+    }
+
+    /// Readies what was computed for its readers and finds out whether it is good enough for them: an error leaves the
+    /// version before published. What it returns is said in the table's card.
+    async fn ready(&self, _computed: &mut dataset::Table) -> Result<BTreeMap<String, String>, Error> {
+        Ok(BTreeMap::new())
+    }
 
     /// Which of its inputs' columns each of its columns is made of.
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;

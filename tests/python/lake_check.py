@@ -9,6 +9,7 @@ Prints what each table holds, then a line for each broken promise. Exit code 1 i
 import argparse
 import hashlib
 import json
+import os
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ try:
     import lance
     import pyarrow as pa
     import pyarrow.compute as pc
+    import pyarrow.fs as fs
 except ImportError as missing:
     sys.exit(f"{missing}. `make test` installs it; without make: pip install --requirement tests/python/requirements.txt")
 
@@ -189,19 +191,19 @@ SESSION_PAUSE = timedelta(minutes=30)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path, help="the lake's directory")
+    parser.add_argument("root", help="the lake's directory, or s3://bucket/prefix as the AWS_... variables open it")
     parser.add_argument("--summary", type=Path, help="what the lake must hold: a JSON file of what lake::summary returns")
     arguments = parser.parse_args()
 
     found: dict[str, dict[str, int]] = {}
     faults: list[str] = []
-    for path in sorted(path for layer in LAYERS for path in (arguments.root / layer).glob("*.lance")):
-        name = f"{path.parent.name}/{path.stem}"
+    for layer, table in tables(arguments.root):
+        name = f"{layer}/{table}"
         found[name] = {}
         try:
-            dataset = lance.dataset(str(path))
+            dataset = open_table(arguments.root, layer, table)
             found[name] = sums_of(dataset)
-            faults += [f"{name}: {fault}" for fault in faults_of(path, dataset)]
+            faults += [f"{name}: {fault}" for fault in faults_of(arguments.root, layer, table, dataset)]
         except Exception as error:  # Whatever a table raises is a fault of that table.
             faults.append(f"{name}: cannot be read: {error}")
     try:
@@ -217,6 +219,24 @@ def main() -> int:
     for fault in faults:
         print(f"FAILED {fault}")
     return 1 if faults else 0
+
+
+def tables(root: str) -> list[tuple[str, str]]:
+    """The layer and name of every table."""
+    files, base = fs.FileSystem.from_uri(root if "://" in root else Path(root).absolute().as_uri())
+    places = [
+        (layer, Path(entry.path))
+        for layer in LAYERS
+        for entry in files.get_file_info(fs.FileSelector(f"{base}/{layer}", allow_not_found=True))
+    ]
+    return sorted((layer, path.stem) for layer, path in places if path.suffix == ".lance")
+
+
+def open_table(root: str, layer: str, table: str) -> lance.LanceDataset:
+    """A table; in a store that is not AWS itself Lance wants to be told where that is."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    options = {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint and "://" in root else None
+    return lance.dataset(f"{root}/{layer}/{table}.lance", storage_options=options)
 
 
 def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:
@@ -258,8 +278,7 @@ def differences(found: dict[str, dict[str, int]], summary: list[dict]) -> list[s
     return sorted(faults)
 
 
-def faults_of(path: Path, dataset: lance.LanceDataset) -> list[str]:
-    layer, table = path.parent.name, path.stem
+def faults_of(root: str, layer: str, table: str, dataset: lance.LanceDataset) -> list[str]:
     faults = format_faults(layer, dataset) + column_faults(layer, table, dataset.schema) + key_faults(dataset)
     if layer == "bronze":
         faults += payload_faults(dataset)
@@ -270,7 +289,7 @@ def faults_of(path: Path, dataset: lance.LanceDataset) -> list[str]:
     if table == "orders_unified":
         faults += reference_faults(dataset) + derived_faults(dataset)
     if table == "inventory_snapshots":
-        faults += ledger_faults(path.with_name("stock_ledger.lance"), dataset)
+        faults += ledger_faults(root, dataset)
     if table == "events_sessionized":
         faults += session_faults(dataset)
     return faults
@@ -387,12 +406,12 @@ def link_faults(dataset: lance.LanceDataset) -> list[str]:
     return faults
 
 
-def ledger_faults(path: Path, dataset: lance.LanceDataset) -> list[str]:
+def ledger_faults(root: str, dataset: lance.LanceDataset) -> list[str]:
     """What is on hand of every stock is its last count, and what moved after it."""
-    if not path.exists():
+    if ("silver", "stock_ledger") not in tables(root):
         return ["there is no stock_ledger beside it"]
     columns = ["location_id", "sku", "kind", "quantity", "occurred_at", "ledger_seq"]
-    ledger = lance.dataset(str(path)).to_table(columns=columns, filter="recorded_to IS NULL").to_pylist()
+    ledger = open_table(root, "silver", "stock_ledger").to_table(columns=columns, filter="recorded_to IS NULL").to_pylist()
     stocks: dict[tuple[str, str], list[dict]] = {}
     for movement in ledger:
         stocks.setdefault((movement["location_id"], movement["sku"]), []).append(movement)

@@ -6,6 +6,7 @@ use omnimesh_proto::order::v1::{
     GetOrderRequest, ListOrdersRequest, ListOrdersResponse, order_service_client::OrderServiceClient,
 };
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tonic::Code;
 
 use crate::{
@@ -16,6 +17,8 @@ use crate::{
 
 /// The baskets of a tenth of the households, as they can be counted in the dataset's Parquet files.
 const BASKETS: Totals = Totals { orders: 16_907, lines: 153_294, total_minor: 47_806_733 };
+/// Tables of the lake that keep what no longer stands.
+const HISTORIES: [&str; 4] = ["identity_links", "products_scd", "stock_ledger", "users_scd"];
 const LIST_ORDERS: &str = "omnimesh.order.v1.OrderService/ListOrders";
 
 /// What orders add up to.
@@ -54,6 +57,7 @@ async fn what_went_in_comes_out_everywhere_and_stays() {
     process.ready().await;
     edge_gives_out_the_baskets(&deployment).await;
     edge_refuses_strangers(&deployment).await;
+    edge_answers_sql(&deployment).await;
     let mode =
         std::fs::metadata(admin_key_file(deployment.path())).expect("the key's file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only its owner reads the administrator's key");
@@ -83,6 +87,19 @@ async fn edge_gives_out_the_baskets(deployment: &Deployment) {
     let over_web =
         totals(async |request| grpc_web(edge, &key, LIST_ORDERS, &request).await.expect("a page")).await;
     assert_eq!(over_web, BASKETS);
+}
+
+async fn edge_answers_sql(deployment: &Deployment) {
+    // Tests start in their crate's directory.
+    let answered = Command::new("python3")
+        .args(["../../tests/python/flight_check.py", &format!("grpc://{}", deployment.address()), "totals"])
+        .arg(format!("x-api-key={}", deployment.key()))
+        .output()
+        .await
+        .expect("python3 is needed by the tests: `make test` installs it");
+    let said = String::from_utf8_lossy(&answered.stdout);
+    let expected = format!("{} {} {}", BASKETS.orders, BASKETS.lines, BASKETS.total_minor);
+    assert_eq!(said.trim(), expected, "{}", String::from_utf8_lossy(&answered.stderr));
 }
 
 async fn edge_refuses_strangers(deployment: &Deployment) {
@@ -132,9 +149,10 @@ async fn json_keeps_its_keys(deployment: &Deployment, verified: &Value) {
         ["sources.applied", "sources.entity", "sources.landed", "sources.quarantined", "sources.system"];
     let lake = ["lake.layer", "lake.rows", "lake.table", "lake.version"];
     assert_eq!(keys(&status), [&lake[..], &quarantine, &running, &sources].concat());
-    // Of customers, `status` counts the superseded rows as well, `verify` what stands.
+    // Of histories, `status` counts the superseded rows as well, `verify` what stands.
+    let is_history = |table: &Value| HISTORIES.iter().any(|history| table == history);
     let size_of_others =
-        |report| sizes(report).into_iter().filter(|(table, _)| *table != "users_scd").collect::<Vec<_>>();
+        |report| sizes(report).into_iter().filter(|(table, _)| !is_history(table)).collect::<Vec<_>>();
     assert_eq!(size_of_others(&status), size_of_others(verified));
     assert_eq!(status["running"]["listen"], json!(deployment.address()));
 }

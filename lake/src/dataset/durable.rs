@@ -10,17 +10,23 @@ use std::{
 use crate::Error;
 
 /// What of a table is known to be on disk. Files that were there before this process count as unknown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Durable {
+    /// The table's directory; none in a bucket, whose store answers once an object is safe.
+    directory: Option<PathBuf>,
     files: HashSet<PathBuf>,
 }
 
 impl Durable {
+    pub(super) fn new(directory: Option<PathBuf>) -> Self {
+        Self { directory, files: HashSet::new() }
+    }
+
     /// Returns once every file of the table, and every name, is on disk.
-    pub(super) async fn sync(&mut self, table: &Path) -> Result<(), Error> {
+    pub(super) async fn sync(&mut self) -> Result<(), Error> {
+        let Some(table) = self.directory.clone() else { return Ok(()) };
         // Unknown again if this fails or is dropped half-way.
         let known = std::mem::take(&mut self.files);
-        let table = table.to_owned();
         self.files = tokio::task::spawn_blocking(move || {
             let mut files = HashSet::with_capacity(known.len());
             match sync(&table, &known, &mut files) {

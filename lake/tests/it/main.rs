@@ -1,13 +1,19 @@
-//! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, and
-//! healed after a torn write.
+//! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, healed
+//! after a torn write, queried by SQL, and rid of whoever is erased.
 
+mod bucket;
 mod crash;
+mod erase;
 mod export;
+mod flight;
 mod gold;
 mod history;
 mod landed;
+mod mirror;
 mod python;
 mod rpc_dataset;
+mod rpc_feature;
+mod rpc_vectors;
 mod run;
 mod sandbox;
 mod silver;

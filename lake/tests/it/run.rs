@@ -1,12 +1,12 @@
 //! Tables that are computed from other tables: what they come to, and that nothing is computed twice.
 
-use lake::{Config, Manifest, Outcome, TableName, Version};
+use lake::{Config, Manifest, Outcome, Root, TableName, Version};
 use tempfile::TempDir;
 
 use crate::{sandbox::Sandbox, world};
 
 fn config(sandbox: &Sandbox) -> Config {
-    Config { root: sandbox.root().to_owned(), ..Config::default() }
+    Config { root: sandbox.root().into(), ..Config::default() }
 }
 
 async fn run(config: &Config) -> Manifest {
@@ -98,15 +98,20 @@ async fn a_tag_keeps_a_version_and_diff_tells_what_came_after() {
     assert!(unknown.unwrap_err().to_string().contains("those that runs make are "));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn four_exporters_at_once_make_no_row_twice() {
+/// Exports to two empty places: by four exporters at once, and by one.
+pub(crate) async fn four_exporters_make_no_row_twice(root: &Root, alone: &Root) {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
     world::publish(&sandbox, 8).await;
-    let alone = directory.path().join("alone");
-    sandbox.export_then(&alone, async {}).await;
-    let root = sandbox.root().to_owned();
-    let exports = (0..4).map(|_| sandbox.export_then(&root, async {}));
+    sandbox.export_then(alone, async {}).await;
+    let exports = (0..4).map(|_| sandbox.export_then(root, async {}));
     futures::future::join_all(exports).await;
-    assert_eq!(lake::summary(&root).await.unwrap(), lake::summary(&alone).await.unwrap());
+    assert_eq!(lake::summary(root).await.unwrap(), lake::summary(alone).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_exporters_at_once_make_no_row_twice() {
+    let directory = TempDir::new().unwrap();
+    let [root, alone] = ["lake", "alone"].map(|name| Root::from(&directory.path().join(name)));
+    four_exporters_make_no_row_twice(&root, &alone).await;
 }

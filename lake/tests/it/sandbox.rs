@@ -8,9 +8,9 @@ use std::{
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use events::{Consumers, Cursor, Log, NewEvent};
-use lake::{Config, Manifest};
+use lake::{Config, Manifest, Root};
 use lance::Dataset;
-use mesh::{Channel, Policy, ServerBuilder};
+use mesh::{Channel, Peers, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
 
@@ -49,23 +49,40 @@ impl Sandbox {
     }
 
     /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
-    pub(crate) async fn export_then(&self, root: &Path, after: impl Future<Output = ()>) {
-        self.serve_then(root, async |_| after.await).await;
+    pub(crate) async fn export_then(&self, root: impl Into<Root>, after: impl Future<Output = ()>) {
+        self.serve(Self::config(root), mesh::Config::default(), async |_| after.await).await;
     }
 
     /// As `export_then`, with a channel to the lake's services.
-    pub(crate) async fn serve_then(&self, root: &Path, after: impl AsyncFnOnce(Channel)) {
-        let permissions = ["event.read", "lake.read", "lake.write"];
-        let policy = Policy::new([("lake", permissions.as_slice())]);
-        let mut server = ServerBuilder::new(mesh::Config::default(), policy, None);
+    pub(crate) async fn serve_then(&self, root: impl Into<Root>, after: impl AsyncFnOnce(Channel)) {
+        let service = "omnimesh.lake.v1.DatasetService";
+        let after = async |peers: Peers| after(peers.channel_to("lake", service)).await;
+        self.serve(Self::config(root), mesh::Config::default(), after).await;
+    }
+
+    /// Where the edge reaches a lake that is served by [`Self::serve_edge`].
+    pub(crate) fn socket(root: &Path) -> PathBuf {
+        root.with_extension("sock")
+    }
+
+    /// As `export_then`, for callers that the edge speaks for and for peers.
+    pub(crate) async fn serve_edge(&self, config: Config, after: impl AsyncFnOnce(Peers)) {
+        let mut mesh = mesh::Config::default();
+        mesh.listen.unix = config.root.directory().map(Self::socket);
+        self.serve(config, mesh, after).await;
+    }
+
+    async fn serve(&self, config: Config, mesh: mesh::Config, after: impl AsyncFnOnce(Peers)) {
+        let permissions = ["event.read", "lake.read", "lake.write", "lake.erase"];
+        let policy = Policy::new([("lake", permissions.as_slice()), ("bi", &["lake.query"])]);
+        let mut server = ServerBuilder::new(mesh, policy, None);
         let peers = server.host("lake");
         for domain in DOMAINS {
             server.host(domain);
             events::serve(&mut server, self.logs[domain].1.clone());
         }
         let (consumers, _) = server.shared::<Consumers>();
-        lake::start(&Self::config(root), &peers, &mut server).unwrap();
-        let channel = peers.channel_to("lake", "omnimesh.lake.v1.DatasetService");
+        lake::start(&config, &peers, &mut server).unwrap();
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
         let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
@@ -76,7 +93,7 @@ impl Sandbox {
             let caught_up = tokio::time::timeout(Duration::from_secs(120), caught_up).await;
             caught_up.unwrap_or_else(|_| panic!("{} does not catch up", position.consumer)).unwrap();
         }
-        after(channel).await;
+        after(peers).await;
         consumers.stop().await;
         stop.cancel();
         server.await.unwrap().unwrap();
@@ -86,8 +103,8 @@ impl Sandbox {
         self.export_then(&self.root, async {}).await;
     }
 
-    fn config(root: &Path) -> Config {
-        Config { root: root.to_owned(), quiet_ms: 20, buffer_mib: 1, ..Config::default() }
+    pub(crate) fn config(root: impl Into<Root>) -> Config {
+        Config { root: root.into(), quiet_ms: 20, buffer_mib: 1, ..Config::default() }
     }
 
     /// Computes the tables that are made of others.

@@ -12,7 +12,7 @@ mod log;
 mod watch;
 
 pub use consumer::{Consumer, Handler, caught};
-pub use consumers::{Consumers, Position, consume, run};
+pub use consumers::{Consumers, Position, beside, consume, run};
 pub use cursor::Cursor;
 pub use error::Error;
 pub use grpc::{Directory, SERVICE, serve};

@@ -27,7 +27,7 @@ pub use config::Config;
 pub use deadline::Deadline;
 pub use error::{ServeError, StartError};
 pub use identity::Identity;
-pub use method::permissions;
+pub use method::{Foreign, Streams, permissions};
 pub use panic::panic_text;
 pub use peer::PeerError;
 pub use peers::{Channel, Peers};

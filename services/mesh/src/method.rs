@@ -22,6 +22,28 @@ pub fn permissions() -> Result<BTreeSet<String>, StartError> {
     Ok(permissions.collect())
 }
 
+/// A service whose protocol is not ours: no descriptor of the contract says who may call it.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign {
+    /// Its full name.
+    pub service: &'static str,
+    /// What a caller of any of its methods needs.
+    pub permission: &'static str,
+    /// Its methods, and which sides of each send a stream.
+    pub methods: &'static [(&'static str, Streams)],
+}
+
+/// Which sides of a method send a stream; the others send one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// Neither.
+    Neither,
+    /// The server.
+    Server,
+    /// The client and the server.
+    Both,
+}
+
 /// Who may call a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -79,6 +101,20 @@ impl Methods {
     /// The method at a request's path; a stand-in that nobody may call if there is none.
     pub(crate) fn get(&self, path: &str) -> Arc<Method> {
         Arc::clone(self.by_path.get(path).unwrap_or(&self.unknown))
+    }
+
+    /// Adds a service that the contract does not describe.
+    pub(crate) fn add(&mut self, foreign: &Foreign) {
+        for (method, streams) in foreign.methods {
+            let name = format!("{}/{method}", foreign.service);
+            let entry = Method {
+                access: Access::Permission(foreign.permission.to_owned()),
+                client_streaming: *streams == Streams::Both,
+                server_streaming: *streams != Streams::Neither,
+                name,
+            };
+            self.by_path.insert(format!("/{}", entry.name), Arc::new(entry));
+        }
     }
 
     fn insert(
@@ -141,5 +177,25 @@ mod tests {
         let health = methods.get("/grpc.health.v1.Health/Check");
         assert!(health.access == Access::Open && health.is_unary());
         assert_eq!(methods.get("/omnimesh.event.v1.EventService/Nothing").access, Access::Unknown);
+    }
+
+    #[test]
+    fn a_foreign_service_asks_one_permission_for_all_of_its_methods() {
+        let mut methods = Methods::of_contract().unwrap();
+        methods.add(&Foreign {
+            service: "far.Away",
+            permission: "far.call",
+            methods: &[("Ask", Streams::Neither), ("Follow", Streams::Server), ("Talk", Streams::Both)],
+        });
+        for (path, unary, client_streaming) in [
+            ("/far.Away/Ask", true, false),
+            ("/far.Away/Follow", false, false),
+            ("/far.Away/Talk", false, true),
+        ] {
+            let method = methods.get(path);
+            assert_eq!(method.access, Access::Permission("far.call".to_owned()));
+            assert_eq!((method.is_unary(), method.client_streaming), (unary, client_streaming), "{path}");
+        }
+        assert_eq!(methods.get("/far.Away/Else").access, Access::Unknown);
     }
 }

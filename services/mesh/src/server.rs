@@ -30,7 +30,7 @@ use crate::config::{Config, Limits, Listen};
 use crate::connection::Connection;
 use crate::error::{ServeError, StartError};
 use crate::identity::{self, Identity};
-use crate::method::Methods;
+use crate::method::{Foreign, Methods};
 use crate::peers::{self, Directory, Peers};
 use crate::policy::Policy;
 
@@ -52,6 +52,7 @@ pub struct ServerBuilder {
     incoming: mpsc::Receiver<Connection>,
     routes: Routes,
     names: BTreeSet<&'static str>,
+    foreign: Vec<Foreign>,
     shared: HashMap<TypeId, Box<dyn Any + Send>>,
     started: CancellationToken,
 }
@@ -69,6 +70,7 @@ impl ServerBuilder {
             incoming,
             routes: Routes::default(),
             names: BTreeSet::new(),
+            foreign: Vec::new(),
             shared: HashMap::new(),
             started: CancellationToken::new(),
         }
@@ -100,6 +102,22 @@ impl ServerBuilder {
         self.names.insert(S::NAME);
         self.routes = std::mem::take(&mut self.routes).add_service(service);
         self
+    }
+
+    /// Adds the server of a service that the contract does not describe.
+    pub fn add_foreign<S>(&mut self, service: S, description: Foreign) -> &mut Self
+    where
+        S: tower::Service<http::Request<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.foreign.push(description);
+        self.add(service)
     }
 
     /// The process's one `T`, and whether this call made it: for a gRPC service that several roles feed, of
@@ -137,9 +155,10 @@ impl ServerBuilder {
             self.directory.hosted().into_iter().try_for_each(|role| identity.ensure(role))?;
         }
 
+        let mut methods = Methods::of_contract()?;
+        self.foreign.iter().for_each(|service| methods.add(service));
         let stopping = CancellationToken::new();
-        let routes =
-            stack::around(self.routes, Methods::of_contract()?, &self.limits, self.policy, stopping.clone());
+        let routes = stack::around(self.routes, methods, &self.limits, self.policy, stopping.clone());
         let bound = listen::bind(&self.listen, self.identity.as_ref(), &self.directory.accept()).await?;
         Ok(Server {
             routes,

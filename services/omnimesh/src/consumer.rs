@@ -15,6 +15,7 @@ use crate::{
     cli::{AddArgs, Common, ConsumerCommand, ReadArgs},
     config::Config,
     error::Failure,
+    roles,
     table::table,
 };
 
@@ -40,7 +41,7 @@ pub(crate) async fn run(command: ConsumerCommand) -> Result<(), Failure> {
 }
 
 async fn add(args: AddArgs) -> Result<(), Failure> {
-    let known = mesh::permissions().map_err(Failure::usage)?;
+    let known = roles::permissions().map_err(Failure::usage)?;
     let permissions = scope(args.permissions, &known).map_err(Failure::Usage)?;
     let now = time(Clock::system().now_micros())?;
     let expires_at =
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn permissions_are_those_of_the_contract() {
-        let known = mesh::permissions().unwrap();
+        let known = roles::permissions().unwrap();
         let scope = |asked: &[&str]| scope(asked.iter().map(|&asked| asked.to_owned()).collect(), &known);
         for asked in [&["order.read"][..], &["order.*", "catalog.read"], &["*"]] {
             assert_eq!(scope(asked).unwrap(), asked);

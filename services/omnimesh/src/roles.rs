@@ -1,5 +1,7 @@
 //! Every role of the mesh: what it serves and what it may ask of the others. A line each.
 
+use std::collections::BTreeSet;
+
 use mesh::{Peers, ServerBuilder};
 
 use crate::config::Config;
@@ -22,13 +24,20 @@ pub(crate) static ROLES: [Role; 8] = [
     Role { name: "inventory", services: &["omnimesh.inventory.v1.InventoryService"], permissions: &["event.read"] },
     Role { name: "order",     services: &["omnimesh.order.v1.OrderService"],         permissions: &["event.read"] },
     Role { name: "ingest",    services: &["omnimesh.ingest.v1.IngestService"],       permissions: &["identity.write", "catalog.write", "inventory.write", "order.write"] },
-    Role { name: "lake",      services: &["omnimesh.lake.v1.DatasetService"],        permissions: &["event.read"] },
+    Role { name: "lake",      services: &["omnimesh.feature.v1.FeatureService", "omnimesh.feature.v1.VectorService", "omnimesh.lake.v1.DatasetService", lake::FLIGHT.service], permissions: &["event.read"] },
     Role { name: "edge",      services: &[],                                         permissions: &[] },
 ];
 
 /// What every workload may do.
 pub(crate) fn policy() -> mesh::Policy {
     mesh::Policy::new(ROLES.iter().map(|role| (role.name, role.permissions)))
+}
+
+/// Every permission that a caller can need.
+pub(crate) fn permissions() -> Result<BTreeSet<String>, mesh::StartError> {
+    let mut permissions = mesh::permissions()?;
+    permissions.insert(lake::FLIGHT.permission.to_owned());
+    Ok(permissions)
 }
 
 /// The role of that name.

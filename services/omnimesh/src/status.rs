@@ -63,7 +63,7 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
         }
     })
     .await?;
-    let lake = lake::extents(&config.lake().root).await.map_err(|error| Failure::Failed(error.into()))?;
+    let lake = lake::extents(config.lake().root).await.map_err(|error| Failure::Failed(error.into()))?;
     let status = Status { running, sources, quarantine, lake };
     if args.read.json {
         println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::usage)?);

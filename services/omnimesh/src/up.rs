@@ -75,6 +75,6 @@ pub(crate) fn report(node: &Node, config: &Config) {
     }
     row("roles", node.whereabouts.roles.join(", "));
     row("databases", storage::redacted(&config.storage().url));
-    row("lake", config.lake().root.display().to_string());
+    row("lake", config.lake().root.to_string());
     println!("{}", table(&["what", "where"], &[], rows));
 }

@@ -34,10 +34,10 @@ struct Report {
 
 pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
     let config = Config::load(&args.common, None)?;
-    let lake_dir = config.lake().root;
+    let lake = config.lake().root;
     let silos = silos::summary(&config.silos()).map_err(Failure::usage)?;
     let report = client::with_services(&config, |client| async move {
-        let lake = lake::summary(&lake_dir).await?;
+        let lake = lake::summary(lake).await?;
         let checks = check(client, &lake, silos.as_ref()).await?;
         Ok(Report { sound: checks.iter().all(|check| check.holds), checks, lake })
     })

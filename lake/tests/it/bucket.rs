@@ -1,0 +1,126 @@
+//! The same lake in a bucket of a real S3 server, SeaweedFS.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+};
+
+use futures::TryStreamExt;
+use lake::Root;
+use object_store::{ObjectStore, aws::AmazonS3Builder};
+use tempfile::TempDir;
+
+use crate::{export, run};
+
+const BUCKET: &str = "lakes";
+const KEY: &str = "omnimesh";
+/// Where the server is; a process that knows it is the one that tests.
+const ENDPOINT: &str = "AWS_ENDPOINT_URL";
+const PORTS: [&str; 10] = [
+    "s3.port",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "admin.port",
+    "admin.port.grpc",
+];
+
+/// A server on ports that were free, until it is dropped.
+struct Server {
+    process: Child,
+    endpoint: String,
+    _directory: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        // All at once, so that no two are the same.
+        let free = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = free.map(|listener| listener.local_addr().unwrap().port());
+        let mut process = Command::new("weed")
+            .args([
+                "mini",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-webdav=false",
+                "-admin.ui=false",
+                "-master.telemetry=false",
+            ])
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0", &format!("-bucket={BUCKET}")])
+            .arg(format!("-dir={}", directory.path().display()))
+            .args(PORTS.iter().zip(ports).map(|(name, port)| format!("-{name}={port}")))
+            .env("AWS_ACCESS_KEY_ID", KEY)
+            .env("AWS_SECRET_ACCESS_KEY", KEY)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("weed starts; `make test` installs what tests need");
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut said = lines.map_while(Result::ok);
+        assert!(said.any(|line| line.contains("components are running")), "the server does not start");
+        Self { process, endpoint: format!("http://127.0.0.1:{}", ports[0]), _directory: directory }
+    }
+
+    /// Runs a test of this binary in a process that finds the server.
+    fn test(&self, name: &str) {
+        let tested = Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(ENDPOINT, &self.endpoint)
+            .env("AWS_ACCESS_KEY_ID", KEY)
+            .env("AWS_SECRET_ACCESS_KEY", KEY)
+            .env("AWS_REGION", "us-east-1")
+            .status()
+            .unwrap();
+        assert!(tested.success(), "{name}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+/// Every object in the bucket, with what tells whether it was written again.
+async fn objects() -> BTreeSet<String> {
+    let endpoint = std::env::var(ENDPOINT).unwrap();
+    let bucket = AmazonS3Builder::from_env().with_bucket_name(BUCKET).with_allow_http(true);
+    assert!(endpoint.starts_with("http://"));
+    let objects = bucket.build().unwrap().list(None);
+    objects.map_ok(|object| format!("{} {:?}", object.location, object.e_tag)).try_collect().await.unwrap()
+}
+
+fn root(prefix: &str) -> Root {
+    format!("s3://{BUCKET}/{prefix}").parse().unwrap()
+}
+
+#[test]
+fn a_bucket_holds_the_same_lake() {
+    let server = Server::start();
+    server.test("bucket::every_event_is_in_the_bucket_once");
+    server.test("bucket::four_exporters_at_once_make_no_row_twice_in_the_bucket");
+}
+
+/// Not a test by itself: see above.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_is_in_the_bucket_once() {
+    if std::env::var_os(ENDPOINT).is_some() {
+        export::exports_every_event_once(&root("a/lake"), &root("other"), objects).await;
+    }
+}
+
+/// Nor is this.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_exporters_at_once_make_no_row_twice_in_the_bucket() {
+    if std::env::var_os(ENDPOINT).is_some() {
+        run::four_exporters_make_no_row_twice(&root("four"), &root("alone")).await;
+    }
+}

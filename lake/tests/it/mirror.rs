@@ -1,0 +1,60 @@
+//! Tables as Parquet: the same rows for every reader, written once.
+
+use std::process::Command;
+
+use lake::{Root, TableName, Version};
+use tempfile::TempDir;
+
+use crate::{export::files, python::said, sandbox::Sandbox, world};
+
+/// Tests start in their crate's directory.
+const CHECK: &str = "../tests/python/mirror_check.py";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_has_the_tables_rows_and_is_written_once() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish(&sandbox, 12).await;
+    sandbox.export().await;
+    let config = Sandbox::config(sandbox.root());
+    lake::run(&config, &[], &|_| {}).await.unwrap();
+    let out = directory.path().join("out");
+    for table in ["silver/orders_unified", "silver/users_scd", "gold/fct_order_line"] {
+        let name: TableName = table.parse().unwrap();
+        let version = lake::tag(&config, &name, &Version::Newest, "train-1").await.unwrap();
+        let tag = Version::Tag("train-1".to_owned());
+        let first = lake::mirror(&config, &name, &tag, Some(&Root::from(&out))).await.unwrap();
+        assert_eq!((first.version, first.tag.as_deref()), (version, Some("train-1")));
+        let check = Command::new("python3")
+            .args([CHECK, &sandbox.root().join(format!("{table}.lance")).display().to_string(), "train-1"])
+            .arg(out.join(format!("parquet/{table}/v={version}")))
+            .output()
+            .unwrap();
+        assert!(check.status.success(), "{}", said(&check));
+
+        let before = modified(&out);
+        assert_eq!(lake::mirror(&config, &name, &tag, Some(&Root::from(&out))).await.unwrap(), first);
+        assert_eq!(modified(&out), before, "nothing is written again");
+        let untagged = Version::Number(version);
+        let again = lake::mirror(&config, &name, &untagged, Some(&Root::from(&out))).await.unwrap();
+        assert_eq!((again.tag, again.parts, again.rows), (None, first.parts, first.rows));
+    }
+    let beside = lake::mirror(&config, &"gold/fct_order_line".parse().unwrap(), &Version::Newest, None).await;
+    assert!(beside.unwrap().uri.ends_with("/lake/mirror/parquet/gold/fct_order_line/v=1"));
+}
+
+/// Every file, and when it was written.
+fn modified(directory: &std::path::Path) -> Vec<(String, std::time::SystemTime)> {
+    let time = |file: &String| std::fs::metadata(file).unwrap().modified().unwrap();
+    files(directory).into_iter().map(|file| (file.clone(), time(&file))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_not_mirrored() {
+    let directory = TempDir::new().unwrap();
+    let config = Sandbox::config(directory.path());
+    let missing = lake::mirror(&config, &"gold/dim_nothing".parse().unwrap(), &Version::Newest, None).await;
+    let error = missing.unwrap_err().to_string();
+    assert!(error.contains("gold/dim_nothing"), "{error}");
+    assert_eq!(files(directory.path()).len(), 0);
+}
