@@ -23,6 +23,9 @@ pub(crate) use lineage::{Lineage, lineage};
 
 /// Rows of a batch between operators.
 const BATCH_ROWS: usize = 8_192;
+/// Parts of a query that run side by side, however many cores there are: each holds its share of the memory, and too
+/// small a share is not enough to sort what has to go to the disk.
+const PARTITIONS: usize = 2;
 /// What queries and runs may put on the disk at once.
 const SPILL_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// The catalogue that tables are in.
@@ -64,6 +67,7 @@ impl Snapshot {
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, Layer::Gold.as_str())
             .with_batch_size(BATCH_ROWS)
+            .with_target_partitions(PARTITIONS)
             .with_information_schema(true);
         // Tables keep plain texts: a view would be cast again at the end.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
