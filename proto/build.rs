@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".omnimesh.event.v1.Event.payload")
+        .bytes(".omnimesh.feature.v1.GetHistoricalFeaturesRequest.spine")
         .bytes(".omnimesh.ingest.v1.RecordsLanded.records")
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())

@@ -24,6 +24,10 @@ use serde::Serialize;
 
 use crate::columns;
 
+/// What a line of a card begins with; of a table that is a query also what it can lack, and by what it has parts.
+const NAMES: [&str; 7] = ["grain", "key", "owner", "schedule", "proto", "optional", "parts"];
+/// What the line of a column begins with.
+const COLUMN: &str = "column ";
 /// The class of a column, in its metadata.
 const PII: &str = "omnimesh.pii";
 
@@ -78,29 +82,26 @@ pub(crate) struct Column {
 }
 
 impl Card {
-    /// Reads a card's lines; a line without a name goes on with the one before it.
+    /// Reads a card's lines.
     pub(crate) fn parse(text: &str) -> Self {
         let mut card = Self::default();
-        let mut proto = "";
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            match line.split_once(": ") {
-                Some(("grain", value)) => card.grain = value.to_owned(),
-                Some(("owner", value)) => card.owner = value.to_owned(),
-                Some(("schedule", value)) => card.schedule = value.to_owned(),
-                Some(("proto", value)) => proto = value,
-                Some(("key", value)) => {
-                    card.key = value.split(',').map(|column| column.trim().to_owned()).collect();
-                }
-                Some((name, value)) if name.starts_with("column ") => {
-                    card.columns.insert(name["column ".len()..].trim().to_owned(), Column::parse(value));
-                }
+        let mut proto = String::new();
+        for (name, value) in entries(text) {
+            match name {
+                "" => card.description = value,
+                "grain" => card.grain = value,
+                "owner" => card.owner = value,
+                "schedule" => card.schedule = value,
+                "proto" => proto = value,
+                "key" => card.key = value.split(',').map(|column| column.trim().to_owned()).collect(),
                 _ => {
-                    let space = if card.description.is_empty() { "" } else { " " };
-                    card.description = format!("{}{space}{line}", card.description);
+                    if let Some(column) = name.strip_prefix(COLUMN) {
+                        card.columns.insert(column.trim().to_owned(), Column::parse(&value));
+                    }
                 }
             }
         }
-        if let Some(message) = DESCRIPTORS.get_message_by_name(proto) {
+        if let Some(message) = DESCRIPTORS.get_message_by_name(&proto) {
             card.classify(&message, 0);
         }
         card
@@ -168,6 +169,23 @@ impl Card {
     }
 }
 
+/// The lines of a card as names and values, the description under the empty name; a line without a name goes on with the
+/// one before it.
+pub(crate) fn entries(text: &str) -> Vec<(&str, String)> {
+    let mut entries = vec![("", String::new())];
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let named =
+            line.split_once(": ").filter(|(name, _)| NAMES.contains(name) || name.starts_with(COLUMN));
+        if let Some((name, value)) = named {
+            entries.push((name, value.to_owned()));
+        } else if let Some((_, value)) = entries.last_mut() {
+            value.push_str(if value.is_empty() { "" } else { " " });
+            value.push_str(line);
+        }
+    }
+    entries
+}
+
 impl Column {
     /// Reads a sentence and the marks in brackets after it.
     fn parse(value: &str) -> Self {
@@ -231,7 +249,7 @@ mod tests {
         let card = Card::parse(
             "People as we know them.\ngrain: one row per person\nkey: golden_id, version\nowner: crm\n\
              proto: omnimesh.customer.v1.Customer\ncolumn email: Where to write to.\n\
-             column note: Anything [at all]. [pii=direct] [volatile]\ncolumn version: Which one.",
+             column note: Anything,\nat: all [really]. [pii=direct] [volatile]\ncolumn version: Which one.",
         );
         assert_eq!(card.description, "People as we know them.");
         assert_eq!(card.key, ["golden_id", "version"]);
@@ -246,7 +264,7 @@ mod tests {
         }
         assert_eq!(
             (&*card.columns["note"].doc, card.columns["note"].is_volatile),
-            ("Anything [at all].", true)
+            ("Anything, at: all [really].", true)
         );
         let key_elsewhere = columns::key_metadata(1).into_iter().collect();
         let schema = Schema::new(vec![

@@ -28,6 +28,9 @@ pub struct Config {
     pub query_seconds: u64,
     /// How often it is looked whether tables that are made of others are due, in seconds; 0 is never. Default: 60.
     pub refresh_seconds: u64,
+    /// Directory of the model that texts are embedded with (`model.safetensors` and `tokenizer.json`), called as the
+    /// model. Default: the one that `make text-model` fetches, if it is there; else texts are embedded by their letters.
+    pub text_model: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -41,6 +44,7 @@ impl Default for Config {
             query_rows: 10_000_000,
             query_seconds: 60,
             refresh_seconds: 60,
+            text_model: None,
         }
     }
 }

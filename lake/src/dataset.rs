@@ -4,8 +4,10 @@
 //! anybody told. Lance itself syncs nothing, so a power cut may leave a manifest torn; [`heal`] sets it aside.
 
 mod durable;
+mod feed;
 mod files;
 mod heal;
+mod index;
 mod publish;
 
 use std::{collections::HashMap, fmt, fs, sync::Arc};
@@ -41,7 +43,8 @@ use crate::{
     table::{Change, RECORDED_TO, Stale},
 };
 use durable::Durable;
-pub(crate) use publish::{Published, identity};
+pub(crate) use feed::changed_values;
+pub(crate) use publish::{Published, digest, identity};
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -267,6 +270,11 @@ impl Table {
         self.dataset.as_ref()
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
+    }
+
     /// Puts a tag on a version, or moves it there.
     pub(crate) async fn tag(&mut self, tag: &str, version: u64) -> Result<(), Error> {
         let Some(dataset) = &self.dataset else { return Ok(()) };
@@ -302,7 +310,19 @@ impl Table {
     ) -> Result<(), Error> {
         let transaction =
             self.write(change, card).await.map_err(|error| failed(&self.name, "written", error))?;
-        let Some(mut transaction) = transaction else { return Ok(()) };
+        match transaction {
+            Some(transaction) => self.settle(transaction, card, properties).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Commits what has been written.
+    async fn settle(
+        &mut self,
+        mut transaction: Transaction,
+        card: &Card,
+        properties: HashMap<String, String>,
+    ) -> Result<(), Error> {
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
         self.durable.sync().await?;
         let dataset =
@@ -329,11 +349,11 @@ impl Table {
             (Change::Upsert { rows, stale, newer }, Some(dataset)) => {
                 let newer = newer.map(|column| format!("source.{column} > target.{column}"));
                 let matched = newer.map_or(WhenMatched::UpdateAll, WhenMatched::UpdateIf);
-                merge(dataset, rows, matched, &stale).await
+                merge(dataset, vec![rows], matched, filter(&stale)).await
             }
             (Change::Record(rows), Some(dataset)) => {
                 let closes = format!("source.{RECORDED_TO} IS NOT NULL AND target.{RECORDED_TO} IS NULL");
-                merge(dataset, rows, WhenMatched::UpdateIf(closes), &Stale::NONE).await
+                merge(dataset, vec![rows], WhenMatched::UpdateIf(closes), None).await
             }
         }
     }
@@ -437,19 +457,20 @@ fn keys(dataset: &Dataset, rows: &[RecordBatch]) -> Result<KeyExistenceFilter, L
     Ok(keys.build())
 }
 
-/// One merge writes, replaces and deletes, so that no reader sees a half of it.
+/// One merge writes, replaces and deletes, so that no reader sees a half of it. Rows that `stale` is true of are deleted
+/// unless they come again.
 async fn merge(
     dataset: &Dataset,
-    rows: RecordBatch,
+    rows: Vec<RecordBatch>,
     matched: WhenMatched,
-    stale: &Stale,
+    stale: Option<String>,
 ) -> Result<Option<Transaction>, LanceError> {
     let mut merge = MergeInsertBuilder::try_new(Arc::new(dataset.clone()), Vec::new())?;
     merge.when_matched(matched).when_not_matched(WhenNotMatched::InsertAll);
-    if !stale.values.is_empty() {
-        merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &filter(stale))?);
+    if let Some(stale) = stale {
+        merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &stale)?);
     }
-    let merged = merge.try_build()?.execute_uncommitted_batches(vec![rows]).await?;
+    let merged = merge.try_build()?.execute_uncommitted_batches(rows).await?;
     let changes_nothing = matches!(
         &merged.transaction.operation,
         Operation::Update { removed_fragment_ids, updated_fragments, new_fragments, .. }
@@ -458,10 +479,13 @@ async fn merge(
     Ok((!changes_nothing).then_some(merged.transaction))
 }
 
-fn filter(stale: &Stale) -> String {
-    let values: Vec<_> =
-        stale.values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect();
-    format!("{} IN ({})", stale.column, values.join(", "))
+fn filter(stale: &Stale) -> Option<String> {
+    let values: Vec<_> = stale.values.iter().map(|value| quoted(value)).collect();
+    (!values.is_empty()).then(|| format!("{} IN ({})", stale.column, values.join(", ")))
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
 }
 
 pub(crate) fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {

@@ -25,6 +25,24 @@ impl Digest {
         Ok(())
     }
 
+    /// The digest that [`Digest::hex`] gave of so many rows.
+    pub(crate) fn known(rows: u64, hex: &str) -> Option<Self> {
+        Some(Self { rows, sum: u128::from_str_radix(hex, 16).ok()? })
+    }
+
+    /// What both add up to.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, sum: self.sum.wrapping_add(other.sum) }
+    }
+
+    /// What is left after some of the rows have become others.
+    pub(crate) fn replaced(self, old: Self, new: Self) -> Self {
+        Self {
+            rows: self.rows.wrapping_sub(old.rows).wrapping_add(new.rows),
+            sum: self.sum.wrapping_sub(old.sum).wrapping_add(new.sum),
+        }
+    }
+
     /// The digest as text.
     pub(crate) fn hex(self) -> String {
         format!("{:032x}", self.sum)

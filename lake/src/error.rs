@@ -1,6 +1,6 @@
 //! What can go wrong with the lake.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use arrow::error::ArrowError;
 
@@ -70,6 +70,36 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// There is no such entity in a table.
+    #[error("table {table} has no entity {entity}: nothing is known of it, or not yet")]
+    EntityNotFound {
+        /// The entity.
+        entity: String,
+        /// The table.
+        table: String,
+    },
+    /// The files of a text model cannot be used.
+    #[error("the text model in {} cannot be used: {reason}; `make text-model` fetches one", path.display())]
+    TextModel {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A table's vectors are those of a text model that is not there.
+    #[error(
+        "the text model {model_id} is not there, so texts cannot be searched for: configure `lake.text_model`"
+    )]
+    TextModelMissing {
+        /// The model.
+        model_id: String,
+    },
+    /// It is not known any more whether the features in memory are the newest ones.
+    #[error("the lake has not been readable for too long to say what `{view}` is now")]
+    FeaturesStale {
+        /// Their view.
+        view: &'static str,
+    },
     /// The request is wrong by itself.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
@@ -119,12 +149,15 @@ impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
             Self::Name { .. } | Self::Root(_) | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
-            Self::NotFound { .. } => Code::NotFound,
-            Self::Missing { .. } | Self::Definition { .. } => Code::FailedPrecondition,
+            Self::NotFound { .. } | Self::EntityNotFound { .. } => Code::NotFound,
+            Self::Missing { .. } | Self::Definition { .. } | Self::TextModelMissing { .. } => {
+                Code::FailedPrecondition
+            }
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
-            Self::StreamEnded(_) => Code::Unavailable,
+            Self::StreamEnded(_) | Self::FeaturesStale { .. } => Code::Unavailable,
             Self::Files { .. }
+            | Self::TextModel { .. }
             | Self::Place { .. }
             | Self::Table { .. }
             | Self::Event { .. }
@@ -140,7 +173,11 @@ impl ServiceError for Error {
             Self::Name { .. } | Self::Invalid(_) => "INVALID_REQUEST",
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
+            Self::EntityNotFound { .. } => "ENTITY_NOT_FOUND",
+            Self::TextModel { .. } => "TEXT_MODEL",
+            Self::TextModelMissing { .. } => "TEXT_MODEL_MISSING",
             Self::Missing { .. } => "DATASET_MISSING",
+            Self::FeaturesStale { .. } => "FEATURES_STALE",
             Self::Definition { .. } => "DATASET_DEFINITION",
             Self::Events(error) => error.reason(),
             Self::Peer(_) | Self::StreamEnded(_) => "PEER",
@@ -152,6 +189,10 @@ impl ServiceError for Error {
             Self::Threads(_) => "THREADS",
             Self::Interrupted(_) => "INTERRUPTED",
         }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::FeaturesStale { .. }).then_some(Duration::from_secs(1))
     }
 
     fn violations(&self) -> &[Violation] {

@@ -13,6 +13,7 @@ mod diff;
 mod digest;
 mod error;
 mod exporter;
+mod feature;
 mod flight;
 mod grpc;
 mod mirror;
@@ -22,6 +23,7 @@ mod run;
 mod sql;
 mod summary;
 mod table;
+mod vector;
 
 use std::sync::Arc;
 
@@ -39,8 +41,13 @@ pub use summary::{TableExtent, TableSummary, extents, summary};
 use dataset::Store;
 use exporter::Exporter;
 use grpc::Grpc;
-use omnimesh_proto::lake::v1::dataset_service_server::DatasetServiceServer;
+use mesh::MAX_MESSAGE_BYTES;
+use omnimesh_proto::{
+    feature::v1::vector_service_server::VectorServiceServer,
+    lake::v1::dataset_service_server::DatasetServiceServer,
+};
 pub use run::{Input, Manifest, Outcome, Output};
+use vector::{embedder, serve::Vectors};
 
 /// Adds the lake's services to `server`, and exports beside them whatever the tables' domains publish.
 pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuilder) -> Result<(), Error> {
@@ -50,7 +57,16 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
         let exporter = Exporter::new(table, config, Arc::clone(&store), channel);
         events::run(server, exporter.position(), exporter.run());
     }
-    let runner = Arc::new(run::Runner::new(config, Arc::clone(&store))?);
+    let embedder = embedder::open(config.text_model.as_deref())?;
+    let vectors = Arc::new(Vectors::new(Arc::clone(&store), Arc::clone(&embedder)));
+    events::beside(server, Arc::clone(&vectors).follow());
+    server.add(
+        VectorServiceServer::new(vector::grpc::Grpc::new(vectors))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES),
+    );
+    let runner = Arc::new(run::Runner::new(config, Arc::clone(&store), table::of_texts(embedder))?);
+    feature::register(&store, &runner.runtime(), server);
     if let Some(period) = config.refresh() {
         events::beside(server, Arc::clone(&runner).keep_fresh(period));
     }
@@ -67,7 +83,8 @@ pub async fn run(
     told: &(dyn Fn(&TableName) + Sync),
 ) -> Result<Manifest, Error> {
     let store = Arc::new(Store::create(&config.root)?);
-    run::Runner::new(config, store)?.run(wanted, told).await
+    let embedder = embedder::open(config.text_model.as_deref())?;
+    run::Runner::new(config, store, table::of_texts(embedder))?.run(wanted, told).await
 }
 
 /// The runs of the lake in `config`, the newest first.

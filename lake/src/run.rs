@@ -5,6 +5,7 @@
 
 mod manifest;
 mod openlineage;
+mod part;
 mod plan;
 mod schedule;
 
@@ -21,14 +22,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Error, TableName,
+    card::Card,
     config::Config,
-    dataset::{self, Store, identity},
+    dataset::{self, Published, Store, identity},
+    digest::Digest,
+    feature,
     sql::{self, Snapshot},
     table::{self, Derived},
 };
 
 pub(crate) use manifest::all as manifests;
 pub use manifest::{Input, Manifest, Outcome, Output};
+use part::Part;
 
 /// The tag on what was published last, and may be relied on.
 pub(crate) const PROD: &str = "prod";
@@ -42,11 +47,23 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Runner {
     store: Arc<Store>,
     runtime: Arc<RuntimeEnv>,
+    /// Tables that depend on what is configured.
+    configured: Vec<Box<dyn Derived>>,
 }
 
 impl Runner {
-    pub(crate) fn new(config: &Config, store: Arc<Store>) -> Result<Self, Error> {
-        Ok(Self { store, runtime: sql::runtime(config.query_bytes())? })
+    /// Computes the tables of `configured` beside those that are always there.
+    pub(crate) fn new(
+        config: &Config,
+        store: Arc<Store>,
+        configured: Vec<Box<dyn Derived>>,
+    ) -> Result<Self, Error> {
+        Ok(Self { store, runtime: sql::runtime(config.query_bytes())?, configured })
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &dyn Derived> {
+        let configured = self.configured.iter().map(|derived| &**derived as &dyn Derived);
+        table::DERIVED.iter().copied().chain(feature::tables()).chain(configured)
     }
 
     /// What bounds the memory of runs, for whoever shares it.
@@ -61,7 +78,7 @@ impl Runner {
         wanted: &[TableName],
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
-        let plan = plan::order(table::DERIVED, wanted)?;
+        let plan = plan::order(self.tables(), wanted)?;
         let known = manifest::all(&self.store).await?;
         let last = manifest::standing(&known);
         let mut manifest = Manifest::begin();
@@ -99,17 +116,19 @@ impl Runner {
         let last = manifest::standing(&known);
         let mut changed = BTreeSet::new();
         let mut due = Vec::new();
-        for derived in plan::order(table::DERIVED, &[])? {
+        for derived in plan::order(self.tables(), &[])? {
             let name = derived.name()?;
             let mut is_due = !last.contains_key(&name.to_string());
+            let mut is_possible = true;
             for input in derived.inputs()? {
                 let version = self.store.load(&input).await?.map(|dataset| dataset.version().version);
+                is_possible &= version.is_some() || changed.contains(&input) || derived.can_lack(&input)?;
                 let used =
                     last.get(&name.to_string()).and_then(|output| output.inputs.get(&input.to_string()));
                 is_due |= version.as_ref() != used || changed.contains(&input);
             }
             let began = last.get(&name.to_string()).and_then(|output| output.began_at);
-            if is_due && schedule::has_come(&derived.card().schedule, began)? {
+            if is_due && is_possible && schedule::has_come(&derived.card().schedule, began)? {
                 changed.insert(name.clone());
                 due.push(name);
             }
@@ -118,7 +137,7 @@ impl Runner {
     }
 
     /// Everything that is read, at its newest version.
-    async fn pin(&self, plan: &[&'static dyn Derived]) -> Result<Snapshot, Error> {
+    async fn pin(&self, plan: &[&dyn Derived]) -> Result<Snapshot, Error> {
         let mut snapshot = Snapshot::default();
         for derived in plan {
             for input in derived.inputs()? {
@@ -133,7 +152,7 @@ impl Runner {
     /// Computes a table into `sources`, or says why not.
     async fn compute(
         &self,
-        derived: &'static dyn Derived,
+        derived: &dyn Derived,
         name: &TableName,
         sources: &mut Snapshot,
         last: Option<&Output>,
@@ -146,11 +165,13 @@ impl Runner {
             let outcome = self.attempt(derived, name, sources, last, &mut output).await;
             let Err(error) = outcome else { break };
             output.attempts = attempt;
+            // These would be the same again.
+            let is_final =
+                attempt == ATTEMPTS || matches!(error, Error::Missing { .. } | Error::Definition { .. });
             output.outcome = match error {
                 Error::Missing { .. } => Outcome::Skipped { reason: error.to_string() },
                 error => Outcome::Failed { reason: error.to_string() },
             };
-            let is_final = attempt == ATTEMPTS || !matches!(output.outcome, Outcome::Failed { .. });
             if is_final {
                 break;
             }
@@ -166,7 +187,7 @@ impl Runner {
 
     async fn attempt(
         &self,
-        derived: &'static dyn Derived,
+        derived: &dyn Derived,
         name: &TableName,
         sources: &mut Snapshot,
         last: Option<&Output>,
@@ -175,7 +196,10 @@ impl Runner {
         let mut inputs = Snapshot::default();
         output.inputs.clear();
         for input in derived.inputs()? {
-            let dataset = Arc::clone(sources.dataset(&input)?);
+            let dataset = match sources.dataset(&input) {
+                Err(_) if derived.can_lack(&input)? => continue,
+                dataset => Arc::clone(dataset?),
+            };
             output.inputs.insert(input.to_string(), dataset.version().version);
             inputs.share(input, &dataset);
         }
@@ -185,12 +209,18 @@ impl Runner {
         if let Some(last) = stands.filter(|last| last.is_of(output)) {
             *output = Output { outcome: Outcome::Unchanged, began_at: output.began_at, ..last.clone() };
         } else {
-            let rows = derived.compute(&inputs, &self.runtime).await?;
-            let _turn = self.store.turn().await;
-            let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
-            let known = stands.map(|last| identity(&last.schema, &last.content));
-            let published = table.replace(rows, &derived.card(), properties, known.as_deref()).await?;
+            if let Some(stands) = table.dataset() {
+                inputs.insert(name.clone(), stands.clone());
+            }
+            let mut card = derived.card();
+            let published = self.publish(derived, &inputs, &mut table, &card, stands, output).await?;
+            let is_new = published.is_new;
             output.took(published);
+            if is_new {
+                card.more.extend(derived.ready(&mut table).await?);
+                table.describe(&card).await?;
+                output.version = table.dataset().map_or(0, |dataset| dataset.version().version);
+            }
             output.lineage = derived.lineage(&inputs, &self.runtime).await?;
         }
         table.tag(PROD, output.version).await?;
@@ -198,6 +228,48 @@ impl Runner {
             sources.insert(name.clone(), dataset.clone());
         }
         Ok(())
+    }
+
+    /// Computes the rows to add to those that stand, or the part that has changed, or else everything.
+    async fn publish(
+        &self,
+        derived: &dyn Derived,
+        inputs: &Snapshot,
+        table: &mut dataset::Table,
+        card: &Card,
+        stands: Option<&Output>,
+        output: &mut Output,
+    ) -> Result<Published, Error> {
+        let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
+        if let Some(standing) = table.dataset().cloned() {
+            let standing = Arc::new(standing);
+            if let Some(rows) = derived.extend(inputs, &standing, &self.runtime).await? {
+                let told = stands.and_then(|last| Digest::known(last.rows, &last.content));
+                let standing = match told {
+                    Some(digest) => digest,
+                    None => dataset::digest(&derived.name()?, &standing).await?,
+                };
+                let _turn = self.store.turn().await;
+                return table.extend(rows, card, properties, standing).await;
+            }
+        }
+        if let Some(last) = stands
+            && let Some(Part { input, values }) =
+                part::changed(&self.store, derived, inputs, last, output).await?
+        {
+            let rows = derived.compute(&inputs.narrowed(&input, &values), &self.runtime).await?;
+            let _turn = self.store.turn().await;
+            let last = last.published();
+            let published = table.replace_part(rows, &values, card, properties.clone(), last).await?;
+            if let Some(published) = published {
+                output.changed_values = Some(values.num_rows() as u64);
+                return Ok(published);
+            }
+        }
+        let rows = derived.compute(inputs, &self.runtime).await?;
+        let _turn = self.store.turn().await;
+        let known = stands.map(|last| identity(&last.schema, &last.content));
+        table.replace(rows, card, properties, known.as_deref()).await
     }
 
     /// What was read that no run has made, and up to where it knows its events.

@@ -5,8 +5,10 @@ mod record;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arrow::array::RecordBatch;
 use datafusion::{
-    catalog::{MemorySchemaProvider, SchemaProvider},
+    catalog::{MemorySchemaProvider, SchemaProvider, TableProvider},
+    common::JoinType,
     execution::{
         memory_pool::FairSpillPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
@@ -30,6 +32,8 @@ pub(crate) const CATALOG: &str = "lake";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     datasets: BTreeMap<TableName, Arc<Dataset>>,
+    /// Of this table only the rows are seen that have the column's values.
+    narrowed: Option<(TableName, RecordBatch)>,
 }
 
 impl Snapshot {
@@ -39,6 +43,11 @@ impl Snapshot {
 
     pub(crate) fn share(&mut self, name: TableName, dataset: &Arc<Dataset>) {
         self.datasets.insert(name, Arc::clone(dataset));
+    }
+
+    /// The same tables, but of one of them only the rows whose column has one of the `values`, a batch of that column.
+    pub(crate) fn narrowed(&self, name: &TableName, values: &RecordBatch) -> Self {
+        Self { narrowed: Some((name.clone(), values.clone())), ..self.clone() }
     }
 
     /// A table that is in the snapshot.
@@ -66,13 +75,32 @@ impl Snapshot {
                 for (name, dataset) in self.datasets.iter().filter(|(name, _)| name.layer() == layer) {
                     let table =
                         LanceTableProvider::new_with_ordering(Arc::clone(dataset), false, false, false);
-                    schema.register_table(name.as_str().to_owned(), Arc::new(table))?;
+                    let table: Arc<dyn TableProvider> = match &self.narrowed {
+                        Some((narrowed, values)) if narrowed == name => {
+                            narrow(&context, Arc::new(table), values.clone())?
+                        }
+                        _ => Arc::new(table),
+                    };
+                    schema.register_table(name.as_str().to_owned(), table)?;
                 }
                 catalog.register_schema(layer.as_str(), Arc::new(schema))?;
             }
         }
         Ok(context)
     }
+}
+
+/// The rows of a table whose column has one of the `values`.
+fn narrow(
+    context: &SessionContext,
+    table: Arc<dyn TableProvider>,
+    values: RecordBatch,
+) -> Result<Arc<dyn TableProvider>, Error> {
+    let schema = values.schema();
+    let columns: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let values = context.read_batch(values)?.alias("wanted")?;
+    let rows = context.read_table(table)?.alias("rows")?;
+    Ok(rows.join(values, JoinType::LeftSemi, &columns, &columns, None)?.into_view())
 }
 
 /// What sessions share: `bytes` of memory at most, over all of them; what needs more goes to the disk meanwhile.

@@ -5,6 +5,7 @@
 //! [`Derived`]. It fills itself from the first event, or the first run, on.
 
 mod bronze;
+mod embeddings;
 mod identity_links;
 mod inventory_snapshots;
 pub(crate) mod model;
@@ -21,13 +22,16 @@ use std::{
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv};
+use lance::dataset::Dataset;
 use omnimesh_proto::event::v1::Event;
 use prost::Message;
 
 use crate::{
     Error, Layer, TableName,
     card::Card,
+    dataset,
     sql::{Lineage, Snapshot},
+    vector::embedder::TextEmbedder,
 };
 use model::model;
 
@@ -42,7 +46,7 @@ pub(crate) static ALL: &[&dyn Table] = &[
     &stock_ledger::StockLedger,
 ];
 
-/// Every table that is computed from other tables.
+/// Every table that is computed from other tables, whatever is configured.
 pub(crate) static DERIVED: &[&dyn Derived] = &[
     model!(Silver, "silver", "events_sessionized"),
     model!(Silver, "silver", "campaigns"),
@@ -50,9 +54,27 @@ pub(crate) static DERIVED: &[&dyn Derived] = &[
     model!(Silver, "silver", "coupons"),
     model!(Silver, "silver", "redemptions"),
     model!(Silver, "silver", "demographics"),
+    model!(Gold, "gold", "dim_customer"),
+    model!(Gold, "gold", "dim_product"),
+    model!(Gold, "gold", "dim_location"),
+    model!(Gold, "gold", "dim_date"),
+    model!(Gold, "gold", "dim_promotion"),
     model!(Gold, "gold", "fct_order_line"),
+    model!(Gold, "gold", "fct_inventory_daily"),
+    model!(Gold, "gold", "fct_session"),
+    model!(Gold, "gold", "agg_customer_360"),
     model!(Gold, "gold", "agg_sales_daily_channel"),
+    model!(Gold, "gold", "agg_category_kpi"),
+    model!(Gold, "gold", "agg_promo_lift"),
+    model!(Gold, "gold", "agg_rfm_clv"),
+    &embeddings::ProductsByBuyers,
+    &embeddings::CustomersByPurchases,
 ];
+
+/// Tables that are computed from other tables with the text model that is configured.
+pub(crate) fn of_texts(embedder: Arc<dyn TextEmbedder>) -> Vec<Box<dyn Derived>> {
+    vec![Box::new(embeddings::ProductsByText::new(embedder))]
+}
 
 /// Where a table's events come from.
 #[derive(Debug)]
@@ -95,18 +117,53 @@ pub(crate) trait Derived: Send + Sync {
     /// What is said about it; its key above all, which each computation is checked against.
     fn card(&self) -> Card;
 
+    /// Whether it is computed as if an input were empty where the lake lacks that.
+    fn can_lack(&self, _input: &TableName) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// By what its rows can be computed a few at a time, if they can.
+    fn parts(&self) -> Result<Option<Parts>, Error> {
+        Ok(None)
+    }
+
     /// What it is computed by: another text makes other rows of the same inputs.
     fn definition(&self) -> &str;
 
-    /// Computes all of its rows.
+    /// Computes all of its rows. The table as it stands is among `inputs` under its own name: work may be taken over from
+    /// there, but the rows must be those of the inputs alone.
     async fn compute(
         &self,
         inputs: &Snapshot,
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<SendableRecordBatchStream, Error>;
 
+    /// Computes the rows to add to those of `standing`, if it is a table that only grows and can grow from there.
+    async fn extend(
+        &self,
+        _inputs: &Snapshot,
+        _standing: &Arc<Dataset>,
+        _runtime: &Arc<RuntimeEnv>,
+    ) -> Result<Option<SendableRecordBatchStream>, Error> {
+        Ok(None)
+    }
+
+    /// Readies what was computed for its readers and finds out whether it is good enough for them: an error leaves the
+    /// version before published. What it returns is said in the table's card.
+    async fn ready(&self, _computed: &mut dataset::Table) -> Result<BTreeMap<String, String>, Error> {
+        Ok(BTreeMap::new())
+    }
+
     /// Which of its inputs' columns each of its columns is made of.
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;
+}
+
+/// What a computed table's rows can be told apart by: those of a value of `column`, which is a part of the key, are made
+/// of the rows of `input` with that value, and of whatever else the table is computed from.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) input: TableName,
+    pub(crate) column: String,
 }
 
 /// Where an event goes.

@@ -68,6 +68,14 @@ pub mod ingest {
     }
 }
 
+/// Package `omnimesh.feature`.
+pub mod feature {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("omnimesh.feature.v1");
+    }
+}
+
 /// Package `omnimesh.edge`.
 pub mod edge {
     /// Version 1.

@@ -22,6 +22,8 @@ try:
 except ImportError as missing:
     sys.exit(f"{missing}. `make test` installs it; without make: pip install --requirement tests/python/requirements.txt")
 
+from lake_gold import GOLD, columns_of, gold_faults
+
 LAYERS = ["bronze", "silver", "gold", "features", "embeddings"]
 KEY = b"lance-schema:unenforced-primary-key"
 TIME = "timestamp[us, tz=UTC]"
@@ -204,6 +206,10 @@ def main() -> int:
             faults += [f"{name}: {fault}" for fault in faults_of(arguments.root, layer, table, dataset)]
         except Exception as error:  # Whatever a table raises is a fault of that table.
             faults.append(f"{name}: cannot be read: {error}")
+    try:
+        faults += gold_faults(arguments.root)
+    except Exception as error:
+        faults.append(f"gold: cannot be compared: {error}")
     if not found:
         faults.append(f"there is no table in {arguments.root}")
     if arguments.summary:
@@ -293,8 +299,8 @@ def format_faults(layer: str, dataset: lance.LanceDataset) -> list[str]:
     faults = []
     if dataset.data_storage_version != "2.2":
         faults.append(f"its file version is {dataset.data_storage_version}, not 2.2")
-    # Others are made anew as a whole, so that there is no change to tell of.
-    if layer in ("bronze", "silver", "features") and not dataset.has_stable_row_ids:
+    # Vectors are made anew as a whole, so that there is no change to tell of.
+    if layer != "embeddings" and not dataset.has_stable_row_ids:
         faults.append("its row ids are not stable")
     return faults
 
@@ -302,7 +308,13 @@ def format_faults(layer: str, dataset: lance.LanceDataset) -> list[str]:
 def column_faults(layer: str, table: str, schema: pa.Schema) -> list[str]:
     """Columns that are missing, unknown or of another type than promised, and money without a currency."""
     columns = {field.name: spell(field.type) for field in schema}
-    promised = BRONZE if layer == "bronze" else SILVER.get(table, columns) if layer == "silver" else columns
+    promised = columns
+    if layer == "bronze":
+        promised = BRONZE
+    elif layer == "silver":
+        promised = SILVER.get(table, columns)
+    elif table in GOLD:
+        promised = columns_of(table)
     names = sorted(columns.keys() | promised.keys())
     faults = [
         f"its column {name} is {columns.get(name, 'missing')}, not {promised.get(name, 'promised')}"

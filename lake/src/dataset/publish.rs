@@ -13,7 +13,7 @@ use arrow::{
     row::{RowConverter, SortField},
 };
 use datafusion::{execution::SendableRecordBatchStream, physical_plan::stream::RecordBatchStreamAdapter};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use lance::{
     Error as LanceError,
     dataset::{
@@ -22,11 +22,12 @@ use lance::{
     },
 };
 use lance_io::object_store::{ObjectStore, ObjectStoreParams};
+use lance_table::format::Fragment;
 use sha2::{Digest as _, Sha256};
 
 use super::{Table, VERSION, failed};
 use crate::{
-    Error, Layer,
+    Error, Layer, TableName,
     card::Card,
     digest::{self, Digest},
 };
@@ -45,6 +46,13 @@ pub(crate) struct Published {
     pub(crate) is_new: bool,
 }
 
+impl Published {
+    /// The digest of its rows.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        Digest::known(self.rows, &self.content)
+    }
+}
+
 impl Table {
     /// Makes `rows` all that the table holds, unless its rows are known to be these: `known` is their digest. All of it
     /// is on disk afterwards, or nothing has changed.
@@ -55,43 +63,83 @@ impl Table {
         properties: HashMap<String, String>,
         known: Option<&str>,
     ) -> Result<Published, Error> {
+        let mode = if self.dataset.is_some() { WriteMode::Overwrite } else { WriteMode::Create };
+        let staged = self.stage(rows, card, mode).await?;
+        let is_known = known == Some(&identity(&staged.schema, &staged.content.hex()));
+        self.settle_staged(staged, card, properties, is_known).await
+    }
+
+    /// Adds `rows` to those that the table holds, which add up to `standing`. All of it is on disk afterwards, or
+    /// nothing has changed.
+    pub(crate) async fn extend(
+        &mut self,
+        rows: SendableRecordBatchStream,
+        card: &Card,
+        properties: HashMap<String, String>,
+        standing: Digest,
+    ) -> Result<Published, Error> {
+        let mut staged = self.stage(rows, card, WriteMode::Append).await?;
+        let adds_nothing = staged.content.rows == 0;
+        staged.content = staged.content.plus(standing);
+        let published = self.settle_staged(staged, card, properties.clone(), adds_nothing).await?;
+        if published.is_new
+            && let Err(error) = self.maintain(properties).await
+        {
+            tracing::warn!(table = %self.name, %error, "the table stays in pieces until its next commit");
+        }
+        Ok(Published { version: self.version(), ..published })
+    }
+
+    /// Writes rows that nobody sees yet, and checks them.
+    async fn stage(
+        &mut self,
+        rows: SendableRecordBatchStream,
+        card: &Card,
+        mode: WriteMode,
+    ) -> Result<Staged, Error> {
         let name = self.name.clone();
         let schema = Arc::new(card.dress(&rows.schema()));
         let check = Arc::new(Mutex::new(Check::new(&name.to_string(), &schema, card)?));
         let checked = checked(rows, Arc::clone(&schema), Arc::clone(&check));
-        let written = self.stage(checked).await;
-        let mut transaction = written.map_err(|error| failed(&name, "written", error))?;
+        let written = self.write_rows(checked, mode).await;
+        let transaction = written.map_err(|error| failed(&name, "written", error))?;
         let outcome = check.lock().unwrap_or_else(PoisonError::into_inner).outcome();
-        let content = match outcome {
-            Ok(digest) => digest,
+        match outcome {
+            Ok(content) => Ok(Staged { transaction, schema: digest::schema(&schema), content }),
             Err(error) => {
                 self.discard(&transaction).await;
-                return Err(error);
+                Err(error)
             }
-        };
-        let bytes = bytes(&transaction);
-        let schema = digest::schema(&schema);
-        let known = self.dataset.as_ref().filter(|_| known == Some(&identity(&schema, &content.hex())));
-        if let Some(dataset) = known {
-            let version = dataset.version().version;
-            self.discard(&transaction).await;
-            return Ok(Published {
-                version,
-                rows: content.rows,
-                bytes,
-                schema,
-                content: content.hex(),
-                is_new: false,
-            });
         }
-        transaction.transaction_properties = Some(Arc::new(properties));
-        self.durable.sync().await?;
-        self.dataset =
-            Some(self.publish(transaction).await.map_err(|error| failed(&name, "committed", error))?);
-        self.describe(card).await?;
-        self.durable.sync().await?;
-        let version = self.dataset.as_ref().map_or(0, |dataset| dataset.version().version);
-        Ok(Published { version, rows: content.rows, bytes, schema, content: content.hex(), is_new: true })
+    }
+
+    /// Publishes what was staged, or drops it if it is no news.
+    async fn settle_staged(
+        &mut self,
+        staged: Staged,
+        card: &Card,
+        properties: HashMap<String, String>,
+        is_known: bool,
+    ) -> Result<Published, Error> {
+        let Staged { mut transaction, schema, content } = staged;
+        let is_new = !is_known || self.dataset.is_none();
+        let bytes = bytes(&transaction);
+        if is_new {
+            transaction.transaction_properties = Some(Arc::new(properties));
+            self.durable.sync().await?;
+            let published = self.publish(transaction).await;
+            self.dataset = Some(published.map_err(|error| failed(&self.name, "committed", error))?);
+            self.describe(card).await?;
+            self.durable.sync().await?;
+        } else {
+            self.discard(&transaction).await;
+        }
+        let (version, rows, content) = (self.version(), content.rows, content.hex());
+        Ok(Published { version, rows, bytes, schema, content, is_new })
+    }
+
+    fn version(&self) -> u64 {
+        self.dataset.as_ref().map_or(0, |dataset| dataset.version().version)
     }
 
     /// Writes down what is said about the table, where that has changed.
@@ -108,9 +156,13 @@ impl Table {
         Ok(())
     }
 
-    async fn stage(&self, rows: SendableRecordBatchStream) -> Result<Transaction, LanceError> {
+    async fn write_rows(
+        &self,
+        rows: SendableRecordBatchStream,
+        mode: WriteMode,
+    ) -> Result<Transaction, LanceError> {
         let params = WriteParams {
-            mode: if self.dataset.is_some() { WriteMode::Overwrite } else { WriteMode::Create },
+            mode,
             enable_stable_row_ids: self.has_stable_row_ids(),
             data_storage_version: Some(VERSION),
             session: Some(Arc::clone(&self.session)),
@@ -123,19 +175,18 @@ impl Table {
         insert.with_params(&params).execute_uncommitted_stream(rows).await
     }
 
-    /// A change feed is offered of what grows; what is made anew as a whole has none.
+    /// A change feed is offered of what grows or changes in parts; vectors are made anew as a whole.
     pub(super) fn has_stable_row_ids(&self) -> bool {
-        matches!(self.name.layer(), Layer::Bronze | Layer::Silver | Layer::Features)
+        matches!(self.name.layer(), Layer::Bronze | Layer::Silver | Layer::Gold | Layer::Features)
     }
 
     /// Removes the files of what will not be committed; those that cannot be removed are found by the next clean-up.
     async fn discard(&self, transaction: &Transaction) {
-        let Operation::Overwrite { fragments, .. } = &transaction.operation else { return };
         let registry = self.session.store_registry();
         let table =
             ObjectStore::from_uri_and_params(registry, &self.uri, &ObjectStoreParams::default()).await;
         let Ok((objects, table)) = table else { return };
-        for file in fragments.iter().flat_map(|fragment| &fragment.files) {
+        for file in fragments(transaction).iter().flat_map(|fragment| &fragment.files) {
             let path = table.clone().join("data").join(file.path.as_str());
             if let Err(error) = objects.delete(&path).await {
                 tracing::debug!(%path, %error, "an unused file stays");
@@ -144,14 +195,40 @@ impl Table {
     }
 }
 
+/// What a table's rows add up to.
+pub(crate) async fn digest(name: &TableName, dataset: &Dataset) -> Result<Digest, Error> {
+    let failed = |error| failed(name, "read", error);
+    let mut rows = dataset.scan().try_into_stream().await.map_err(failed)?;
+    let mut digest = Digest::default();
+    while let Some(batch) = rows.try_next().await.map_err(failed)? {
+        digest.add(&batch)?;
+    }
+    Ok(digest)
+}
+
+/// Rows that are on disk and that no version names yet.
+struct Staged {
+    transaction: Transaction,
+    schema: String,
+    content: Digest,
+}
+
 /// What tells whether a table's rows are the same.
 pub(crate) fn identity(schema: &str, content: &str) -> String {
     format!("{schema}:{content}")
 }
 
-fn bytes(transaction: &Transaction) -> u64 {
-    let Operation::Overwrite { fragments, .. } = &transaction.operation else { return 0 };
-    let files = fragments.iter().flat_map(|fragment| &fragment.files);
+fn fragments(transaction: &Transaction) -> &[Fragment] {
+    match &transaction.operation {
+        Operation::Overwrite { fragments, .. }
+        | Operation::Append { fragments }
+        | Operation::Update { new_fragments: fragments, .. } => fragments,
+        _ => &[],
+    }
+}
+
+pub(super) fn bytes(transaction: &Transaction) -> u64 {
+    let files = fragments(transaction).iter().flat_map(|fragment| &fragment.files);
     files.filter_map(|file| file.file_size_bytes.get()).map(std::num::NonZero::get).sum()
 }
 
@@ -170,14 +247,14 @@ fn checked(
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
     RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
 /// Whether rows may be published: every key is there, and once.
-struct Check {
+pub(super) struct Check {
     table: String,
     key: Vec<usize>,
     names: String,
@@ -188,7 +265,7 @@ struct Check {
 }
 
 impl Check {
-    fn new(table: &str, schema: &Schema, card: &Card) -> Result<Self, Error> {
+    pub(super) fn new(table: &str, schema: &Schema, card: &Card) -> Result<Self, Error> {
         let definition = |reason| Error::Definition { table: table.to_owned(), reason };
         let position = |column: &String| {
             schema
@@ -214,7 +291,7 @@ impl Check {
         })
     }
 
-    fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         let columns: Vec<_> = self.key.iter().map(|index| Arc::clone(batch.column(*index))).collect();
         for row in &self.converter.convert_columns(&columns)? {
             let is_new = self.keys.insert(digest::half(&Sha256::digest(row.as_ref())));
@@ -223,7 +300,7 @@ impl Check {
         self.digest.add(batch)
     }
 
-    fn outcome(&self) -> Result<Digest, Error> {
+    pub(super) fn outcome(&self) -> Result<Digest, Error> {
         match self.repeated {
             0 => Ok(self.digest),
             rows => Err(Error::Definition {

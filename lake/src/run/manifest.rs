@@ -89,6 +89,8 @@ pub struct Output {
     pub definition: String,
     /// The versions that it was computed from, by `<layer>/<name>`.
     pub inputs: BTreeMap<String, u64>,
+    /// How many values of the column by which it has parts had changed; none if it was computed as a whole.
+    pub changed_values: Option<u64>,
     /// Which columns of its inputs each column is made of.
     pub lineage: Lineage,
     /// What was checked before it was published.
@@ -109,6 +111,18 @@ impl Output {
     /// Whether it was computed from the same by the same.
     pub(super) fn is_of(&self, other: &Self) -> bool {
         self.definition == other.definition && self.inputs == other.inputs
+    }
+
+    /// What stands.
+    pub(super) fn published(&self) -> Published {
+        Published {
+            version: self.version,
+            rows: self.rows,
+            bytes: self.bytes,
+            schema: self.schema.clone(),
+            content: self.content.clone(),
+            is_new: false,
+        }
     }
 
     pub(super) fn took(&mut self, published: Published) {

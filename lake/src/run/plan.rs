@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use crate::{Error, TableName, table::Derived};
 
 /// `wanted`, or all of `tables`, each after those that it is computed from.
-pub(super) fn order(
-    tables: &[&'static dyn Derived],
+pub(super) fn order<'a>(
+    tables: impl Iterator<Item = &'a dyn Derived>,
     wanted: &[TableName],
-) -> Result<Vec<&'static dyn Derived>, Error> {
+) -> Result<Vec<&'a dyn Derived>, Error> {
     let mut left = BTreeMap::new();
     for table in tables {
-        left.insert(table.name()?, (*table, table.inputs()?));
+        left.insert(table.name()?, (table, table.inputs()?));
     }
     if let Some(unknown) = wanted.iter().find(|name| !left.contains_key(name)) {
         let known: Vec<_> = left.keys().map(ToString::to_string).collect();

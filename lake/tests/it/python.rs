@@ -9,7 +9,7 @@ use std::{
 use lake::{Root, TableSummary};
 use tempfile::TempDir;
 
-use crate::{sandbox::Sandbox, world};
+use crate::{rpc_feature, sandbox::Sandbox, world};
 
 /// Tests start in their crate's directory.
 const CHECK: &str = "../tests/python/lake_check.py";
@@ -58,4 +58,27 @@ async fn python_finds_in_every_table_what_the_summary_says() {
     let verdict = judge(sandbox.root(), &summary);
     let fault = format!("FAILED {}/{}: rows is", summary[0].layer, summary[0].table);
     assert!(!verdict.status.success() && said(&verdict).contains(&fault), "{}", said(&verdict));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_notebook_makes_the_frame_that_the_service_makes() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let expected = directory.path().join("expected.arrow");
+    let mut orders = Vec::new();
+    // Of the second half nothing was known when the first half was placed.
+    for seed in 20..22 {
+        let more = rpc_feature::orders(seed, 200);
+        rpc_feature::publish(&sandbox, &more).await;
+        orders.extend(more);
+        let write = async |channel| fs::write(&expected, rpc_feature::frame(channel, &orders).await).unwrap();
+        sandbox.serve_then(sandbox.root(), write).await;
+    }
+    let check = Command::new("python3")
+        .args(["../tests/python/notebook_check.py", "notebooks/training_frame.ipynb"])
+        .arg(&expected)
+        .env("OMNIMESH_LAKE", sandbox.root())
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{}", said(&check));
 }

@@ -159,7 +159,7 @@ fn payment(amount_minor: i64) -> Payment {
     Payment { method: "card".to_owned(), amount_minor, ..Payment::default() }
 }
 
-fn order_changed(order: &Order) -> NewEvent {
+pub(crate) fn order_changed(order: &Order) -> NewEvent {
     let payload = OrderChanged { order: Some(order.clone()) };
     changed("omnimesh.order.v1.OrderChanged", format!("orders/{}", order.order_uid), &payload)
 }

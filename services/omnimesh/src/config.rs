@@ -167,7 +167,8 @@ impl Config {
 
     /// The lake's; a relative directory is meant from the data directory.
     pub(crate) fn lake(&self) -> lake::Config {
-        lake::Config { root: self.lake.root.below(&self.data_dir), ..self.lake.clone() }
+        let text_model = self.lake.text_model.clone().or_else(fetched_text_model);
+        lake::Config { root: self.lake.root.below(&self.data_dir), text_model, ..self.lake.clone() }
     }
 
     /// Prints it as TOML, without the passwords in URLs.
@@ -178,6 +179,14 @@ impl Config {
         print!("{}", toml::to_string_pretty(&tree).context(unshowable)?);
         Ok(())
     }
+}
+
+/// Where `make text-model` puts its model, if it is there.
+#[expect(clippy::disallowed_methods, reason = "this is where configuration is read")]
+fn fetched_text_model() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+    Some(cache.join("omnimesh/text-model/wl256")).filter(|model| model.join("model.safetensors").is_file())
 }
 
 /// Whatever has the form of a URL may hold a password: a source's, or a collector's of telemetry.

@@ -24,7 +24,7 @@ pub(crate) static ROLES: [Role; 8] = [
     Role { name: "inventory", services: &["omnimesh.inventory.v1.InventoryService"], permissions: &["event.read"] },
     Role { name: "order",     services: &["omnimesh.order.v1.OrderService"],         permissions: &["event.read"] },
     Role { name: "ingest",    services: &["omnimesh.ingest.v1.IngestService"],       permissions: &["identity.write", "catalog.write", "inventory.write", "order.write"] },
-    Role { name: "lake",      services: &["omnimesh.lake.v1.DatasetService", lake::FLIGHT.service], permissions: &["event.read"] },
+    Role { name: "lake",      services: &["omnimesh.feature.v1.FeatureService", "omnimesh.feature.v1.VectorService", "omnimesh.lake.v1.DatasetService", lake::FLIGHT.service], permissions: &["event.read"] },
     Role { name: "edge",      services: &[],                                         permissions: &[] },
 ];
 

@@ -1,7 +1,8 @@
--- What was sold on each day through each channel.
+-- What was sold on each day through each channel. Cancelled orders are left out.
 -- grain: one row per day, channel and currency
 -- key: business_date, channel, currency
 -- owner: analytics
+-- parts: gold.fct_order_line by business_date
 -- column business_date: The day in UTC.
 -- column channel: Where the orders were placed: web, marketplace, pos.
 -- column currency: The currency of the amounts.
@@ -13,7 +14,7 @@
 SELECT
     business_date, channel, currency,
     count(DISTINCT order_uid) AS orders,
-    count(DISTINCT golden_id) AS customers,
+    count(DISTINCT nullif(golden_id, 'unknown')) AS customers,
     count(*) AS lines,
     sum(amount_minor) AS amount_minor,
     sum(discount_minor) AS discount_minor

@@ -2,14 +2,15 @@
 -- grain: one row per line of an order
 -- key: order_uid, line_no
 -- owner: analytics
--- column order_uid: The order.
+-- parts: silver.orders_unified by order_uid
+-- column order_uid: The order. [volatile]
 -- column line_no: The line's place in the order, from 1.
--- column golden_id: Who bought; null if nobody knows. [pii=quasi]
+-- column golden_id: Who bought; `unknown` if nobody knows. [pii=quasi] [volatile]
 -- column channel: Where the order was placed: web, marketplace, pos.
 -- column origin_system: The system in which the order was placed.
 -- column ordered_at: When the order was placed.
 -- column business_date: The day in UTC on which it was placed.
--- column location_id: Where it was sold or fulfilled.
+-- column location_id: Where it was sold or fulfilled; `unknown` if nobody knows.
 -- column status: The order's status.
 -- column currency: The currency of the amounts.
 -- column sku: What was bought.
@@ -24,7 +25,8 @@ WITH lines AS (
     FROM silver.orders_unified
 )
 SELECT
-    order_uid, line_no, golden_id, channel, origin_system, ordered_at, business_date, location_id, status, currency,
+    order_uid, line_no, coalesce(golden_id, 'unknown') AS golden_id, channel, origin_system, ordered_at,
+    business_date, coalesce(location_id, 'unknown') AS location_id, status, currency,
     line['sku'] AS sku,
     line['quantity'] AS quantity,
     line['amount_minor'] AS amount_minor,

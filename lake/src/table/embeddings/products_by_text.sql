@@ -1,0 +1,31 @@
+-- Products by the texts that describe them: products that mean alike lie near each other.
+-- grain: one row per product that is described
+-- key: entity_id
+-- owner: personalization
+-- column entity_id: The product's sku.
+-- column text: What the vector was made of: the title, then the categories from the nearest up, in lower case.
+-- column department: The top of the product's category path.
+-- column category: The node below it.
+-- column brand: Class of the product's brand, such as National or Private.
+-- column updated_at: When the product became so.
+WITH described AS (
+    SELECT
+        sku, title, brand, category_path, valid_from,
+        -- Where a product's own title is the last node of its path, it need not be said twice.
+        CASE
+            WHEN regexp_replace(lower(title), '[^a-z0-9]', '-', 'g') = array_element(category_path, -1)
+            THEN array_pop_back(category_path)
+            ELSE category_path
+        END AS nodes
+    FROM silver.products_scd
+    WHERE is_current
+)
+SELECT
+    sku AS entity_id,
+    concat_ws(', ', title, nullif(replace(array_to_string(array_reverse(nodes), ', '), '-', ' '), '')) AS text,
+    array_element(category_path, 1) AS department,
+    array_element(category_path, 2) AS category,
+    brand,
+    valid_from AS updated_at
+FROM described
+ORDER BY entity_id
