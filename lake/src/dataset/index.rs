@@ -22,6 +22,6 @@ impl Table {
         let name = Some(format!("{column}_idx"));
         let indexed = dataset.create_index(&[column], IndexType::Vector, name, &params, true).await;
         indexed.map_err(|error| failed(&self.name, "indexed", error))?;
-        self.durable.sync(&self.path).await
+        self.durable.sync().await
     }
 }

@@ -96,7 +96,7 @@ async fn each_model_is_computed_described_and_right() {
     let verdict = python::judge(sandbox.root(), &summary);
     assert!(verdict.status.success(), "{}", python::said(&verdict));
 
-    let config = Config { root: sandbox.root().to_owned(), ..Config::default() };
+    let config = Config { root: sandbox.root().into(), ..Config::default() };
     let gold: Vec<_> =
         lake::datasets(&config).await.unwrap().into_iter().filter(|table| table.layer == "gold").collect();
     assert_eq!(gold.len(), 13);
@@ -302,7 +302,7 @@ async fn assert_same(sandbox: &Sandbox, directory: &TempDir, round: usize) -> Ma
     let manifest = sandbox.run().await;
     let whole = directory.path().join(format!("whole-{round}"));
     sandbox.export_then(&whole, async {}).await;
-    let config = Config { root: whole.clone(), ..Config::default() };
+    let config = Config { root: (&whole).into(), ..Config::default() };
     let all = lake::run(&config, &[], &|_| {}).await.unwrap();
     for (table, (rows, content, _)) in contents(&all) {
         let (part_rows, part_content, _) = contents(&manifest)[table];

@@ -34,7 +34,7 @@ struct Lake {
 impl Lake {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let store = Arc::new(Store::create(directory.path()).unwrap());
+        let store = Arc::new(Store::create(&directory.path().into()).unwrap());
         let runtime = sql::runtime(64 * 1024 * 1024).unwrap();
         let clock = Clock::fixed(1_000 * DAY);
         let online = Online::new(Arc::clone(&store), runtime, clock.clone());

@@ -48,7 +48,7 @@ struct Lake {
 impl Lake {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let store = Store::create(directory.path()).unwrap();
+        let store = Store::create(&directory.path().into()).unwrap();
         Self {
             _directory: directory,
             store,
