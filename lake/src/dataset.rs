@@ -9,6 +9,9 @@ mod files;
 mod heal;
 mod index;
 mod publish;
+mod purge;
+mod search;
+mod turn;
 
 use std::{collections::HashMap, fmt, fs, sync::Arc};
 
@@ -34,17 +37,20 @@ use lance_table::format::key_existence::{
     KeyExistenceFilter, KeyExistenceFilterBuilder, extract_key_value_from_batch,
 };
 use object_store::path::Path as ObjectPath;
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
     Error, Layer, Root, TableName,
     card::Card,
+    deny::Denied,
     root,
     table::{Change, RECORDED_TO, Stale},
 };
 use durable::Durable;
 pub(crate) use feed::changed_values;
 pub(crate) use publish::{Published, digest, identity};
+pub(crate) use purge::{Purged, would_purge};
+pub(crate) use turn::Turn;
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -63,7 +69,10 @@ pub(crate) struct Store {
     session: Arc<Session>,
     /// The root's files.
     objects: OnceCell<(Arc<ObjectStore>, ObjectPath)>,
-    turn: Mutex<()>,
+    /// What is denied, as far as it is known here.
+    turn: Mutex<Arc<Denied>>,
+    /// Kept by a store that nobody else writes beside.
+    alone: Option<fs::File>,
 }
 
 impl Store {
@@ -86,25 +95,21 @@ impl Store {
             session: Arc::new(session),
             objects: OnceCell::new(),
             turn: Mutex::default(),
+            alone: None,
         }
     }
 
     /// Adds rows to a table of the lake's own.
     pub(crate) async fn append(&self, name: &TableName, rows: RecordBatch) -> Result<(), Error> {
-        self.open(name.clone())
-            .await?
-            .commit(Change::Append(vec![rows]), HashMap::new(), &Card::default())
-            .await
-    }
-
-    /// To be held while a table is written. Lance needs many times the memory of what it writes, and tables that are
-    /// written side by side share the same cores anyway.
-    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+        let turn = self.turn().await?;
+        let change = Change::Append(vec![rows]);
+        self.open(name.clone()).await?.commit(&turn, change, HashMap::new(), &Card::default()).await
     }
 
     /// Opens a table for writing, healed if it needs to be.
     pub(crate) async fn open(&self, name: TableName) -> Result<Table, Error> {
+        let _shared = self.shared().await?;
+        let revision = self.denied().await?.revision();
         let directory = self.root.directory().map(|root| root.join(name.path()));
         let was_torn = match (self.root.directory(), &directory) {
             (Some(root), Some(directory)) => {
@@ -120,6 +125,7 @@ impl Store {
             name,
             dataset,
             was_torn,
+            revision,
             session: Arc::clone(&self.session),
             durable: Durable::new(directory),
         })
@@ -260,11 +266,17 @@ pub(crate) struct Table {
     uri: String,
     dataset: Option<Dataset>,
     was_torn: bool,
+    /// Of what was denied when it was opened.
+    revision: u64,
     session: Arc<Session>,
     durable: Durable,
 }
 
 impl Table {
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
+    }
+
     /// The newest version, if there is one.
     pub(crate) fn dataset(&self) -> Option<&Dataset> {
         self.dataset.as_ref()
@@ -304,10 +316,12 @@ impl Table {
     /// Commits a change together with its `properties`. All of it is on disk afterwards, or none.
     pub(crate) async fn commit(
         &mut self,
+        turn: &Turn<'_>,
         change: Change,
         properties: HashMap<String, String>,
         card: &Card,
     ) -> Result<(), Error> {
+        let change = turn.admit(self, change).await?;
         let transaction =
             self.write(change, card).await.map_err(|error| failed(&self.name, "written", error))?;
         match transaction {

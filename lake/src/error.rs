@@ -58,6 +58,20 @@ pub enum Error {
         /// What Lance says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An erasure has changed a table since it was opened for writing.
+    #[error("lake table {table} was changed by an erasure; it is opened anew by itself")]
+    Erased {
+        /// The table.
+        table: TableName,
+    },
+    /// An erasure did not come to its end.
+    #[error("the erasure is not finished: {0}; erase the same keys again, it goes on where it stopped")]
+    Erasure(String),
+    /// What is denied is not known, so that nothing may be written.
+    #[error(
+        "the lake's _meta/denylist.json cannot be understood; restore it, or erased persons could come back"
+    )]
+    Denylist,
     /// A table is needed that is not there.
     #[error("lake table {table} does not exist yet; it is made when its first rows come")]
     Missing {
@@ -153,6 +167,7 @@ impl ServiceError for Error {
             Self::Missing { .. } | Self::Definition { .. } | Self::TextModelMissing { .. } => {
                 Code::FailedPrecondition
             }
+            Self::Erased { .. } => Code::Unavailable,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
             Self::StreamEnded(_) | Self::FeaturesStale { .. } => Code::Unavailable,
@@ -161,6 +176,8 @@ impl ServiceError for Error {
             | Self::Place { .. }
             | Self::Table { .. }
             | Self::Event { .. }
+            | Self::Erasure(_)
+            | Self::Denylist
             | Self::Arrow(_)
             | Self::Parquet(_)
             | Self::Threads(_)
@@ -179,6 +196,9 @@ impl ServiceError for Error {
             Self::Missing { .. } => "DATASET_MISSING",
             Self::FeaturesStale { .. } => "FEATURES_STALE",
             Self::Definition { .. } => "DATASET_DEFINITION",
+            Self::Erased { .. } => "DATASET_CHANGED",
+            Self::Erasure(_) => "ERASURE_UNFINISHED",
+            Self::Denylist => "DENYLIST",
             Self::Events(error) => error.reason(),
             Self::Peer(_) | Self::StreamEnded(_) => "PEER",
             Self::Root(_) => "ROOT_INVALID",

@@ -238,14 +238,14 @@ impl<'a> Tables<'a> {
         events: Vec<Event>,
         progress: Progress,
     ) -> Result<(), Error> {
-        let _turn = self.store.turn().await;
+        let turn = self.store.turn().await?;
         let table = self.table;
         let change = tokio::task::spawn_blocking(move || table.change(events)).await??;
         if !self.open.contains_key(&name) {
             self.open.insert(name.clone(), (self.store.open(name.clone()).await?, Cursor::START));
         }
         if let Some((dataset, cursor)) = self.open.get_mut(&name) {
-            dataset.commit(change, progress.properties(table.source().domain), &table.card()).await?;
+            dataset.commit(&turn, change, progress.properties(table.source().domain), &table.card()).await?;
             *cursor = progress.cursor;
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::{
     Error, TableName,
     catalog::{self, ColumnInfo, DatasetInfo},
     dataset::Store,
+    erase::{self, Erasure},
     run::{self, Manifest, Outcome, Output, Runner},
 };
 
@@ -77,6 +78,18 @@ impl DatasetService for Grpc {
         let run = self.runner.run(&wanted.map_err(refuse)?, &|_| {}).await.map_err(refuse)?;
         Ok(Response::new(pb::RunDatasetsResponse { run: Some(run.into()) }))
     }
+
+    async fn erase_subject(
+        &self,
+        request: Request<pb::EraseSubjectRequest>,
+    ) -> Result<Response<pb::EraseSubjectResponse>, Status> {
+        let pb::EraseSubjectRequest { keys, validate_only } = request.into_inner();
+        let erased = match validate_only {
+            true => erase::preview(Arc::clone(&self.store), &self.runner, &keys, &|_| {}).await,
+            false => erase::erase(&self.store, &self.runner, &keys, &|_| {}).await,
+        };
+        Ok(Response::new(pb::EraseSubjectResponse { erasure: Some(erased.map_err(refuse)?.into()) }))
+    }
 }
 
 /// The page of `rows` that begins after its key.
@@ -134,6 +147,33 @@ impl From<Manifest> for pb::Run {
     }
 }
 
+impl From<Erasure> for pb::Erasure {
+    fn from(erasure: Erasure) -> Self {
+        let datasets = erasure.tables.into_iter().map(|(table, loss)| pb::ErasedDataset {
+            dataset: dataset(&table),
+            row_count: loss.rows.cast_signed(),
+            references: loss.references,
+        });
+        Self {
+            name: format!("erasures/{}", erasure.erasure_id),
+            start_time: Some(timestamp(erasure.started_at)),
+            end_time: Some(timestamp(erasure.finished_at)),
+            subject_digest: erasure.subject,
+            key_count: erasure.keys.cast_signed(),
+            left_out_count: erasure.keys_left_out.cast_signed(),
+            datasets: datasets.collect(),
+            removed_file_count: erasure.files_removed.cast_signed(),
+            searched_file_count: erasure.files_searched.cast_signed(),
+            verified: erasure.verified,
+        }
+    }
+}
+
+/// The name of the table `<layer>/<name>` as a resource.
+fn dataset(table: &str) -> String {
+    format!("datasets/{}", table.replacen('/', ".", 1))
+}
+
 impl From<Output> for pb::RunOutput {
     fn from(output: Output) -> Self {
         use pb::run_output::State;
@@ -144,7 +184,7 @@ impl From<Output> for pb::RunOutput {
             Outcome::Failed { reason } => (State::Failed, reason),
         };
         Self {
-            dataset: format!("datasets/{}", output.table.replacen('/', ".", 1)),
+            dataset: dataset(&output.table),
             state: state.into(),
             version: output.version.cast_signed(),
             row_count: output.rows.cast_signed(),

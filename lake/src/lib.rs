@@ -9,8 +9,10 @@ mod catalog;
 mod columns;
 mod config;
 mod dataset;
+mod deny;
 mod diff;
 mod digest;
+mod erase;
 mod error;
 mod exporter;
 mod feature;
@@ -31,6 +33,7 @@ pub use catalog::{ColumnInfo, DatasetInfo};
 pub use config::Config;
 pub use dataset::Version;
 pub use diff::{Diff, Keys};
+pub use erase::{Erasure, Loss};
 pub use error::Error;
 pub use flight::FLIGHT;
 pub use mirror::Mirror;
@@ -85,6 +88,23 @@ pub async fn run(
     let store = Arc::new(Store::create(&config.root)?);
     let embedder = embedder::open(config.text_model.as_deref())?;
     run::Runner::new(config, store, table::of_texts(embedder))?.run(wanted, told).await
+}
+
+/// Erases the person whose `keys` are given from the lake, for good; or only tells what that would take away. `told` hears
+/// of each table before it is looked into.
+pub async fn erase(
+    config: &Config,
+    keys: &[String],
+    dry_run: bool,
+    told: &(dyn Fn(&TableName) + Sync),
+) -> Result<Erasure, Error> {
+    let store = Arc::new(Store::create(&config.root)?);
+    let embedder = embedder::open(config.text_model.as_deref())?;
+    let runner = run::Runner::new(config, Arc::clone(&store), table::of_texts(embedder))?;
+    match dry_run {
+        true => erase::preview(store, &runner, keys, told).await,
+        false => erase::erase(&store, &runner, keys, told).await,
+    }
 }
 
 /// The runs of the lake in `config`, the newest first.

@@ -48,7 +48,7 @@ pub(crate) struct Runner {
     store: Arc<Store>,
     runtime: Arc<RuntimeEnv>,
     /// Tables that depend on what is configured.
-    configured: Vec<Box<dyn Derived>>,
+    configured: Vec<Arc<dyn Derived>>,
 }
 
 impl Runner {
@@ -56,19 +56,26 @@ impl Runner {
     pub(crate) fn new(
         config: &Config,
         store: Arc<Store>,
-        configured: Vec<Box<dyn Derived>>,
+        configured: Vec<Arc<dyn Derived>>,
     ) -> Result<Self, Error> {
         Ok(Self { store, runtime: sql::runtime(config.query_bytes())?, configured })
     }
 
-    fn tables(&self) -> impl Iterator<Item = &dyn Derived> {
+    /// Every table that it computes.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &dyn Derived> {
+        let known = table::DERIVED.iter().copied().chain(feature::tables());
         let configured = self.configured.iter().map(|derived| &**derived as &dyn Derived);
-        table::DERIVED.iter().copied().chain(feature::tables()).chain(configured)
+        known.map(|derived| derived as &dyn Derived).chain(configured)
     }
 
     /// What bounds the memory of runs, for whoever shares it.
     pub(crate) fn runtime(&self) -> Arc<RuntimeEnv> {
         Arc::clone(&self.runtime)
+    }
+
+    /// The same, of the lake as `store` knows it.
+    pub(crate) fn of(&self, store: Arc<Store>) -> Self {
+        Self { store, runtime: Arc::clone(&self.runtime), configured: self.configured.clone() }
     }
 
     /// Computes the tables of `wanted`, or all, as far as their inputs exist and have changed. `told` hears of each
@@ -249,8 +256,8 @@ impl Runner {
                     Some(digest) => digest,
                     None => dataset::digest(&derived.name()?, &standing).await?,
                 };
-                let _turn = self.store.turn().await;
-                return table.extend(rows, card, properties, standing).await;
+                let turn = self.store.turn().await?;
+                return table.extend(&turn, rows, card, properties, standing).await;
             }
         }
         if let Some(last) = stands
@@ -258,18 +265,18 @@ impl Runner {
                 part::changed(&self.store, derived, inputs, last, output).await?
         {
             let rows = derived.compute(&inputs.narrowed(&input, &values), &self.runtime).await?;
-            let _turn = self.store.turn().await;
+            let turn = self.store.turn().await?;
             let last = last.published();
-            let published = table.replace_part(rows, &values, card, properties.clone(), last).await?;
+            let published = table.replace_part(&turn, rows, &values, card, properties.clone(), last).await?;
             if let Some(published) = published {
                 output.changed_values = Some(values.num_rows() as u64);
                 return Ok(published);
             }
         }
         let rows = derived.compute(inputs, &self.runtime).await?;
-        let _turn = self.store.turn().await;
+        let turn = self.store.turn().await?;
         let known = stands.map(|last| identity(&last.schema, &last.content));
-        table.replace(rows, card, properties, known.as_deref()).await
+        table.replace(&turn, rows, card, properties, known.as_deref()).await
     }
 
     /// What was read that no run has made, and up to where it knows its events.

@@ -72,8 +72,8 @@ pub(crate) static DERIVED: &[&dyn Derived] = &[
 ];
 
 /// Tables that are computed from other tables with the text model that is configured.
-pub(crate) fn of_texts(embedder: Arc<dyn TextEmbedder>) -> Vec<Box<dyn Derived>> {
-    vec![Box::new(embeddings::ProductsByText::new(embedder))]
+pub(crate) fn of_texts(embedder: Arc<dyn TextEmbedder>) -> Vec<Arc<dyn Derived>> {
+    vec![Arc::new(embeddings::ProductsByText::new(embedder))]
 }
 
 /// Where a table's events come from.

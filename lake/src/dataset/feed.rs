@@ -20,7 +20,7 @@ use lance::{
 };
 
 use super::{
-    Published, Table, failed, merge,
+    Published, Table, Turn, failed, merge,
     publish::{Check, bytes, conform},
     quoted,
 };
@@ -146,6 +146,7 @@ impl Table {
     /// is what stands until then. None, and nothing has happened, if the rows' columns are not the table's.
     pub(crate) async fn replace_part(
         &mut self,
+        turn: &Turn<'_>,
         mut rows: SendableRecordBatchStream,
         values: &RecordBatch,
         card: &Card,
@@ -156,6 +157,7 @@ impl Table {
             return Ok(Some(Published { is_new: false, ..standing }));
         }
         let name = self.name.clone();
+        let denied = turn.denied(self)?;
         let (Some(dataset), Some(known)) = (self.dataset.as_ref(), standing.digest()) else {
             return Ok(None);
         };
@@ -166,7 +168,7 @@ impl Table {
         let mut check = Check::new(&name.to_string(), &schema, card)?;
         let mut fresh = Vec::new();
         while let Some(batch) = rows.try_next().await? {
-            let batch = conform(&batch, &schema)?;
+            let (batch, _) = denied.without(conform(&batch, &schema)?)?;
             check.add(&batch)?;
             fresh.push(batch);
         }

@@ -36,6 +36,16 @@ impl Store {
         Ok(content.map_err(|error| self.unusable(path, error))?.to_vec())
     }
 
+    /// A file of the lake, if it is there.
+    pub(super) async fn find_file(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        let (objects, root) = self.objects().await?;
+        match objects.read_one_all(&below(root, path)).await {
+            Ok(content) => Ok(Some(content.to_vec())),
+            Err(LanceError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.unusable(path, error)),
+        }
+    }
+
     /// Writes a file of the lake as a whole, and durably.
     pub(crate) async fn write_file(&self, path: &str, content: Vec<u8>) -> Result<(), Error> {
         let Some(directory) = self.root.directory() else {
@@ -63,7 +73,7 @@ impl Store {
         Ok(names)
     }
 
-    async fn objects(&self) -> Result<&(Arc<ObjectStore>, Path), Error> {
+    pub(super) async fn objects(&self) -> Result<&(Arc<ObjectStore>, Path), Error> {
         let open = async || {
             let (registry, root) = (self.session.store_registry(), self.root.to_string());
             ObjectStore::from_uri_and_params(registry, &root, &ObjectStoreParams::default()).await
@@ -71,11 +81,11 @@ impl Store {
         self.objects.get_or_try_init(open).await.map_err(|error| self.unusable("", error))
     }
 
-    fn unusable(&self, path: &str, source: LanceError) -> Error {
+    pub(super) fn unusable(&self, path: &str, source: LanceError) -> Error {
         Error::Place { place: self.root.at(path), source: Box::new(source) }
     }
 }
 
-fn below(root: &Path, path: &str) -> Path {
+pub(super) fn below(root: &Path, path: &str) -> Path {
     path.split('/').filter(|part| !part.is_empty()).fold(root.clone(), |path, part| path.join(part))
 }

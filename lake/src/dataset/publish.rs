@@ -25,10 +25,11 @@ use lance_io::object_store::{ObjectStore, ObjectStoreParams};
 use lance_table::format::Fragment;
 use sha2::{Digest as _, Sha256};
 
-use super::{Table, VERSION, failed};
+use super::{Table, Turn, VERSION, failed};
 use crate::{
     Error, Layer, TableName,
     card::Card,
+    deny::Denied,
     digest::{self, Digest},
 };
 
@@ -58,13 +59,14 @@ impl Table {
     /// is on disk afterwards, or nothing has changed.
     pub(crate) async fn replace(
         &mut self,
+        turn: &Turn<'_>,
         rows: SendableRecordBatchStream,
         card: &Card,
         properties: HashMap<String, String>,
         known: Option<&str>,
     ) -> Result<Published, Error> {
         let mode = if self.dataset.is_some() { WriteMode::Overwrite } else { WriteMode::Create };
-        let staged = self.stage(rows, card, mode).await?;
+        let staged = self.stage(turn, rows, card, mode).await?;
         let is_known = known == Some(&identity(&staged.schema, &staged.content.hex()));
         self.settle_staged(staged, card, properties, is_known).await
     }
@@ -73,12 +75,13 @@ impl Table {
     /// nothing has changed.
     pub(crate) async fn extend(
         &mut self,
+        turn: &Turn<'_>,
         rows: SendableRecordBatchStream,
         card: &Card,
         properties: HashMap<String, String>,
         standing: Digest,
     ) -> Result<Published, Error> {
-        let mut staged = self.stage(rows, card, WriteMode::Append).await?;
+        let mut staged = self.stage(turn, rows, card, WriteMode::Append).await?;
         let adds_nothing = staged.content.rows == 0;
         staged.content = staged.content.plus(standing);
         let published = self.settle_staged(staged, card, properties.clone(), adds_nothing).await?;
@@ -93,14 +96,16 @@ impl Table {
     /// Writes rows that nobody sees yet, and checks them.
     async fn stage(
         &mut self,
+        turn: &Turn<'_>,
         rows: SendableRecordBatchStream,
         card: &Card,
         mode: WriteMode,
     ) -> Result<Staged, Error> {
         let name = self.name.clone();
+        let denied = turn.denied(self)?;
         let schema = Arc::new(card.dress(&rows.schema()));
         let check = Arc::new(Mutex::new(Check::new(&name.to_string(), &schema, card)?));
-        let checked = checked(rows, Arc::clone(&schema), Arc::clone(&check));
+        let checked = checked(rows, Arc::clone(&schema), denied, Arc::clone(&check));
         let written = self.write_rows(checked, mode).await;
         let transaction = written.map_err(|error| failed(&name, "written", error))?;
         let outcome = check.lock().unwrap_or_else(PoisonError::into_inner).outcome();
@@ -236,11 +241,12 @@ pub(super) fn bytes(transaction: &Transaction) -> u64 {
 fn checked(
     rows: SendableRecordBatchStream,
     schema: SchemaRef,
+    denied: Arc<Denied>,
     check: Arc<Mutex<Check>>,
 ) -> SendableRecordBatchStream {
     let target = Arc::clone(&schema);
     let rows = rows.map(move |batch| {
-        let batch = conform(&batch?, &target)?;
+        let (batch, _) = denied.without(conform(&batch?, &target)?)?;
         check.lock().unwrap_or_else(PoisonError::into_inner).add(&batch)?;
         Ok(batch)
     });

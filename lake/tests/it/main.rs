@@ -1,8 +1,9 @@
 //! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, healed
-//! after a torn write, and queried by SQL.
+//! after a torn write, queried by SQL, and rid of whoever is erased.
 
 mod bucket;
 mod crash;
+mod erase;
 mod export;
 mod flight;
 mod gold;

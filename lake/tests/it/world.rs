@@ -9,6 +9,8 @@ use arrow::{
 };
 use events::NewEvent;
 use omnimesh_proto::{
+    customer::v1::{Customer, CustomerChanged, CustomerVersion},
+    identity::v1::{IdentityChanged, IdentityLink},
     ingest::v1::RecordsLanded,
     inventory::v1::{Stock, StockChanged},
     order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource, Payment},
@@ -89,6 +91,88 @@ pub(crate) fn records(records: &[(String, String)]) -> Vec<u8> {
     let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
     writer.write(&batch).unwrap();
     writer.into_inner().unwrap()
+}
+
+/// Somebody by values that nobody else has: golden id, names, e-mail address, phone, loyalty card, account in the shop.
+pub(crate) const PERSON: [&str; 7] = [
+    "golden-q7zk2m9x",
+    "Zyxqwanda",
+    "Vbnmkjhrt",
+    "zyxqwanda.vbnmkjhrt@example.com",
+    "+15559348217",
+    "880912347765",
+    "C-5501928374",
+];
+
+/// Publishes records of which half are the person's, or only the other half; and what is made of them.
+pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
+    let [golden_id, given_name, family_name, email, phone, card, account] = PERSON;
+    let raw = [
+        (
+            "shop",
+            "customers",
+            format!(r#"{{"customer_id":"{account}","name":"{given_name} {family_name}"}}"#),
+        ),
+        ("shop", "orders", format!(r#"{{"order_id":"S-77","buyer":{{"mail":"{}"}}}}"#, email.to_uppercase())),
+        ("pos", "transactions", format!(r#"367,1,"{family_name}, {given_name}",{card},1082185,1,1.09"#)),
+        ("pos", "transactions", "367,1,\"Ann, A.\",880912347766,1082185,1,1.09".to_owned()),
+        ("shop", "customers", r#"{"customer_id":"C-5501928375","mail":"someone@example.com"}"#.to_owned()),
+    ];
+    let landing = |(number, (system, entity, payload)): (usize, (&str, &str, String))| {
+        let landed: Vec<_> =
+            [(number.to_string(), payload)].into_iter().filter(|_| is_there || number > 2).collect();
+        let payload = RecordsLanded {
+            system: system.to_owned(),
+            entity: entity.to_owned(),
+            object: format!("late-{number}"),
+            record_count: landed.len() as i64,
+            read_time: at(9_000),
+            records: records(&landed).into(),
+            ..RecordsLanded::default()
+        };
+        changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{system}"), &payload)
+    };
+    let landings: Vec<_> = raw.into_iter().enumerate().map(landing).collect();
+    sandbox.publish("ingest", &landings, 2).await;
+    if !is_there {
+        return;
+    }
+    let customer = Customer {
+        golden_id: golden_id.to_owned(),
+        given_name: given_name.to_owned(),
+        family_name: family_name.to_owned(),
+        email: email.to_owned(),
+        phone: phone.to_owned(),
+        loyalty_cards: vec![card.to_owned()],
+        source_refs: [("shop", account), ("loyalty", card)]
+            .map(|(system, id)| SourceRef { system: system.to_owned(), id: id.to_owned() })
+            .into(),
+        ..Customer::default()
+    };
+    let history = vec![CustomerVersion {
+        version: 1,
+        valid_from_time: at(1),
+        record_from_time: at(2),
+        customer: Some(customer.clone()),
+        ..CustomerVersion::default()
+    }];
+    let payload = CustomerChanged { customer: Some(customer), history, superseded: Vec::new() };
+    let change = changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload);
+    sandbox.publish("customer", &[change], 1).await;
+    let link = IdentityLink {
+        source: source("shop", account),
+        golden_id: golden_id.to_owned(),
+        link_time: at(1),
+        unlink_time: None,
+    };
+    let payload = IdentityChanged { identity: None, linked: vec![link], unlinked: Vec::new() };
+    let change = changed("omnimesh.identity.v1.IdentityChanged", format!("identities/{golden_id}"), &payload);
+    sandbox.publish("identity", &[change], 1).await;
+    let mut random = ChaCha8Rng::seed_from_u64(99);
+    let orders = [9_001, 9_002].map(|number| {
+        order_changed(&Order { golden_id: golden_id.to_owned(), ..order(&mut random, number) })
+    });
+    sandbox.publish("order", &orders, 2).await;
 }
 
 /// Orders, of which every fifth changes later on, and every twentieth then becomes a part of its neighbour.

@@ -277,6 +277,11 @@ pub(crate) enum LakeCommand {
         omnimesh lake mirror gold/dim_customer@prod --out s3://bi/omnimesh\n\n\
         A directory parquet/<layer>/<table>/v=<version> is complete once it has its _SUCCESS.json.")]
     Mirror(LakeMirrorArgs),
+    /// Erase a person from every table, version, tag, branch, index and mirror of the lake, for good, and prove it.
+    /// What was cut short is finished by erasing again.
+    #[command(after_help = "Examples:\n  omnimesh lake erase --key ada@example.com --dry-run\n  \
+        omnimesh lake erase --key ada@example.com --key shop/C0042\n  omnimesh lake erase --file keys.txt --json")]
+    Erase(LakeEraseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -295,6 +300,22 @@ pub(crate) struct LakeRunArgs {
     /// A table to compute; several times for several [default: all].
     #[arg(long = "table", value_name = "LAYER/TABLE")]
     pub(crate) tables: Vec<lake::TableName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LakeEraseArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// What the person is known by: a golden id, e-mail address, phone number, loyalty card, or the id of a source record,
+    /// as it is or as SYSTEM/ID; several times for several.
+    #[arg(long = "key", value_name = "KEY", required_unless_present = "file")]
+    pub(crate) keys: Vec<String>,
+    /// File of keys of the one person, a line each, so that no list of commands holds them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Only tell what would be taken away.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,13 @@
 //! `omnimesh lake`: what the lake holds, and computing what is made of it.
 
-use lake::{DatasetInfo, Keys, Manifest, Outcome, TableName, Version};
+use anyhow::Context;
+use lake::{DatasetInfo, Erasure, Keys, Manifest, Outcome, TableName, Version};
 
 use crate::{
-    cli::{LakeCommand, LakeDiffArgs, LakeMirrorArgs, LakeRunArgs, LakeStatusArgs, LakeTagArgs, ReadArgs},
+    cli::{
+        LakeCommand, LakeDiffArgs, LakeEraseArgs, LakeMirrorArgs, LakeRunArgs, LakeStatusArgs, LakeTagArgs,
+        ReadArgs,
+    },
     config::Config,
     error::Failure,
     progress::Progress,
@@ -18,6 +22,7 @@ pub(crate) async fn run(command: LakeCommand) -> Result<(), Failure> {
         LakeCommand::Tag(args) => tag(args).await,
         LakeCommand::Diff(args) => diff(args).await,
         LakeCommand::Mirror(args) => mirror(args).await,
+        LakeCommand::Erase(args) => erase(args).await,
     }
 }
 
@@ -202,6 +207,46 @@ async fn mirror(args: LakeMirrorArgs) -> Result<(), Failure> {
         eprintln!("version {} of {name}: {} rows", mirror.version, grouped(mirror.rows.cast_signed()));
     }
     Ok(())
+}
+
+async fn erase(args: LakeEraseArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.read.common, None)?.lake();
+    let mut keys = args.keys;
+    if let Some(file) = &args.file {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
+        let text = text.map_err(Failure::Usage)?;
+        keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    let progress = Progress::new();
+    let stage = progress.stage(if args.dry_run { "search the lake" } else { "erase from the lake" }, 0);
+    let erasure = lake::erase(&config, &keys, args.dry_run, &|_| stage.advance()).await.map_err(failed)?;
+    stage.done(&format!("{} files looked into", erasure.files_searched));
+    if args.read.json {
+        println!("{}", serde_json::to_string_pretty(&erasure).map_err(Failure::usage)?);
+    } else {
+        describe_erasure(&erasure);
+    }
+    Ok(())
+}
+
+fn describe_erasure(erasure: &Erasure) {
+    let rows = erasure.tables.iter().map(|(table, loss)| {
+        vec![table.clone(), grouped(loss.rows.cast_signed()), loss.references.join(" ")]
+    });
+    println!("{}", table(&["table", "rows", "tags and branches"], &[1], rows));
+    println!("searched for by {} keys", erasure.keys);
+    if erasure.keys_left_out > 0 {
+        println!(
+            "{} values were left out: others have them too, or they are too short",
+            erasure.keys_left_out
+        );
+    }
+    if erasure.verified {
+        println!(
+            "erased as {}; {} files were looked into and hold nothing of it",
+            erasure.erasure_id, erasure.files_searched
+        );
+    }
 }
 
 /// Reads `LAYER/TABLE[@VERSION]`.

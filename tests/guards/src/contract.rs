@@ -48,12 +48,12 @@ fn every_rpc_says_who_may_call_it() {
         let permission = authz.as_message()?.get_field_by_name("permission")?.as_str()?.to_owned();
         // What the lake serves of what it computes is the lake's, whatever it is about.
         let domain = domain_of(&method).replace("feature", "lake");
-        let fits = [format!("{domain}.read"), format!("{domain}.write")].contains(&permission);
+        let fits = ["read", "write", "erase"].iter().any(|verb| permission == format!("{domain}.{verb}"));
         (!fits).then(|| format!("{}: {permission:?}", method.full_name()))
     });
     expect_none(
         "An RPC without a permission of its domain",
-        "give it `option (omnimesh.options.v1.authz) = {permission: \"<domain>.<read|write>\"}`",
+        "give it `option (omnimesh.options.v1.authz) = {permission: \"<domain>.<read|write|erase>\"}`",
         wrong,
     );
 }

@@ -62,7 +62,8 @@ impl Lake {
         let rows = stream::iter(self.rows.clone().into_iter().map(Ok));
         let rows = Box::pin(RecordBatchStreamAdapter::new(self.view.schema(), rows));
         let card = Derived::card(&self.view);
-        let published = table.replace(rows, &card, HashMap::new(), None).await.unwrap();
+        let turn = self.store.turn().await.unwrap();
+        let published = table.replace(&turn, rows, &card, HashMap::new(), None).await.unwrap();
         table.tag(PROD, published.version).await.unwrap();
     }
 

@@ -64,7 +64,8 @@ impl Lake {
         let rows = Box::pin(RecordBatchStreamAdapter::new(schema.schema(), rows));
         let card = Card { key: vec![schema.schema().field(0).name().clone()], ..Card::default() };
         let mut table = self.store.open(name.clone()).await.unwrap();
-        table.replace(rows, &card, Default::default(), None).await.unwrap();
+        let turn = self.store.turn().await.unwrap();
+        table.replace(&turn, rows, &card, Default::default(), None).await.unwrap();
         self.snapshot.insert(name, table.dataset().unwrap().clone());
     }
 
@@ -106,7 +107,8 @@ impl Lake {
         let name = derived.name().unwrap();
         let rows = derived.compute(&self.snapshot, &self.runtime).await.unwrap();
         let mut table = self.store.open(name.clone()).await.unwrap();
-        table.replace(rows, &derived.card(), Default::default(), None).await.unwrap();
+        let turn = self.store.turn().await.unwrap();
+        table.replace(&turn, rows, &derived.card(), Default::default(), None).await.unwrap();
         derived.ready(&mut table).await.unwrap();
         let dataset = table.dataset().unwrap().clone();
         let batch = dataset.scan().try_into_batch().await.unwrap();

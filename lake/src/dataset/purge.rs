@@ -1,0 +1,316 @@
+//! Ridding a table of rows for good: of its newest version and of every older one, of its files and of its indices.
+//!
+//! Deleting hides rows, compacting leaves them out of new files, indices keep what they were made of, and old versions
+//! keep the old files. So each of these is done in this order, and files that hold a key are gone only with the last
+//! step: cut short, it is found unfinished and is done again.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use arrow::{array::AsArray, compute::filter, datatypes::UInt64Type};
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use lance::{
+    Error as LanceError,
+    dataset::{
+        CommitBuilder, Dataset, DeleteBuilder, ROW_ID,
+        cleanup::CleanupPolicyBuilder,
+        index::DatasetIndexRemapperOptions,
+        optimize::{CompactionOptions, commit_compaction, plan_compaction},
+        transaction::{Operation, Transaction},
+    },
+    index::DatasetIndexExt,
+};
+use lance_index::{
+    IndexDescription, IndexParams, IndexType, is_system_index,
+    optimize::OptimizeOptions,
+    pbold::InvertedIndexDetails,
+    scalar::{BuiltinIndexType, InvertedIndexParams, ScalarIndexParams},
+};
+use object_store::path::Path;
+use prost::Message;
+
+use super::{Store, Table, failed, publish};
+use crate::{Error, TableName, deny::Denied, run::PROD};
+
+/// Files of a table that are of no version of it; those of its branches are of theirs.
+const UNTRACKED: [&str; 3] = ["_refs/", "tree/", "_versions/latest_version_hint.json"];
+
+/// What a table was rid of.
+#[derive(Debug, Default)]
+pub(crate) struct Purged {
+    /// Rows of its newest version.
+    pub(crate) rows: u64,
+    /// Tags and branches whose version held such rows.
+    pub(crate) references: Vec<String>,
+}
+
+type Properties = HashMap<String, String>;
+
+impl Table {
+    /// Rids the table of the rows that hold what is denied; `files` are those of its files that do.
+    pub(crate) async fn purge(
+        &mut self,
+        denied: &Arc<Denied>,
+        files: &BTreeSet<Path>,
+    ) -> Result<Purged, Error> {
+        let Some(dataset) = &mut self.dataset else { return Ok(Purged::default()) };
+        let failed = |error| failed(&self.name, "rid of rows", error);
+        let properties = properties(dataset).await.map_err(failed)?;
+        let ids = held(dataset, denied).await.map_err(failed)?;
+        delete(dataset, &ids, &properties).await.map_err(failed)?;
+        compact(dataset, &properties).await.map_err(failed)?;
+        index(dataset, &properties).await.map_err(failed)?;
+        mark(dataset, &properties).await.map_err(failed)?;
+        self.durable.sync().await?;
+        let references = References::to(dataset, files).await.map_err(failed)?;
+        let names = references.names();
+        references.forget(dataset).await.map_err(failed)?;
+        let policy = CleanupPolicyBuilder::default().retain_n_versions(dataset, 1).await.map_err(failed)?;
+        let policy = policy.delete_unverified(true).error_if_tagged_old_versions(false).build();
+        dataset.cleanup_with_policy(policy).await.map_err(failed)?;
+        self.durable.sync().await?;
+        Ok(Purged { rows: ids.len() as u64, references: names })
+    }
+
+    /// What of a table that was rid of rows since then is not as it must be.
+    pub(crate) async fn fault(&self, since: Timestamp) -> Result<Option<String>, Error> {
+        let Some(dataset) = &self.dataset else { return Ok(None) };
+        let failed = |error| failed(&self.name, "checked", error);
+        if dataset.fragments().iter().any(|fragment| fragment.deletion_file.is_some()) {
+            return Ok(Some("deleted rows are still in its files".to_owned()));
+        }
+        for index in dataset.load_indices().await.map_err(failed)?.iter() {
+            let made = index.created_at.map_or(0, |made| made.timestamp_micros());
+            if made < since.as_microsecond() && !is_system_index(index) {
+                return Ok(Some(format!("index {} is older than the erasure", index.name)));
+            }
+        }
+        let tracked = names(dataset.tracked_files().await).await.map_err(failed)?;
+        let all = names(dataset.all_files().await).await.map_err(failed)?;
+        let is_known = |file: &&String| UNTRACKED.iter().any(|known| file.starts_with(known));
+        let stray = all.difference(&tracked).find(|file| !is_known(file));
+        Ok(stray.map(|file| format!("no version has the file {file}")))
+    }
+}
+
+/// What the newest commit of ours says, such as how far the table is.
+async fn properties(dataset: &Dataset) -> Result<Properties, LanceError> {
+    let mut versions = dataset.version_refs().await?;
+    versions.sort_by_key(|version| std::cmp::Reverse(version.version));
+    for version in versions {
+        let transaction = dataset.read_transaction_by_version(version.version).await?;
+        let said = transaction.and_then(|transaction| transaction.transaction_properties);
+        if let Some(said) = said.filter(|said| said.keys().any(|name| name.starts_with("omnimesh."))) {
+            return Ok(said.as_ref().clone());
+        }
+    }
+    Ok(Properties::new())
+}
+
+/// The rows that hold what is denied.
+async fn held(dataset: &Dataset, denied: &Arc<Denied>) -> Result<Vec<u64>, LanceError> {
+    let mut scan = dataset.scan();
+    let mut batches = scan.with_row_id().try_into_stream().await?;
+    let mut ids = Vec::new();
+    while let Some(batch) = batches.try_next().await? {
+        let denied = Arc::clone(denied);
+        let found = tokio::task::spawn_blocking(move || {
+            let held = denied.rows(&batch)?;
+            let ids = batch.column_by_name(ROW_ID).map(|ids| filter(ids, &held)).transpose()?;
+            Ok::<_, LanceError>(ids.map(|ids| ids.as_primitive::<UInt64Type>().values().to_vec()))
+        });
+        ids.extend(found.await.map_err(|error| LanceError::wrapped(error.into()))??.unwrap_or_default());
+    }
+    Ok(ids)
+}
+
+/// Deletes by the numbers of the rows: a transaction says what it deleted by, and that must be nobody's name.
+async fn delete(dataset: &mut Dataset, ids: &[u64], properties: &Properties) -> Result<(), LanceError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = ids.iter().map(u64::to_string).collect();
+    let rows = format!("{ROW_ID} IN ({})", ids.join(","));
+    let staged = DeleteBuilder::new(Arc::new(dataset.clone()), rows).execute_uncommitted().await?;
+    commit(dataset, staged.transaction, properties).await
+}
+
+/// Writes the rows that are left of every file that some were deleted from.
+async fn compact(dataset: &mut Dataset, properties: &Properties) -> Result<(), LanceError> {
+    let options = CompactionOptions { materialize_deletions_threshold: 0.0, ..CompactionOptions::default() };
+    let options = options.transaction_properties(properties.clone());
+    let plan = plan_compaction(dataset, &options).await?;
+    let mut rewritten = Vec::new();
+    for task in plan.compaction_tasks() {
+        rewritten.push(task.execute(dataset).await?);
+    }
+    let indices = Arc::new(DatasetIndexRemapperOptions::default());
+    commit_compaction(dataset, rewritten, indices, &options).await.map(drop)
+}
+
+/// Makes every index anew.
+async fn index(dataset: &mut Dataset, properties: &Properties) -> Result<(), LanceError> {
+    let indices = dataset.describe_indices(None).await?;
+    for index in indices.iter().filter(|index| !index.metadata().iter().any(is_system_index)) {
+        let Ok(kind) = IndexType::try_from(index.index_type()) else { continue };
+        if kind.is_vector() {
+            let options = OptimizeOptions::retrain().index_names(vec![index.name().to_owned()]);
+            dataset.optimize_indices(&options).await?;
+            continue;
+        }
+        let Some(field) = index.field_ids().first() else { continue };
+        let column = dataset.schema().field_path(*field as i32)?;
+        let params = params(kind, index.as_ref())?;
+        let is_trained = dataset.count_rows(None).await? > 0;
+        dataset
+            .create_index_builder(&[column.as_str()], kind, params.as_ref())
+            .name(index.name().to_owned())
+            .replace(true)
+            .train(is_trained)
+            .transaction_properties(properties.clone())
+            .await?;
+    }
+    Ok(())
+}
+
+fn params(kind: IndexType, index: &dyn IndexDescription) -> Result<Box<dyn IndexParams>, LanceError> {
+    if kind != IndexType::Inverted {
+        return Ok(Box::new(ScalarIndexParams::for_builtin(BuiltinIndexType::try_from(kind)?)));
+    }
+    let details = index.metadata().first().and_then(|segment| segment.index_details.clone());
+    let details = details.map(|details| InvertedIndexDetails::decode(details.value.as_slice())).transpose();
+    let details = details.map_err(|error| LanceError::wrapped(error.into()))?.unwrap_or_default();
+    Ok(Box::new(InvertedIndexParams::try_from(&details)?))
+}
+
+/// Makes the newest version say how far the table is: those before it are about to go.
+async fn mark(dataset: &mut Dataset, properties: &Properties) -> Result<(), LanceError> {
+    let newest = dataset.read_transaction().await?.and_then(|newest| newest.transaction_properties);
+    if newest.as_deref().unwrap_or(&Properties::new()) == properties {
+        return Ok(());
+    }
+    let nothing = Operation::UpdateConfig {
+        config_updates: None,
+        table_metadata_updates: None,
+        schema_metadata_updates: None,
+        field_metadata_updates: HashMap::new(),
+    };
+    let version = dataset.version().version;
+    commit(dataset, Transaction::new(version, nothing, None), properties).await
+}
+
+async fn commit(
+    dataset: &mut Dataset,
+    mut transaction: Transaction,
+    properties: &Properties,
+) -> Result<(), LanceError> {
+    transaction.transaction_properties = Some(Arc::new(properties.clone()));
+    *dataset = CommitBuilder::new(Arc::new(dataset.clone())).execute(transaction).await?;
+    Ok(())
+}
+
+/// Tags and branches on versions that have one of `files`.
+#[derive(Default)]
+struct References {
+    tags: BTreeSet<String>,
+    branches: BTreeSet<String>,
+}
+
+impl References {
+    async fn to(dataset: &Dataset, files: &BTreeSet<Path>) -> Result<Self, LanceError> {
+        let branches = dirty_branches(dataset, files).await?;
+        let mut tags = BTreeSet::new();
+        for (tag, contents) in dataset.tags().list().await? {
+            let is_on = contents.branch.as_ref().is_some_and(|branch| branches.contains(branch));
+            if is_on || is_dirty(&dataset.checkout_version(tag.as_str()).await?, files).await? {
+                tags.insert(tag);
+            }
+        }
+        Ok(Self { tags, branches })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tags.iter().chain(&self.branches).cloned().collect()
+    }
+
+    /// Takes them away; [`PROD`] moves to the newest version.
+    async fn forget(mut self, dataset: &mut Dataset) -> Result<(), LanceError> {
+        for tag in self.tags {
+            match tag == PROD {
+                true => publish::tag(dataset, PROD, dataset.version().version).await?,
+                false => dataset.tags().delete(&tag).await?,
+            }
+        }
+        // A branch is in the way of the one that it grew from.
+        while !self.branches.is_empty() {
+            let mut refused = BTreeSet::new();
+            let mut conflict = None;
+            for branch in &self.branches {
+                match dataset.delete_branch(branch).await {
+                    Err(error @ LanceError::RefConflict { .. }) => {
+                        refused.insert(branch.clone());
+                        conflict = Some(error);
+                    }
+                    outcome => outcome?,
+                }
+            }
+            match conflict {
+                Some(error) if refused.len() == self.branches.len() => return Err(error),
+                _ => self.branches = refused,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Branches of which a version has one of `files`.
+async fn dirty_branches(dataset: &Dataset, files: &BTreeSet<Path>) -> Result<BTreeSet<String>, LanceError> {
+    let mut dirty = BTreeSet::new();
+    for branch in dataset.list_branches().await?.into_keys() {
+        let newest = dataset.checkout_branch(&branch).await?;
+        for version in newest.version_refs().await? {
+            let version = (branch.as_str(), version.version);
+            if is_dirty(&newest.checkout_version(version).await?, files).await? {
+                dirty.insert(branch);
+                break;
+            }
+        }
+    }
+    Ok(dirty)
+}
+
+/// Whether a version has one of `files`. Names of files are never used twice, but those of manifests.
+async fn is_dirty(version: &Dataset, files: &BTreeSet<Path>) -> Result<bool, LanceError> {
+    let data = version.fragments().iter().flat_map(|fragment| &fragment.files);
+    let mut names: BTreeSet<_> = data.map(|file| file.path.clone()).collect();
+    names.extend(version.load_indices().await?.iter().map(|index| index.uuid.to_string()));
+    names.extend(version.manifest().transaction_file.clone());
+    let manifest = &version.manifest_location().path;
+    let has = |file: &Path| file == manifest || file.parts().any(|part| names.contains(part.as_ref()));
+    Ok(files.iter().any(has))
+}
+
+/// What [`Table::purge`] would take away.
+pub(crate) async fn would_purge(
+    store: &Store,
+    name: &TableName,
+    denied: &Arc<Denied>,
+    files: &BTreeSet<Path>,
+) -> Result<Purged, Error> {
+    let Some(dataset) = store.load(name).await? else { return Ok(Purged::default()) };
+    let failed = |error| failed(name, "read", error);
+    let rows = held(&dataset, denied).await.map_err(failed)?.len() as u64;
+    let references = References::to(&dataset, files).await.map_err(failed)?.names();
+    Ok(Purged { rows, references })
+}
+
+/// The column `path` of a listing of files.
+async fn names(files: SendableRecordBatchStream) -> Result<BTreeSet<String>, LanceError> {
+    let files: Vec<_> = files.try_collect().await.map_err(LanceError::from)?;
+    let paths = files.iter().filter_map(|batch| batch.column_by_name("path"));
+    Ok(paths.flat_map(|paths| paths.as_string::<i32>().iter().flatten()).map(str::to_owned).collect())
+}

@@ -1,0 +1,235 @@
+//! What must not be in the lake any more: the keys of subjects that were erased, as salted digests.
+//!
+//! The list is in the lake itself and is written before the first row goes. Whatever is written later is held against
+//! it, so that events that come again, or a run that read too early, bring nobody back.
+
+mod text;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch},
+    buffer::OffsetBuffer,
+    compute::{cast, filter_record_batch, not},
+    datatypes::DataType,
+    error::ArrowError,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::table::Change;
+pub(crate) use text::{SHORTEST, spellings};
+
+/// Where the list is, below the lake's root.
+pub(crate) const FILE: &str = "_meta/denylist.json";
+/// Bytes of the blocks that SHA-256 works on.
+const BLOCK: usize = 64;
+
+type Hash = [u8; 32];
+
+/// Keys of subjects that were erased.
+#[derive(Clone, Default)]
+pub(crate) struct Denied {
+    /// As it is written down; empty as long as nobody was erased.
+    pub(crate) text: Vec<u8>,
+    salt: Hash,
+    /// Grows with every erasure: a table that was opened before it must be opened anew.
+    revision: u64,
+    keys: BTreeSet<Hash>,
+    hmac: Hmac,
+}
+
+impl fmt::Debug for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} keys, revision {}", self.keys.len(), self.revision)
+    }
+}
+
+/// The list as it is written down.
+#[derive(Serialize, Deserialize)]
+struct List {
+    salt: String,
+    revision: u64,
+    keys: Vec<String>,
+}
+
+impl Denied {
+    /// Reads a list; none if it is no list.
+    pub(crate) fn parse(text: Vec<u8>) -> Option<Self> {
+        let List { salt, revision, keys } = serde_json::from_slice(&text).ok()?;
+        let hash = |text: &String| hex::decode(text).ok()?.try_into().ok();
+        let salt = hash(&salt)?;
+        let keys = keys.iter().map(hash).collect::<Option<_>>()?;
+        Some(Self { text, salt, revision, keys, hmac: Hmac::new(&salt) })
+    }
+
+    /// The list with more keys and of the next revision, to be written down.
+    pub(crate) fn with<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Self {
+        let salt = if self.text.is_empty() { rand::random() } else { self.salt };
+        let hmac = Hmac::new(&salt);
+        let spelled = keys.into_iter().flat_map(|key| spellings(key).collect::<Vec<_>>());
+        let keys = self.keys.iter().copied().chain(spelled.map(|key| hmac.of(&key))).collect();
+        let mut denied = Self { text: Vec::new(), salt, revision: self.revision + 1, keys, hmac };
+        let list = List {
+            salt: hex::encode(denied.salt),
+            revision: denied.revision,
+            keys: denied.keys.iter().map(hex::encode).collect(),
+        };
+        denied.text = serde_json::to_vec_pretty(&list).unwrap_or_default();
+        denied
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What stands for a text where the text itself must not be.
+    pub(crate) fn digest(&self, text: &str) -> String {
+        hex::encode(self.hmac.of(text))
+    }
+
+    /// Whether a text holds one of the keys.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        !self.keys.is_empty() && text::any(text, &mut |part| self.keys.contains(&self.hmac.of(part)))
+    }
+
+    /// Which rows hold one of the keys, in any text of any column.
+    pub(crate) fn rows(&self, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
+        let mut held = vec![false; batch.num_rows()];
+        if !self.keys.is_empty() {
+            let rows: Vec<_> = (0..batch.num_rows()).collect();
+            for column in batch.columns() {
+                self.mark(column, &rows, &mut held)?;
+            }
+        }
+        Ok(BooleanArray::from(held))
+    }
+
+    /// Marks the rows of which `array` holds a key; its items belong to `rows`.
+    fn mark(&self, array: &ArrayRef, rows: &[usize], held: &mut [bool]) -> Result<(), ArrowError> {
+        match array.data_type() {
+            DataType::Utf8 => {
+                // A value often comes many times in a row.
+                let mut last = ("", false);
+                for (text, row) in array.as_string::<i32>().iter().zip(rows) {
+                    let text = text.unwrap_or_default();
+                    if last.0 != text {
+                        last = (text, self.holds(text));
+                    }
+                    if last.1
+                        && let Some(held) = held.get_mut(*row)
+                    {
+                        *held = true;
+                    }
+                }
+                Ok(())
+            }
+            DataType::LargeUtf8 | DataType::Utf8View => self.mark(&cast(array, &DataType::Utf8)?, rows, held),
+            DataType::Dictionary(_, values) if has_text(values) => {
+                self.mark(&cast(array, &DataType::Utf8)?, rows, held)
+            }
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+                let bytes = cast(array, &DataType::LargeBinary)?;
+                let texts = bytes.as_binary::<i64>().iter().map(|bytes| bytes.map(String::from_utf8_lossy));
+                for (text, row) in texts.zip(rows) {
+                    if text.is_some_and(|text| self.holds(&text))
+                        && let Some(held) = held.get_mut(*row)
+                    {
+                        *held = true;
+                    }
+                }
+                Ok(())
+            }
+            DataType::Struct(_) => {
+                array.as_struct().columns().iter().try_for_each(|column| self.mark(column, rows, held))
+            }
+            DataType::List(_) => {
+                let list = array.as_list::<i32>();
+                self.mark(list.values(), &spread(list.offsets(), rows), held)
+            }
+            DataType::Map(_, _) => {
+                let map = array.as_map();
+                let entries: ArrayRef = Arc::new(map.entries().clone());
+                self.mark(&entries, &spread(map.offsets(), rows), held)
+            }
+            DataType::LargeList(item) | DataType::FixedSizeList(item, _) if has_text(item.data_type()) => {
+                self.mark(&cast(array, &DataType::List(item.clone()))?, rows, held)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A change without the rows that hold a key, and how many those were.
+    pub(crate) fn admit(&self, change: Change) -> Result<(Change, usize), ArrowError> {
+        let mut refused = 0;
+        let mut admitted = |rows: RecordBatch| {
+            let (rows, held) = self.without(rows)?;
+            refused += held;
+            Ok::<_, ArrowError>(rows)
+        };
+        let change = match change {
+            Change::Append(rows) => {
+                Change::Append(rows.into_iter().map(&mut admitted).collect::<Result<_, _>>()?)
+            }
+            Change::Upsert { rows, stale } => Change::Upsert { rows: admitted(rows)?, stale },
+            Change::Record(rows) => Change::Record(admitted(rows)?),
+        };
+        Ok((change, refused))
+    }
+
+    /// Rows without those that hold a key, and how many those were.
+    pub(crate) fn without(&self, rows: RecordBatch) -> Result<(RecordBatch, usize), ArrowError> {
+        let held = self.rows(&rows)?;
+        match held.true_count() {
+            0 => Ok((rows, 0)),
+            count => Ok((filter_record_batch(&rows, &not(&held)?)?, count)),
+        }
+    }
+}
+
+/// For each item of lists, the row that its list belongs to. Items before the first list belong to none.
+fn spread(offsets: &OffsetBuffer<i32>, rows: &[usize]) -> Vec<usize> {
+    let first = offsets.first().map_or(0, |first| *first as usize);
+    let items = offsets.lengths().zip(rows).flat_map(|(length, row)| std::iter::repeat_n(*row, length));
+    std::iter::repeat_n(usize::MAX, first).chain(items).collect()
+}
+
+fn has_text(kind: &DataType) -> bool {
+    match kind {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            has_text(item.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().any(|field| has_text(field.data_type())),
+        kind => !kind.is_numeric() && !kind.is_temporal() && *kind != DataType::Boolean,
+    }
+}
+
+/// HMAC-SHA256, begun with the salt once.
+#[derive(Clone, Default)]
+struct Hmac {
+    inner: Sha256,
+    outer: Sha256,
+}
+
+impl Hmac {
+    fn new(salt: &Hash) -> Self {
+        let begun = |pad: u8| {
+            let mut block = [pad; BLOCK];
+            block.iter_mut().zip(salt).for_each(|(byte, salt)| *byte ^= salt);
+            Sha256::new_with_prefix(block)
+        };
+        Self { inner: begun(0x36), outer: begun(0x5c) }
+    }
+
+    fn of(&self, text: &str) -> Hash {
+        let inner = self.inner.clone().chain_update(text).finalize();
+        self.outer.clone().chain_update(inner).finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! A person is planted in every table, index, tag and branch; after the erasure nothing of them is left in any file, the
+//! rest of the lake is as if they had never been there, and nothing brings them back.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use lake::{Config, Erasure, TableSummary};
+use lance::{dataset::Dataset, index::DatasetIndexExt};
+use lance_index::{
+    IndexType,
+    scalar::{BuiltinIndexType, InvertedIndexParams, ScalarIndexParams},
+};
+use omnimesh_proto::lake::v1::{EraseSubjectRequest, dataset_service_client::DatasetServiceClient};
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::{
+    export::files,
+    python,
+    sandbox::Sandbox,
+    world::{self, PERSON},
+};
+
+const CHECK: &str = "../tests/python/erase_check.py";
+const VICTIM: &str = "OMNIMESH_LAKE_ERASED";
+const KILLS: usize = 6;
+const EMAIL: &str = PERSON[3];
+
+fn config(root: &Path) -> Config {
+    Config { root: root.into(), ..Config::default() }
+}
+
+async fn erase(root: &Path) -> Result<Erasure, lake::Error> {
+    lake::erase(&config(root), &[EMAIL.to_owned()], false, &|_| {}).await
+}
+
+async fn run(root: &Path) {
+    let manifest = lake::run(&config(root), &[], &|_| {}).await.unwrap();
+    assert!(!manifest.has_failed(), "{manifest:?}");
+}
+
+async fn open(root: &Path, table: &str) -> Dataset {
+    Dataset::open(root.join(format!("{table}.lance")).to_str().unwrap()).await.unwrap()
+}
+
+async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
+    dataset.scan().try_into_stream().await.unwrap().try_collect().await.unwrap()
+}
+
+/// Whether Python finds the person anywhere in the lake.
+fn is_found(root: &Path) -> bool {
+    let check = Command::new("python3").arg(CHECK).arg(root).args(PERSON).output().unwrap();
+    let said = python::said(&check);
+    assert!(check.status.success() || said.contains("FOUND"), "{said}");
+    !check.status.success()
+}
+
+/// Files that hold any of the person's values as they are.
+fn spelled_out(root: &Path) -> Vec<String> {
+    let holds = |path: &String| {
+        let bytes = fs::read(path).unwrap();
+        PERSON.iter().any(|value| bytes.windows(value.len()).any(|window| window == value.as_bytes()))
+    };
+    files(root).into_iter().filter(holds).collect()
+}
+
+/// The lake as it is where the person has never been.
+async fn without_person(directory: &Path, seed: u64) -> Vec<TableSummary> {
+    fs::create_dir(directory).unwrap();
+    let sandbox = Sandbox::open(directory).await;
+    world::publish(&sandbox, seed).await;
+    world::publish_person(&sandbox, false).await;
+    sandbox.export().await;
+    run(sandbox.root()).await;
+    lake::summary(sandbox.root()).await.unwrap()
+}
+
+/// A lake with the person in every kind of place, and tags from before.
+async fn with_person(sandbox: &Sandbox, seed: u64) {
+    let root = sandbox.root();
+    world::publish(sandbox, seed).await;
+    sandbox.export().await;
+    run(root).await;
+    for table in ["silver/users_scd", "silver/orders_unified", "bronze/bronze_shop__customers"] {
+        let dataset = open(root, table).await;
+        dataset.tags().create("train-before", dataset.version_id()).await.unwrap();
+    }
+    world::publish_person(sandbox, true).await;
+    sandbox.export().await;
+    let mut users = open(root, "silver/users_scd").await;
+    users.tags().create("train-after", users.version_id()).await.unwrap();
+    let newest = users.version_id();
+    let branch = users.create_branch("trial", newest, None).await.unwrap();
+    branch.tags().create("train-trial", ("trial", branch.version_id())).await.unwrap();
+    users.create_branch("clean", "train-before", None).await.unwrap();
+    run(root).await;
+    for kind in [BuiltinIndexType::BTree, BuiltinIndexType::Bitmap] {
+        let column = if kind == BuiltinIndexType::BTree { "email" } else { "family_name" };
+        let (params, name) = (ScalarIndexParams::for_builtin(kind), format!("{column}_{}", kind.as_str()));
+        let kind = if kind == BuiltinIndexType::BTree { IndexType::BTree } else { IndexType::Bitmap };
+        users.create_index(&[column], kind, Some(name), &params, true).await.unwrap();
+    }
+    let words = InvertedIndexParams::default();
+    let mut landed = open(root, "bronze/bronze_shop__customers").await;
+    for (dataset, column) in [(&mut users, "given_name"), (&mut landed, "_payload")] {
+        let name = Some(format!("{column}_words"));
+        dataset.create_index(&[column], IndexType::Inverted, name, &words, true).await.unwrap();
+    }
+}
+
+fn loss<'e>(erasure: &'e Erasure, table: &str) -> (u64, Vec<&'e str>) {
+    let loss = &erasure.tables[table];
+    let kept = |name: &&str| !name.starts_with("run-");
+    (loss.rows, loss.references.iter().map(String::as_str).filter(kept).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_erased_person_is_left_and_nothing_else_is_lost() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    with_person(&sandbox, 21).await;
+    let tagged = async || {
+        rows(&open(root, "silver/users_scd").await.checkout_version("train-before").await.unwrap()).await
+    };
+    let before = tagged().await;
+    assert!(is_found(root), "Python must find who is there");
+    let preview = lake::erase(&config(root), &[EMAIL.to_owned()], true, &|_| {}).await.unwrap();
+    assert!(!preview.verified && is_found(root), "{preview:?}");
+
+    let erasure = erase(root).await.unwrap();
+    assert!(erasure.verified, "{erasure:?}");
+    assert_eq!(loss(&erasure, "silver/users_scd"), (1, vec!["train-after", "train-trial", "trial"]));
+    assert_eq!(loss(&erasure, "silver/orders_unified").0, 2);
+    for table in ["shop__customers", "shop__orders", "pos__transactions"] {
+        assert_eq!(loss(&erasure, &format!("bronze/bronze_{table}")), (1, vec![]), "{table}");
+    }
+    for (table, loss) in preview.tables {
+        let computed = table.starts_with("gold/");
+        assert!(computed || erasure.tables[&table] == loss, "{table} was to lose {loss:?}");
+    }
+    assert_eq!(spelled_out(root), Vec::<String>::new());
+    assert!(!is_found(root));
+    assert_eq!(lake::summary(root).await.unwrap(), without_person(&directory.path().join("other"), 21).await);
+
+    let users = open(root, "silver/users_scd").await;
+    assert_eq!(tagged().await, before, "a tag without the person stays as it is");
+    assert!(users.checkout_branch("clean").await.is_ok() && users.checkout_branch("trial").await.is_err());
+    let indices = users.describe_indices(None).await.unwrap();
+    let mut names: Vec<_> = indices.iter().map(|index| index.name()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["email_btree", "family_name_bitmap", "given_name_words"]);
+
+    let files = files(root);
+    let again = erase(root).await.unwrap();
+    assert!(again.verified && again.tables.is_empty(), "{again:?}");
+    assert!(files.iter().filter(|file| file.contains(".lance/data/")).all(|file| Path::new(file).exists()));
+    let record = open(root, "_meta/erasures").await.count_rows(None).await.unwrap();
+    assert_eq!(record, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_come_again_bring_nobody_back() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    with_person(&sandbox, 22).await;
+    // While exporters are at work, which go on with it.
+    let while_exporting = async {
+        assert!(erase(root).await.unwrap().verified);
+        world::publish_person(&sandbox, true).await;
+        world::publish_stock(&sandbox, 1).await;
+    };
+    sandbox.export_then(root, while_exporting).await;
+    sandbox.export().await;
+    run(root).await;
+    assert!(!is_found(root));
+
+    // Everything from the start.
+    for layer in ["bronze", "silver"] {
+        fs::remove_dir_all(root.join(layer)).unwrap();
+    }
+    sandbox.export().await;
+    run(root).await;
+    assert!(!is_found(root));
+    let users = |summaries: Vec<TableSummary>| {
+        summaries.into_iter().find(|summary| summary.table == "users_scd").unwrap()
+    };
+    let others = without_person(&directory.path().join("other"), 22).await;
+    assert_eq!(users(lake::summary(root).await.unwrap()), users(others));
+}
+
+/// Not a test by itself: the process that the test below kills.
+#[tokio::test(flavor = "multi_thread")]
+async fn victim_erases_until_it_is_killed() {
+    let Some(root) = std::env::var_os(VICTIM).map(PathBuf::from) else { return };
+    erase(&root).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_an_erasure_is_finished_by_the_next() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    with_person(&sandbox, 23).await;
+    let before = files(root);
+    // Each is killed a little later than the one before it.
+    for kill in 1..=KILLS {
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["erase::victim_erases_until_it_is_killed", "--exact"])
+            .env(VICTIM, root)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while files(root).symmetric_difference(&before).count() < kill * 20 {
+            if victim.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+    }
+    sandbox.export().await;
+    let erasure = erase(root).await.unwrap();
+    assert!(erasure.verified && !is_found(root), "{erasure:?}");
+    assert_eq!(lake::summary(root).await.unwrap(), without_person(&directory.path().join("other"), 23).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_anywhere_is_found_and_named() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    with_person(&sandbox, 24).await;
+    let stray = root.join("export.lance");
+    let users = open(root, "silver/users_scd").await;
+    let copied = rows(&users).await;
+    let schema = copied[0].schema();
+    let reader = arrow::array::RecordBatchIterator::new(copied.into_iter().map(Ok), schema);
+    Dataset::write(reader, stray.to_str().unwrap(), None).await.unwrap();
+    let note = root.join("_meta/note.json");
+    fs::write(&note, format!("{{\"who\": \"{EMAIL}\"}}")).unwrap();
+    let told = AtomicUsize::new(0);
+    let count = |_: &lake::TableName| drop(told.fetch_add(1, Ordering::Relaxed));
+    let refused = lake::erase(&config(root), &[PERSON[0].to_owned()], false, &count).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains("2 files still hold") && !refused.contains("golden"), "{refused}");
+    assert!(told.load(Ordering::Relaxed) > 0);
+
+    fs::remove_dir_all(&stray).unwrap();
+    assert!(erase(root).await.unwrap_err().to_string().contains("note.json"));
+    fs::remove_file(&note).unwrap();
+    assert!(erase(root).await.unwrap().verified);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erase_subject_answers_when_nothing_is_left() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    with_person(&sandbox, 25).await;
+    let check = async |channel| {
+        let mut client = DatasetServiceClient::new(channel);
+        let ask =
+            |key: &str, validate_only| EraseSubjectRequest { keys: vec![key.to_owned()], validate_only };
+        let short = client.erase_subject(ask("5", false)).await.unwrap_err();
+        assert_eq!(short.code(), Code::InvalidArgument);
+        for is_preview in [true, false] {
+            let erased = client.erase_subject(ask(PERSON[6], is_preview)).await.unwrap().into_inner();
+            let erasure = erased.erasure.unwrap();
+            assert_eq!(erasure.verified, !is_preview);
+            let users = erasure.datasets.iter().find(|table| table.dataset == "datasets/silver.users_scd");
+            assert_eq!(users.unwrap().row_count, 1);
+        }
+    };
+    sandbox.serve_then(sandbox.root(), check).await;
+    assert!(!is_found(sandbox.root()));
+}
