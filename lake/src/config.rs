@@ -1,6 +1,6 @@
 //! What can be configured about the lake. Defaults live here and nowhere else.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 

@@ -63,8 +63,9 @@ impl Runner {
 
     /// Every table that it computes.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &dyn Derived> {
-        let configured = self.configured.iter().map(AsRef::as_ref);
-        table::DERIVED.iter().copied().chain(feature::tables()).chain(configured)
+        let known = table::DERIVED.iter().copied().chain(feature::tables());
+        let configured = self.configured.iter().map(|derived| &**derived as &dyn Derived);
+        known.map(|derived| derived as &dyn Derived).chain(configured)
     }
 
     /// What bounds the memory of runs, for whoever shares it.

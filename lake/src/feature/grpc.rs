@@ -6,7 +6,6 @@ use arrow::{array::RecordBatch, error::ArrowError, ipc::writer::StreamWriter};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use mesh::status;
 use omnimesh_proto::feature::v1::{self as pb, feature_service_server::FeatureService};
-use prost::bytes::Bytes;
 use tonic::{Request, Response, Status};
 use types::page::Page;
 
@@ -99,7 +98,6 @@ fn parts(
             Some(batch) => writer.write(&batch)?,
             None => writer.finish()?,
         }
-        let table = Bytes::from(std::mem::take(writer.get_mut()));
-        Ok(pb::GetHistoricalFeaturesResponse { table })
+        Ok(pb::GetHistoricalFeaturesResponse { table: std::mem::take(writer.get_mut()) })
     }))
 }

@@ -225,7 +225,7 @@ impl View {
 
     /// What is said about its table.
     pub(crate) fn card(&self) -> Card {
-        let column = |doc: &str, pii| Column { doc: doc.to_owned(), pii };
+        let column = |doc: &str, pii| Column { doc: doc.to_owned(), pii, is_volatile: false };
         let key = [
             (self.entity, column("The entity.", self.pii)),
             (

@@ -9,7 +9,7 @@ pub(super) use factored::{CustomersByPurchases, ProductsByBuyers};
 use std::{iter::repeat_n, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray},
+    array::{AsArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray},
     compute::filter_record_batch,
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,

@@ -7,7 +7,7 @@
 use std::{cmp::Ordering, collections::BinaryHeap, sync::Arc};
 
 use arrow::{
-    array::{Array, AsArray, FixedSizeListArray, Float32Array},
+    array::{AsArray, FixedSizeListArray, Float32Array},
     datatypes::{DataType, Field, Float32Type},
     error::ArrowError,
 };

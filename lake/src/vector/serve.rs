@@ -80,7 +80,7 @@ impl Vectors {
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
         let mut tables = Tables::new();
         let mut outcome = Ok(());
-        for name in self.store.names()?.into_iter().filter(|name| name.layer() == Layer::Embeddings) {
+        for name in self.store.names().await?.into_iter().filter(|name| name.layer() == Layer::Embeddings) {
             let known = self.tables.borrow().get(name.as_str()).cloned();
             match self.load(&name, known.as_ref()).await {
                 Ok(loaded) => tables.extend(loaded.map(|loaded| (name.as_str().to_owned(), loaded))),

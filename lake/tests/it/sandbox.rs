@@ -73,7 +73,7 @@ impl Sandbox {
     }
 
     async fn serve(&self, config: Config, mesh: mesh::Config, after: impl AsyncFnOnce(Peers)) {
-        let permissions = ["event.read", "feature.read", "lake.read", "lake.write", "lake.erase"];
+        let permissions = ["event.read", "lake.read", "lake.write", "lake.erase"];
         let policy = Policy::new([("lake", permissions.as_slice()), ("bi", &["lake.query"])]);
         let mut server = ServerBuilder::new(mesh, policy, None);
         let peers = server.host("lake");
