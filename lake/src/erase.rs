@@ -13,7 +13,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use object_store::path::Path;
 use serde::Serialize;
 use uuid::Uuid;
 
