@@ -219,7 +219,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn prod_moves_only_to_what_is_found_again() {
         let directory = TempDir::new().unwrap();
-        let config = Config { root: directory.path().to_owned(), ..Config::default() };
+        let config = Config { root: directory.path().into(), ..Config::default() };
         let store = Arc::new(Store::create(&config.root).unwrap());
         let is_noise = Arc::new(AtomicBool::new(false));
         let table = Table { is_noise: Arc::clone(&is_noise) };
