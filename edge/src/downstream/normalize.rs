@@ -91,8 +91,7 @@ pub(crate) fn annotate(
     if internal {
         set(headers, INTERNAL, "true");
     } else {
-        // Few clients send any, and one look at all names is cheaper than a search for each.
-        if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        if speaks_of_envoy(headers) {
             let edge_only = if edge { &EDGE_ONLY[..] } else { &[] };
             let withheld = INTERNAL_ONLY.iter().chain(edge_only);
             withheld.for_each(|name| drop(headers.remove(name)));
@@ -109,6 +108,11 @@ pub(crate) fn annotate(
     if let Some(via) = &identity.via {
         add_via(headers, via);
     }
+}
+
+/// Whether any header is Envoy's own: few clients send one, and a look at all names is cheaper than a search for each.
+pub(crate) fn speaks_of_envoy(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("x-envoy-"))
 }
 
 /// Tells the upstream which scheme the client is taken to have used.

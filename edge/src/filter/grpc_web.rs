@@ -103,7 +103,7 @@ fn set_type(headers: &mut HeaderMap, text: bool, format: &str) {
 fn asked(headers: &HeaderMap) -> Option<(bool, String)> {
     let content_type = headers.get(CONTENT_TYPE)?.as_bytes();
     // Most requests are decided by this comparison.
-    if !content_type.get(..16)?.eq_ignore_ascii_case(b"application/grpc") {
+    if !content_type.get(..20)?.eq_ignore_ascii_case(b"application/grpc-web") {
         return None;
     }
     let content_type = std::str::from_utf8(content_type).ok()?;
