@@ -73,8 +73,8 @@ pub(crate) fn annotate(
     internal_only: &[HeaderName],
 ) {
     let edge = identity.use_remote_address;
-    let internal = (if edge { !headers.contains_key(&X_FORWARDED_FOR) } else { one_hop(headers) })
-        && identity.internal.iter().any(|range| range.contains(client.ip()));
+    let internal = identity.internal.iter().any(|range| range.contains(client.ip()))
+        && (if edge { !headers.contains_key(&X_FORWARDED_FOR) } else { one_hop(headers) });
     if edge && !identity.skip_xff_append {
         let hop = connection.remote.ip();
         let hop = if hop.is_loopback() { identity.machine } else { hop };
@@ -83,13 +83,14 @@ pub(crate) fn annotate(
     // What a proxy that is trusted says of the client's connection stays.
     let overwrites = edge && identity.trusted_hops == 0;
     if overwrites || !headers.contains_key(&X_FORWARDED_PROTO) {
-        set(headers, X_FORWARDED_PROTO, if connection.tls.is_some() { "https" } else { "http" });
+        let proto = if connection.tls.is_some() { "https" } else { "http" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
     if identity.append_forwarded_port && (overwrites || !headers.contains_key(&X_FORWARDED_PORT)) {
         set(headers, X_FORWARDED_PORT, &connection.local.port().to_string());
     }
     if internal {
-        set(headers, INTERNAL, "true");
+        headers.insert(INTERNAL, HeaderValue::from_static("true"));
     } else {
         if speaks_of_envoy(headers) {
             let edge_only = if edge { &EDGE_ONLY[..] } else { &[] };
