@@ -1,6 +1,7 @@
 //! What is made of a request before any filter sees it: a head that can be read in one way, and its route.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderValue, StatusCode, Version};
 use http_body::Body as _;
@@ -47,7 +48,7 @@ pub(crate) fn arrive(call: &mut Call, hcm: &Hcm) -> Result<(), LocalReply> {
     if let Some(protocol) = protocol {
         may_upgrade(call, hcm, &protocol)?;
     } else if call.upgrade.take().is_some() && call.body.is_end_stream() {
-        call.meter.end();
+        call.meter.end(Instant::now());
     }
     Ok(())
 }

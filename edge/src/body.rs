@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -47,31 +48,31 @@ pub(crate) trait Transform: Send {
 /// A body with the transforms that filters put on it, in the order they were put.
 pub(crate) struct Transformed<B> {
     inner: B,
-    steps: Vec<Box<dyn Transform>>,
-    state: State,
-    /// Trailers that a step has turned into data: who reads the body still has to know them.
-    pub(crate) absorbed: Option<HeaderMap>,
+    /// Boxed: most bodies have none, and every one is moved from place to place.
+    steps: Option<Box<Steps>>,
 }
 
+/// The transforms of a body, and how far they are.
+#[derive(Default)]
+struct Steps {
+    list: Vec<Box<dyn Transform>>,
+    state: State,
+    /// Trailers that a step has turned into data.
+    absorbed: Option<HeaderMap>,
+}
+
+#[derive(Default)]
 enum State {
+    #[default]
     Flowing,
     /// The last data was passed on, these trailers come next.
     Trailers(Option<HeaderMap>),
     Ended,
 }
 
-impl<B> Transformed<B> {
-    pub(crate) fn new(inner: B) -> Self {
-        Self { inner, steps: Vec::new(), state: State::Flowing, absorbed: None }
-    }
-
-    /// Puts one more step behind those that are there.
-    pub(crate) fn push(&mut self, step: Box<dyn Transform>) {
-        self.steps.push(step);
-    }
-
+impl Steps {
     fn data(&mut self, data: Bytes, from: usize) -> Result<Bytes, LocalReply> {
-        self.steps[from..].iter_mut().try_fold(
+        self.list[from..].iter_mut().try_fold(
             data,
             |data, step| {
                 if data.is_empty() { Ok(data) } else { step.data(data) }
@@ -83,8 +84,8 @@ impl<B> Transformed<B> {
     fn end(&mut self, mut trailers: Option<HeaderMap>) -> Result<(Bytes, Option<HeaderMap>), LocalReply> {
         let mut left = Vec::new();
         let came = trailers.clone();
-        for at in 0..self.steps.len() {
-            let (rest, changed) = self.steps[at].end(trailers)?;
+        for at in 0..self.list.len() {
+            let (rest, changed) = self.list[at].end(trailers)?;
             trailers = changed;
             let rest = self.data(rest, at + 1)?;
             left.extend_from_slice(&rest);
@@ -92,39 +93,32 @@ impl<B> Transformed<B> {
         self.absorbed = came.filter(|_| trailers.is_none());
         Ok((left.into(), trailers))
     }
-}
 
-impl<B> Transformed<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-    BodyError: From<B::Error>,
-{
-    /// Takes what has come by now and throws it away: a request that is whole, though nobody wants it, does not end
-    /// its connection.
-    pub(crate) async fn take_in(&mut self) {
-        let taking = async { while let Some(Ok(_)) = self.frame().await {} };
-        tokio::select! {
-            biased;
-            () = taking => {}
-            () = tokio::task::yield_now() => {}
-        }
-    }
-
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The next piece of what `inner` becomes.
+    fn poll<B>(
+        &mut self,
+        inner: &mut B,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        BodyError: From<B::Error>,
+    {
         loop {
-            if let State::Trailers(trailers) = &mut self.state {
-                let trailers = trailers.take();
-                self.state = State::Ended;
-                return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+            match &mut self.state {
+                State::Flowing => {}
+                State::Trailers(trailers) => {
+                    let trailers = trailers.take();
+                    self.state = State::Ended;
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+                State::Ended => return Poll::Ready(None),
             }
-            let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-                Some(frame) => Some(frame?),
-                None => None,
-            };
+            let frame = ready!(Pin::new(&mut *inner).poll_frame(cx)).transpose()?;
             let trailers = match frame.map(Frame::into_data) {
                 Some(Ok(data)) => {
                     let mut data = self.data(data, 0).map_err(refused)?;
-                    if self.inner.is_end_stream() {
+                    if inner.is_end_stream() {
                         let (rest, trailers) = self.end(None).map_err(refused)?;
                         self.state = State::Trailers(trailers);
                         data = joined(data, rest);
@@ -142,6 +136,39 @@ where
             if !rest.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(rest))));
             }
+        }
+    }
+}
+
+impl<B> Transformed<B> {
+    pub(crate) fn new(inner: B) -> Self {
+        Self { inner, steps: None }
+    }
+
+    /// Puts one more step behind those that are there.
+    pub(crate) fn push(&mut self, step: Box<dyn Transform>) {
+        self.steps.get_or_insert_default().list.push(step);
+    }
+
+    /// Trailers that a step has turned into data: who reads the body still has to know them.
+    pub(crate) fn absorbed(&self) -> Option<&HeaderMap> {
+        self.steps.as_ref()?.absorbed.as_ref()
+    }
+}
+
+impl<B> Transformed<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    BodyError: From<B::Error>,
+{
+    /// Takes what has come by now and throws it away: a request that is whole, though nobody wants it, does not end
+    /// its connection.
+    pub(crate) async fn take_in(&mut self) {
+        let taking = async { while let Some(Ok(_)) = self.frame().await {} };
+        tokio::select! {
+            biased;
+            () = taking => {}
+            () = tokio::task::yield_now() => {}
         }
     }
 }
@@ -171,31 +198,29 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if matches!(self.state, State::Ended) {
-            return Poll::Ready(None);
-        }
-        if self.steps.is_empty() {
-            return Pin::new(&mut self.inner).poll_frame(cx).map_err(BodyError::from);
-        }
-        let polled = self.poll_step(cx);
+        let Self { inner, steps } = &mut *self;
+        let Some(steps) = steps else { return Pin::new(inner).poll_frame(cx).map_err(BodyError::from) };
+        let polled = steps.poll(inner, cx);
         if matches!(polled, Poll::Ready(Some(Err(_)))) {
-            self.state = State::Ended;
+            steps.state = State::Ended;
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match self.state {
-            State::Flowing => self.steps.is_empty() && self.inner.is_end_stream(),
-            State::Trailers(ref trailers) => trailers.is_none(),
-            State::Ended => true,
+        match self.steps.as_ref().map(|steps| &steps.state) {
+            None => self.inner.is_end_stream(),
+            Some(State::Flowing) => false,
+            Some(State::Trailers(trailers)) => trailers.is_none(),
+            Some(State::Ended) => true,
         }
     }
 }
 
 impl<B: fmt::Debug> fmt::Debug for Transformed<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transformed").field("inner", &self.inner).field("steps", &self.steps.len()).finish()
+        let steps = self.steps.as_ref().map_or(0, |steps| steps.list.len());
+        f.debug_struct("Transformed").field("inner", &self.inner).field("steps", &steps).finish()
     }
 }
 
@@ -238,11 +263,12 @@ impl http_body::Body for Source {
                 // Behind trailers nobody looks for more.
                 let ended = frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
                 let frame = frame.filter(|_| !ended || *trailers);
+                let now = Instant::now();
                 if let Some(Ok(frame)) = &frame {
-                    meter.count(frame.data_ref().map_or(0, Bytes::len));
+                    meter.count(frame.data_ref().map_or(0, Bytes::len), now);
                 }
                 if ended || body.is_end_stream() {
-                    meter.end();
+                    meter.end(now);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::ClientGone)))
             }
@@ -283,7 +309,7 @@ pub(crate) enum Answer {
     Full(Option<Bytes>),
     Upstream {
         /// What was read of it to decide on a retry.
-        first: Option<Frame<Bytes>>,
+        first: Option<Box<Frame<Bytes>>>,
         body: UpstreamBody,
         /// Whether the body must not end without a gRPC status.
         owes_status: bool,
@@ -303,7 +329,7 @@ impl http_body::Body for Answer {
             Self::Upstream { first, body, owes_status } => {
                 if let Some(frame) = first.take() {
                     *owes_status &= frame.is_data();
-                    return Poll::Ready(Some(Ok(frame)));
+                    return Poll::Ready(Some(Ok(*frame)));
                 }
                 let frame = ready!(Pin::new(body).poll_frame(cx)).transpose()?;
                 *owes_status &= frame.as_ref().is_none_or(Frame::is_data);

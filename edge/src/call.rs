@@ -159,7 +159,6 @@ impl Call {
         Self {
             request,
             body: Transformed::new(source),
-            meter,
             version,
             protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
             remote: connection.remote,
@@ -170,7 +169,8 @@ impl Call {
             upgrade: None,
             local_replies: None,
             reroute: false,
-            started: Instant::now(),
+            started: meter.began(),
+            meter,
             start_time: SystemTime::now(),
             random: rand::random(),
             flags: Flags::default(),

@@ -42,24 +42,28 @@ impl Meter {
         Self { began, received: AtomicU64::new(0), moved: AtomicU64::new(0), ended }
     }
 
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count(&self, bytes: usize) {
+    pub(crate) fn count(&self, bytes: usize, now: Instant) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.touch();
+        self.touch(now);
     }
 
     /// Something moved.
-    pub(crate) fn touch(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved.store(now, Ordering::Relaxed);
+    pub(crate) fn touch(&self, now: Instant) {
+        let after = u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(after, Ordering::Relaxed);
     }
 
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, now: Instant) {
         // The first end is the end.
-        let _ = self.ended.set(Instant::now());
+        let _ = self.ended.set(now);
     }
 
     /// When the request was whole, if it is.

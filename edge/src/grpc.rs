@@ -136,7 +136,7 @@ impl Service {
         let (cluster, longest, timeout) = (Arc::clone(&self.cluster), self.longest, self.timeout);
         async move {
             let asked = async {
-                let answered = cluster.call(request?, &want).await?;
+                let answered = cluster.call(Box::new(request?), &want).await?;
                 Ok(A::decode(read(answered, longest).await?)?)
             };
             match timeout {

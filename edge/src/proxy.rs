@@ -37,7 +37,7 @@ pub(crate) async fn serve(
     pulse: Arc<Pulse>,
     drain: Drain,
     request: Request<Incoming>,
-) -> Result<Response<Outgoing>, h2::Error> {
+) -> Result<Response<Box<Outgoing>>, h2::Error> {
     let refused = pulse.request_begun(&hcm);
     if drain.leaving() {
         pulse.leave();
@@ -55,8 +55,7 @@ pub(crate) async fn serve(
         Err(refused) => Err(refused),
     };
     let (mut reply, alarm) = match decided {
-        // Boxed: unboxed it would be copied with its task from place to place.
-        Ok(()) => Box::pin(router::forward(&mut flight.call, &flight.hcm)).await,
+        Ok(()) => router::forward(&mut flight.call, &flight.hcm).await,
         Err(refused) => (refused.render(&mut flight.call), Alarm::new(&flight.call.meter)),
     };
     flight.filter_reply(&mut reply);
@@ -170,7 +169,7 @@ impl Flight {
     }
 
     /// Sends the reply off; its body takes the flight along.
-    fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Outgoing> {
+    fn depart(mut self, reply: Reply, alarm: Alarm, drain: &Drain) -> Response<Box<Outgoing>> {
         let mut headers = reply.headers;
         // What is left of a request that is answered already would have to be read to its end.
         let upgrade = reply.upgrade.and_then(|upstream| Some((self.call.upgrade.take()?, upstream)));
@@ -200,7 +199,8 @@ impl Flight {
             }
             None => Outgoing::new(body, alarm, self),
         };
-        let mut response = Response::new(outgoing);
+        // Boxed: what writes the body moves it from place to place.
+        let mut response = Response::new(Box::new(outgoing));
         *response.status_mut() = reply.status;
         *response.headers_mut() = headers;
         response
@@ -225,7 +225,8 @@ impl Flight {
     /// The call is over, and everybody who counts or writes is told.
     fn finish(&mut self) {
         let call = &mut *self.call;
-        let late = self.flush_by.is_some_and(|by| by <= Instant::now());
+        let now = Instant::now();
+        let late = self.flush_by.is_some_and(|by| by <= now);
         // What reads the request may have noticed first.
         let unread = call.flags.contains(Flag::DownstreamConnectionTermination);
         let shares = call.version == Version::HTTP_2 && !self.pulse.is_closed();
@@ -241,13 +242,13 @@ impl Flight {
                 call.details = details.into();
             }
         }
-        call.ended.duration = call.started.elapsed();
+        call.ended.duration = now.duration_since(call.started);
         call.ended.bytes_received = call.meter.received();
         call.ended.request_received = call.meter.ended().map(|whole| whole.duration_since(call.started));
         let stats = &self.hcm.stats;
         stats.requests_active.add(-1);
         stats.completed.inc();
-        stats.request_time.record_since(call.started);
+        stats.request_time.record_time(call.ended.duration);
         if let Some(status) = call.ended.status {
             let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
             stats.classes[class].inc();
@@ -262,7 +263,7 @@ impl Flight {
             tracer.end(call);
         }
         let unwanted = reset && (unread || call.ended.status.is_none());
-        self.pulse.request_ended(unwanted.then_some(call.ended.duration), &self.hcm);
+        self.pulse.request_ended(now, unwanted.then_some(call.ended.duration), &self.hcm);
     }
 }
 
@@ -309,15 +310,16 @@ impl Outgoing {
     }
 
     fn passed(&mut self, frame: &Frame<Bytes>) {
-        self.alarm.meter.touch();
-        let flush_by = self.flush.map(|flush| Instant::now() + flush);
+        let now = Instant::now();
+        self.alarm.meter.touch(now);
+        let flush_by = self.flush.map(|flush| now + flush);
         flush::expect(flush_by);
         let Some(flight) = &mut self.flight else { return };
         flight.flush_by = flush_by;
         if let Some(data) = frame.data_ref() {
             flight.call.ended.bytes_sent += data.len() as u64;
         }
-        if let Some(trailers) = frame.trailers_ref().or(self.body.absorbed.as_ref()) {
+        if let Some(trailers) = frame.trailers_ref().or(self.body.absorbed()) {
             flight.call.ended.note_status(trailers);
             if !flight.hcm.access_logs.is_empty() {
                 flight.call.ended.trailers = trailers.clone();

@@ -32,13 +32,14 @@ where
     let service = {
         let (pulse, drain) = (Arc::clone(&pulse), drain.clone());
         service_fn(move |request| {
-            proxy::serve(
+            // Boxed: what runs a stream moves its call from place to place.
+            Box::pin(proxy::serve(
                 chain.load_full(),
                 Arc::clone(&connection),
                 Arc::clone(&pulse),
                 drain.clone(),
                 request,
-            )
+            ))
         })
     };
     let builder = builder(&hcm);

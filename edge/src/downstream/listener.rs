@@ -318,31 +318,32 @@ pub(crate) struct Accepting {
 #[async_trait]
 impl ServerApp for Accepting {
     async fn process_new(self: &Arc<Self>, stream: Stream, _shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _counted = self.connections.token();
         let digest = stream.get_socket_digest()?;
         let remote = *digest.peer_addr()?.as_inet()?;
         let local = *digest.local_addr()?.as_inet()?;
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let listener = self.listener.load_full();
-        listener.stats.connections.inc();
-        if listener.wants_tls() {
-            self.serve_tls(&listener, stream, id, remote, local).await;
-        } else {
-            let hello = Hello { local, remote, tls: false, server_name: None, protocols: Vec::new() };
-            let Some(chain) = listener.chain(&hello) else {
-                listener.stats.no_chain.inc();
-                return None;
-            };
-            let (hcm, chain) = (Arc::clone(&chain.hcm), Arc::clone(&chain.name));
-            drop(listener);
-            let facts = Arc::new(Connection { id, chain, remote, local, tls: None });
-            connection::serve(stream, hcm, facts, self.drain.clone()).await;
-        }
+        // A task of its own: the one that has taken the connection is large, and would live as long as it.
+        self.connections.spawn(Arc::clone(self).serve(stream, remote, local));
         None
     }
 }
 
 impl Accepting {
+    async fn serve(self: Arc<Self>, stream: Stream, remote: SocketAddr, local: SocketAddr) {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let listener = self.listener.load_full();
+        listener.stats.connections.inc();
+        if listener.wants_tls() {
+            // Boxed: a connection without TLS needs less.
+            return Box::pin(self.serve_tls(&listener, stream, id, remote, local)).await;
+        }
+        let hello = Hello { local, remote, tls: false, server_name: None, protocols: Vec::new() };
+        let Some(chain) = listener.chain(&hello) else { return listener.stats.no_chain.inc() };
+        let (hcm, chain) = (Arc::clone(&chain.hcm), Arc::clone(&chain.name));
+        drop(listener);
+        let facts = Arc::new(Connection { id, chain, remote, local, tls: None });
+        connection::serve(stream, hcm, facts, self.drain.clone()).await;
+    }
+
     async fn serve_tls(
         &self,
         listener: &Listener,

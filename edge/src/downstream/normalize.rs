@@ -73,8 +73,8 @@ pub(crate) fn annotate(
     internal_only: &[HeaderName],
 ) {
     let edge = identity.use_remote_address;
-    let internal = (if edge { !headers.contains_key(&X_FORWARDED_FOR) } else { one_hop(headers) })
-        && identity.internal.iter().any(|range| range.contains(client.ip()));
+    let internal = identity.internal.iter().any(|range| range.contains(client.ip()))
+        && (if edge { !headers.contains_key(&X_FORWARDED_FOR) } else { one_hop(headers) });
     if edge && !identity.skip_xff_append {
         let hop = connection.remote.ip();
         let hop = if hop.is_loopback() { identity.machine } else { hop };
@@ -83,16 +83,16 @@ pub(crate) fn annotate(
     // What a proxy that is trusted says of the client's connection stays.
     let overwrites = edge && identity.trusted_hops == 0;
     if overwrites || !headers.contains_key(&X_FORWARDED_PROTO) {
-        set(headers, X_FORWARDED_PROTO, if connection.tls.is_some() { "https" } else { "http" });
+        let proto = if connection.tls.is_some() { "https" } else { "http" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
     if identity.append_forwarded_port && (overwrites || !headers.contains_key(&X_FORWARDED_PORT)) {
         set(headers, X_FORWARDED_PORT, &connection.local.port().to_string());
     }
     if internal {
-        set(headers, INTERNAL, "true");
+        headers.insert(INTERNAL, HeaderValue::from_static("true"));
     } else {
-        // Few clients send any, and one look at all names is cheaper than a search for each.
-        if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        if speaks_of_envoy(headers) {
             let edge_only = if edge { &EDGE_ONLY[..] } else { &[] };
             let withheld = INTERNAL_ONLY.iter().chain(edge_only);
             withheld.for_each(|name| drop(headers.remove(name)));
@@ -109,6 +109,11 @@ pub(crate) fn annotate(
     if let Some(via) = &identity.via {
         add_via(headers, via);
     }
+}
+
+/// Whether any header is Envoy's own: few clients send one, and a look at all names is cheaper than a search for each.
+pub(crate) fn speaks_of_envoy(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("x-envoy-"))
 }
 
 /// Tells the upstream which scheme the client is taken to have used.

@@ -75,8 +75,12 @@ impl Pulse {
     }
 
     fn now(&self) -> u64 {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> u64 {
         // Never 0, which means that no head is on its way.
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
     /// A request's head is whole; what its sender is told if it must not be served.
@@ -131,8 +135,8 @@ impl Pulse {
     }
 
     /// A call has ended; `unwanted`: its client reset it before it was answered.
-    pub(crate) fn request_ended(&self, unwanted: Option<Duration>, hcm: &Hcm) {
-        let now = self.now();
+    pub(crate) fn request_ended(&self, now: Instant, unwanted: Option<Duration>, hcm: &Hcm) {
+        let now = self.at(now);
         if self.head_since.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed) {
             // A request that came behind another one has its time from now on.
             self.head_since.store(now, Ordering::Relaxed);

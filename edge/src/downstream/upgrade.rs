@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -57,10 +58,10 @@ pub(crate) enum Side {
 pub(crate) async fn carry(client: Upgraded, upstream: Upgraded, meter: &Meter, sent: &AtomicU64) -> Side {
     let (from_client, to_client) = split(TokioIo::new(client));
     let (from_upstream, to_upstream) = split(TokioIo::new(upstream));
-    let up = pump(from_client, to_upstream, |len| meter.count(len));
+    let up = pump(from_client, to_upstream, |len| meter.count(len, Instant::now()));
     let down = pump(from_upstream, to_client, |len| {
         sent.fetch_add(len as u64, Ordering::Relaxed);
-        meter.touch();
+        meter.touch(Instant::now());
     });
     let (ended, side) = tokio::select! {
         ended = up => (ended, Side::Client),

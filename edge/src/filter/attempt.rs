@@ -18,7 +18,7 @@ use crate::upstream::{Answered, Cluster, Failure, Want};
 const X_ENVOY_RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// An answer, and what was read of its body to see how it begins.
-pub(super) type Answer = (Answered, Option<Frame<Bytes>>);
+pub(super) type Answer = (Answered, Option<Box<Frame<Bytes>>>);
 
 /// What one attempt came to.
 pub(super) enum Outcome {
@@ -36,7 +36,7 @@ pub(super) const GRPC_CONDITIONS: RetryOn = RetryOn::CANCELLED
 
 pub(super) async fn attempt(
     cluster: &Arc<Cluster>,
-    request: http::Request<RequestBody>,
+    request: Box<http::Request<RequestBody>>,
     want: &Want,
     per_try: Option<Duration>,
     peek: bool,
@@ -51,7 +51,7 @@ pub(super) async fn attempt(
     match ended {
         Ok(answer) => {
             answer.0.host.answered(http_meaning(&answer));
-            Outcome::Answered(Box::new(answer))
+            Outcome::Answered(answer)
         }
         Err(failure) => Outcome::Failed(failure),
     }
@@ -59,23 +59,22 @@ pub(super) async fn attempt(
 
 async fn ask(
     cluster: &Cluster,
-    request: http::Request<RequestBody>,
+    request: Box<http::Request<RequestBody>>,
     want: &Want,
     peek: bool,
-) -> Result<Answer, Failure> {
-    let mut answered = cluster.call(request, want).await?;
-    let peeks = peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream();
-    let first = if peeks {
-        poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?
-    } else {
-        None
-    };
-    Ok((answered, first))
+) -> Result<Box<Answer>, Failure> {
+    let mut answer = Box::new((cluster.call(request, want).await?, None));
+    let (answered, first) = &mut *answer;
+    if peek && !answered.head.headers.contains_key(GRPC_STATUS) && !answered.body.is_end_stream() {
+        let frame = poll_fn(|cx| Pin::new(&mut answered.body).poll_frame(cx)).await.transpose()?;
+        *first = frame.map(Box::new);
+    }
+    Ok(answer)
 }
 
 /// The gRPC status of an answer, if it is known already.
 pub(super) fn grpc_status((answered, first): &Answer) -> Option<i32> {
-    let trailers: Option<&HeaderMap> = first.as_ref().and_then(Frame::trailers_ref);
+    let trailers: Option<&HeaderMap> = first.as_deref().and_then(Frame::trailers_ref);
     let status = answered.head.headers.get(GRPC_STATUS).or_else(|| trailers?.get(GRPC_STATUS))?;
     status.to_str().ok()?.parse().ok()
 }

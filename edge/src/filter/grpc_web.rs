@@ -22,6 +22,8 @@ use crate::problem::{Path, Problem};
 use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply, encode_message, grpc_status_of, is_grpc};
 
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// How messages are written where nothing else is said.
+const PROTO: &str = "+proto";
 const TRAILER_FLAG: u8 = 0x80;
 /// Base64 comes in groups of this many characters.
 const GROUP: usize = 4;
@@ -41,9 +43,11 @@ impl Filter for GrpcWeb {
     fn request<'a>(&'a self, call: &'a mut Call) -> Flow<'a> {
         let headers = &mut call.request.headers;
         let Some((text_request, format)) = asked(headers) else { return Flow::Continue };
-        // Bare `application/grpc` is protobuf to every server.
-        let format = if format == "+proto" { "" } else { &format };
-        let content_type = HeaderValue::try_from(format!("application/grpc{format}"));
+        let content_type = match format {
+            // Bare, it is protobuf to every server.
+            PROTO => Ok(HeaderValue::from_static("application/grpc")),
+            other => HeaderValue::try_from(format!("application/grpc{other}")),
+        };
         call.protocol = Protocol::GrpcWeb { text_reply: accepts_text(headers) };
         if call.request.method != Method::POST {
             let refused = LocalReply::new(
@@ -70,8 +74,9 @@ impl Filter for GrpcWeb {
     fn response(&self, call: &mut Call, reply: &mut Reply) {
         let Protocol::GrpcWeb { text_reply } = call.protocol else { return };
         if is_grpc(&reply.headers) {
-            let format = format_of(reply.headers.get(CONTENT_TYPE));
-            set_type(&mut reply.headers, text_reply, &format);
+            if let Some(content_type) = web_type(text_reply, format_of(reply.headers.get(CONTENT_TYPE))) {
+                reply.headers.insert(CONTENT_TYPE, content_type);
+            }
             if reply.headers.contains_key(GRPC_STATUS) && reply.body.is_end_stream() {
                 return;
             }
@@ -81,7 +86,9 @@ impl Filter for GrpcWeb {
         }
         // Somebody who does not speak gRPC has answered: the browser is told in its own words all the same.
         let code = grpc_status_of(reply.status);
-        set_type(&mut reply.headers, text_reply, "+proto");
+        if let Some(content_type) = web_type(text_reply, PROTO) {
+            reply.headers.insert(CONTENT_TYPE, content_type);
+        }
         reply.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         reply.headers.insert(GRPC_STATUS, HeaderValue::from(code));
         let message = format!("the upstream answered HTTP {} without a gRPC status", reply.status.as_u16());
@@ -92,41 +99,48 @@ impl Filter for GrpcWeb {
     }
 }
 
-fn set_type(headers: &mut HeaderMap, text: bool, format: &str) {
-    let base = if text { "application/grpc-web-text" } else { "application/grpc-web" };
-    if let Ok(value) = HeaderValue::try_from(format!("{base}{format}")) {
-        headers.insert(CONTENT_TYPE, value);
+/// The media type of a reply.
+fn web_type(text: bool, format: &str) -> Option<HeaderValue> {
+    match (text, format) {
+        (false, PROTO) => Some(HeaderValue::from_static("application/grpc-web+proto")),
+        (true, PROTO) => Some(HeaderValue::from_static("application/grpc-web-text+proto")),
+        (false, other) => HeaderValue::try_from(format!("application/grpc-web{other}")).ok(),
+        (true, other) => HeaderValue::try_from(format!("application/grpc-web-text{other}")).ok(),
     }
 }
 
 /// Whether a request is gRPC-Web: in text or not, and the `+proto` part of its type.
-fn asked(headers: &HeaderMap) -> Option<(bool, String)> {
+fn asked(headers: &HeaderMap) -> Option<(bool, &str)> {
     let content_type = headers.get(CONTENT_TYPE)?.as_bytes();
     // Most requests are decided by this comparison.
-    if !content_type.get(..16)?.eq_ignore_ascii_case(b"application/grpc") {
+    if !content_type.get(..20)?.eq_ignore_ascii_case(b"application/grpc-web") {
         return None;
     }
     let content_type = std::str::from_utf8(content_type).ok()?;
-    let text = match base_type(content_type).as_str() {
-        "application/grpc-web" => false,
-        "application/grpc-web-text" => true,
-        _ => return None,
-    };
-    Some((text, format_of(headers.get(CONTENT_TYPE))))
+    let base = base_type(content_type);
+    let text = is_text(base);
+    let asks = text || base.eq_ignore_ascii_case("application/grpc-web");
+    asks.then(|| (text, format_of(headers.get(CONTENT_TYPE))))
 }
 
-/// The media type in lower case, without parameters and without the `+proto` part.
-pub(crate) fn base_type(content_type: &str) -> String {
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    media_type.split('+').next().unwrap_or_default().to_ascii_lowercase()
+/// A media type without parameters.
+fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// The media type without parameters and without the `+proto` part.
+fn base_type(content_type: &str) -> &str {
+    media_type(content_type).split('+').next().unwrap_or_default()
+}
+
+fn is_text(base_type: &str) -> bool {
+    base_type.eq_ignore_ascii_case("application/grpc-web-text")
 }
 
 /// The `+proto` part of a media type; a bare one means protobuf.
-pub(crate) fn format_of(content_type: Option<&HeaderValue>) -> String {
-    let format = content_type
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next()?.trim().split_once('+'));
-    format!("+{}", format.map_or("proto", |(_, format)| format))
+fn format_of(content_type: Option<&HeaderValue>) -> &str {
+    let media_type = content_type.and_then(|value| value.to_str().ok()).map(media_type).unwrap_or_default();
+    media_type.find('+').map_or(PROTO, |at| &media_type[at..])
 }
 
 /// Whether a client wants its reply in text.
@@ -136,7 +150,7 @@ pub(crate) fn accepts_text(headers: &HeaderMap) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|range| base_type(range) == "application/grpc-web-text")
+        .any(|range| is_text(base_type(range)))
 }
 
 /// The trailers as the last frame of the body.
@@ -265,7 +279,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, content_type.parse().expect("value"));
             headers.insert(ACCEPT, accept.parse().expect("value"));
-            asked(&headers).map(|(text, format)| (text, format, accepts_text(&headers)))
+            asked(&headers).map(|(text, format)| (text, format.to_owned(), accepts_text(&headers)))
         };
         assert_eq!(
             web("application/grpc-web+proto; charset=utf-8", "*/*"),

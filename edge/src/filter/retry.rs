@@ -115,7 +115,7 @@ impl<'a> Attempts<'a> {
             pauses: 0,
             landed: Vec::new(),
             permit: None,
-            sent_at: Instant::now(),
+            sent_at: call.started,
         }
     }
 
@@ -140,7 +140,11 @@ impl<'a> Attempts<'a> {
     }
 
     /// Tries until there is an answer to pass on, or nothing more to try.
-    pub(crate) async fn run(&mut self, call: &mut Call, alarm: &mut Alarm) -> Result<Answer, LocalReply> {
+    pub(crate) async fn run(
+        &mut self,
+        call: &mut Call,
+        alarm: &mut Alarm,
+    ) -> Result<Box<Answer>, LocalReply> {
         let ended = match self.retry {
             None => alarm.over(pin!(self.only(call))).await,
             Some(_) => alarm.over(Box::pin(self.attempts(call)).as_mut()).await,
@@ -170,13 +174,13 @@ impl<'a> Attempts<'a> {
     }
 
     /// The one attempt of a call without a retry policy.
-    async fn only(&mut self, call: &mut Call) -> Result<Answer, LocalReply> {
+    async fn only(&mut self, call: &mut Call) -> Result<Box<Answer>, LocalReply> {
         let request = self.request(call, false)?;
         let outcome = attempt(self.cluster, request, &self.want, None, false).await;
         self.settle(call, outcome)
     }
 
-    async fn attempts(&mut self, call: &mut Call) -> Result<Answer, LocalReply> {
+    async fn attempts(&mut self, call: &mut Call) -> Result<Box<Answer>, LocalReply> {
         let mut flying = FuturesUnordered::new();
         self.launch(call, &mut flying, false)?;
         loop {
@@ -246,7 +250,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The request for the next attempt, which is counted.
-    fn request(&mut self, call: &mut Call, late: bool) -> Result<Request<RequestBody>, LocalReply> {
+    fn request(&mut self, call: &mut Call, late: bool) -> Result<Box<Request<RequestBody>>, LocalReply> {
         self.sent += 1;
         call.upstream.attempts = self.sent;
         let Some(body) = self.bodies.next() else {
@@ -265,8 +269,8 @@ impl<'a> Attempts<'a> {
         }
         // The upstream counts from when it reads this, so its own clock never rings before ours.
         let told = router::grpc_timeout(request.headers()).filter(|_| call.is_grpc());
-        call.upstream.deadline = told.map(|left| Instant::now() + left);
         self.sent_at = Instant::now();
+        call.upstream.deadline = told.map(|left| self.sent_at + left);
         Ok(request)
     }
 
@@ -353,13 +357,13 @@ impl<'a> Attempts<'a> {
     }
 
     /// The last outcome is the call's.
-    fn settle(&self, call: &mut Call, outcome: Outcome) -> Result<Answer, LocalReply> {
+    fn settle(&self, call: &mut Call, outcome: Outcome) -> Result<Box<Answer>, LocalReply> {
         let answered = matches!(outcome, Outcome::Answered(_));
         if self.sent > 1 && answered && !call.flags.contains(Flag::UpstreamRetryLimitExceeded) {
             self.cluster.stats.upstream_rq_retry_success.inc();
         }
         match outcome {
-            Outcome::Answered(answer) => Ok(*answer),
+            Outcome::Answered(answer) => Ok(answer),
             Outcome::Failed(failure) => {
                 let refused = router::refusal(&failure, call);
                 if failure.kind != FailureKind::ClientGone {

@@ -7,15 +7,16 @@ use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 
-use crate::body::{Answer, BodyError, RequestBody};
+use crate::body::{self, BodyError, RequestBody};
 use crate::call::{Call, Protocol};
 use crate::clock::{Alarm, Expired};
 use crate::downstream::hcm::Hcm;
+use crate::filter::attempt::Answer;
 use crate::filter::retry::Attempts;
 use crate::flag::Flag;
 use crate::reply::{GRPC_STATUS, LocalReply, Reply, is_grpc};
 use crate::route::{Action, Forward, Matched};
-use crate::upstream::{Answered, Cluster, Failure, FailureKind};
+use crate::upstream::{Cluster, Failure, FailureKind};
 
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub(crate) const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -23,7 +24,7 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 /// What concerns one connection only.
-const HOP_BY_HOP: [HeaderName; 5] = [
+static HOP_BY_HOP: [HeaderName; 5] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -53,12 +54,13 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
         return Err(refused.with_flag(Flag::NoClusterFound));
     };
     call.upstream.cluster = Some(Arc::clone(&cluster.name));
-    set_clocks(call, hcm, forward, &cluster, alarm);
+    let asked = grpc_timeout(&call.request.headers);
+    set_clocks(call, hcm, forward, &cluster, asked, alarm);
     let mut attempts = Attempts::new(call, hcm, &route, forward, &cluster, alarm.response);
-    prepare(call, &route, forward, &attempts);
+    prepare(call, &route, forward, &attempts, asked);
     let answered = attempts.run(call, alarm).await;
     let mut reply = match answered {
-        Ok((answered, first)) => reply_of(call, answered, first),
+        Ok(answer) => reply_of(call, *answer),
         Err(failed) => failed.render(call),
     };
     if hcm.suppress_envoy_headers {
@@ -71,8 +73,14 @@ async fn route(call: &mut Call, hcm: &Hcm, alarm: &mut Alarm) -> Result<Reply, L
 }
 
 /// Starts the clocks of the call: its route's, its connection manager's, and its own deadline.
-fn set_clocks(call: &Call, hcm: &Hcm, forward: &Forward, cluster: &Cluster, alarm: &mut Alarm) {
-    let asked = grpc_timeout(&call.request.headers);
+fn set_clocks(
+    call: &Call,
+    hcm: &Hcm,
+    forward: &Forward,
+    cluster: &Cluster,
+    asked: Option<Duration>,
+    alarm: &mut Alarm,
+) {
     alarm.response = forward.timeout(call, asked);
     alarm.idle = forward.idle_timeout.unwrap_or(hcm.limits.stream_idle);
     alarm.request = hcm.limits.request.filter(|_| call.upgrade.is_none()).map(|limit| call.started + limit);
@@ -107,8 +115,13 @@ fn write_grpc_timeout(left: Duration) -> String {
 }
 
 /// Makes the request's head what the upstream shall see.
-fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attempts<'_>) {
-    let asked = grpc_timeout(&call.request.headers);
+fn prepare(
+    call: &mut Call,
+    route: &Matched,
+    forward: &Forward,
+    attempts: &Attempts<'_>,
+    asked: Option<Duration>,
+) {
     let longest = forward.max_duration(asked).flatten();
     // A browser that has set itself no deadline does not get one in its name.
     let longest = longest.filter(|_| call.protocol == Protocol::Grpc || asked.is_some());
@@ -125,9 +138,10 @@ fn prepare(call: &mut Call, route: &Matched, forward: &Forward, attempts: &Attem
         headers.insert(CONNECTION, connection);
         headers.insert(UPGRADE, protocol);
     }
-    headers.remove(TE);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    } else {
+        headers.remove(TE);
     }
     if let Some(left) = left {
         set_grpc_timeout(headers, left);
@@ -147,13 +161,17 @@ pub(crate) fn set_grpc_timeout(headers: &mut HeaderMap, left: Duration) {
 
 /// Takes off what concerns one connection only, and what `Connection` nominates.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // HTTP/2 has none of them, and one look at all names is cheaper than a search for each.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     if let Some(nominated) = headers.get(CONNECTION).cloned() {
         let names = nominated.to_str().unwrap_or_default().split(',').map(str::trim);
         for name in names.filter(|name| !name.eq_ignore_ascii_case("te")) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
@@ -167,7 +185,7 @@ pub(crate) fn request(
     call: &Call,
     body: RequestBody,
     attempt: Option<u32>,
-) -> Result<Request<RequestBody>, LocalReply> {
+) -> Result<Box<Request<RequestBody>>, LocalReply> {
     let malformed = || LocalReply::new(StatusCode::BAD_REQUEST, "", "invalid_upstream_request");
     let authority = Authority::try_from(call.request.authority.as_bytes()).map_err(|_| malformed())?;
     let uri = Uri::builder()
@@ -176,7 +194,8 @@ pub(crate) fn request(
         .path_and_query(call.request.path.clone())
         .build()
         .map_err(|_| malformed())?;
-    let mut request = Request::new(body);
+    // Boxed: it goes through several futures, of which each would hold it.
+    let mut request = Box::new(Request::new(body));
     *request.method_mut() = call.request.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = call.request.headers.clone();
@@ -189,7 +208,7 @@ pub(crate) fn request(
 }
 
 /// The upstream's answer on its way down.
-fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<bytes::Bytes>>) -> Reply {
+fn reply_of(call: &mut Call, (answered, first): Answer) -> Reply {
     call.details = "via_upstream".into();
     call.upstream.host = Some(Arc::clone(&answered.host.address));
     call.upstream.local = answered.local;
@@ -205,7 +224,7 @@ fn reply_of(call: &mut Call, answered: Answered, first: Option<http_body::Frame<
         headers.insert(SERVICE_TIME, HeaderValue::from(millis));
     }
     let owes_status = is_grpc(&headers) && !headers.contains_key(GRPC_STATUS);
-    let body = Answer::Upstream { first, body: answered.body, owes_status };
+    let body = body::Answer::Upstream { first, body: answered.body, owes_status };
     Reply { upgrade, ..Reply::new(status, headers, body) }
 }
 

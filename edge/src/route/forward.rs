@@ -221,7 +221,7 @@ fn some(limit: Duration) -> Option<Duration> {
 }
 
 /// The milliseconds that a header of the request tells.
-pub(super) fn millis(call: &Call, header: &HeaderName) -> Option<Duration> {
+fn millis(call: &Call, header: &HeaderName) -> Option<Duration> {
     let value = call.request.headers.get(header)?.to_str().ok()?;
     value.parse().ok().map(Duration::from_millis)
 }

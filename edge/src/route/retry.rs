@@ -8,8 +8,8 @@ use envoy_types::pb::envoy::config::route::v3::retry_policy::ResetHeaderFormat;
 use http::HeaderName;
 
 use super::duration;
-use super::forward::millis;
 use crate::call::Call;
+use crate::downstream::normalize::speaks_of_envoy;
 use crate::head::header_name;
 use crate::matcher::{HeaderMatcher, each};
 use crate::problem::{Path, Problem};
@@ -175,10 +175,15 @@ const X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS: HeaderName =
 impl Retry {
     /// The policy of one call: what its own headers ask for comes on top, and is not passed on.
     pub(super) fn of(policy: Option<&Arc<Self>>, call: &mut Call) -> Option<Arc<Self>> {
-        let per_try_timeout = millis(call, &X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS);
         let headers = &mut call.request.headers;
-        headers.remove(&X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS);
-        let mut take = |name: HeaderName| headers.remove(name)?.to_str().ok().map(str::to_owned);
+        let says = speaks_of_envoy(headers);
+        let mut take = |name: HeaderName| {
+            let value = headers.remove(says.then_some(name)?)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let per_try_timeout = take(X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS);
+        let per_try_timeout =
+            per_try_timeout.and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
         let on = [take(X_ENVOY_RETRY_ON), take(X_ENVOY_RETRY_GRPC_ON)];
         let codes = take(X_ENVOY_RETRIABLE_STATUS_CODES);
         let num_retries = take(X_ENVOY_MAX_RETRIES).and_then(|value| value.parse().ok());

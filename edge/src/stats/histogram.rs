@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// In percent.
 pub(crate) const QUANTILES: [f64; 10] = [0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0];
@@ -46,7 +46,12 @@ impl Histogram {
 
     /// Records how many milliseconds have passed.
     pub(crate) fn record_since(&self, began: Instant) {
-        self.record(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        self.record_time(began.elapsed());
+    }
+
+    /// Records a time in milliseconds.
+    pub(crate) fn record_time(&self, time: Duration) {
+        self.record(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     }
 
     /// All that was ever recorded.

@@ -87,7 +87,7 @@ impl HttpCollector {
             headers.insert(name, value.clone());
         }
         let want = Want { random: rand::random(), ..Want::default() };
-        let asked = self.cluster.call(request, &want);
+        let asked = self.cluster.call(Box::new(request), &want);
         let answered = match self.timeout {
             Some(timeout) => tokio::time::timeout(timeout, asked).await.map_err(|_| Unanswered::Late)?,
             None => asked.await,

@@ -73,8 +73,8 @@ impl Lease {
     /// Sends a request; done when the answer's head is there. A request that the connection did not take comes back.
     pub(super) async fn send(
         &mut self,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Result<Request<RequestBody>, Failure>> {
+        mut request: Box<Request<RequestBody>>,
+    ) -> Result<Response<Incoming>, Result<Box<Request<RequestBody>>, Failure>> {
         let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
         request.headers_mut().insert(HOST, host.unwrap_or_else(|| HeaderValue::from_static("")));
         // Without a body most methods say so; those that never have one need not.
@@ -86,11 +86,11 @@ impl Lease {
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let uri = std::mem::replace(request.uri_mut(), path.into());
         *request.version_mut() = Version::HTTP_11;
-        self.connection.sender.try_send_request(request).await.map_err(|mut error| {
+        self.connection.sender.try_send_request(*request).await.map_err(|mut error| {
             match error.take_message() {
                 Some(mut request) => {
                     *request.uri_mut() = uri;
-                    Ok(request)
+                    Ok(Box::new(request))
                 }
                 None => Err(unanswered(error.error())),
             }

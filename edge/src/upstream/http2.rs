@@ -144,7 +144,7 @@ pub(super) type Upload = AbortOnDropHandle<Result<(), Failure>>;
 /// Sends a request; done when the answer's head is there.
 pub(super) async fn send(
     lane: &mut Lane,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
 ) -> Result<(response::Parts, RecvStream, Option<Upload>), Failure> {
     let (parts, body) = request.into_parts();
     let ends = body.is_end_stream();

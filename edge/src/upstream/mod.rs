@@ -263,7 +263,7 @@ impl Cluster {
     /// Sends a request to one of the hosts; done when the answer's head is there.
     pub(crate) async fn call(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         want: &Want,
     ) -> Result<Answered, Failure> {
         let core = &self.core;

@@ -181,7 +181,7 @@ impl Remote {
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("Go-browser"));
         let want = Want { random: rand::random(), ..Want::default() };
         let asked = async {
-            let answered = self.cluster.call(request, &want).await?;
+            let answered = self.cluster.call(Box::new(request), &want).await?;
             answered.host.answered(answered.head.status.as_u16());
             if answered.head.status != StatusCode::OK {
                 return Err(Unfetched::Status(answered.head.status));

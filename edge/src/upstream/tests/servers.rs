@@ -115,11 +115,11 @@ pub(super) fn cluster_with(config: &ClusterConfig, stats: &Stats) -> Arc<Cluster
     Arc::new(Cluster::compile(config, &Path::root().field("cluster"), stats).expect("a good configuration"))
 }
 
-pub(super) fn request(body: impl Into<Bytes>) -> Request<RequestBody> {
+pub(super) fn request(body: impl Into<Bytes>) -> Box<Request<RequestBody>> {
     let body = body.into();
     let source = if body.is_empty() { Source::Empty } else { Source::Full(Some(body)) };
     let request = Request::post("http://backend.test/retail.Catalog/Get");
-    request.body(Transformed::new(source)).expect("a request")
+    Box::new(request.body(Transformed::new(source)).expect("a request"))
 }
 
 /// Calls, and reads the whole answer.
@@ -129,8 +129,8 @@ pub(super) async fn whole(cluster: &Cluster, body: impl Into<Bytes>) -> Result<(
 }
 
 /// A request whose body comes piece by piece.
-pub(super) fn streaming(body: RequestBody) -> Request<RequestBody> {
-    Request::post("http://backend.test/retail.Catalog/Get").body(body).expect("a request")
+pub(super) fn streaming(body: RequestBody) -> Box<Request<RequestBody>> {
+    Box::new(Request::post("http://backend.test/retail.Catalog/Get").body(body).expect("a request"))
 }
 
 /// A client that sends a request's body piece by piece; dropped, it ends the body.
