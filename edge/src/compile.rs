@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 
 use crate::access_log::Files;
 use crate::consumers::Rosters;
+use crate::drain::Drainer;
 use crate::filter::Context;
 use crate::stats::{Scope, Stats};
 use crate::telemetry::Exports;
@@ -18,6 +19,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) files: &'a Files,
     pub(crate) rosters: &'a Rosters,
     pub(crate) exports: &'a Exports,
+    pub(crate) drainer: &'a Drainer,
     /// What this edge is called.
     pub(crate) node: &'a Node,
 }
@@ -39,14 +41,15 @@ pub(crate) struct Parts {
     files: Option<Files>,
     rosters: Rosters,
     exports: Exports,
+    drainer: Drainer,
     node: Node,
 }
 
 #[cfg(test)]
 impl Parts {
     pub(crate) fn shared(&mut self) -> Shared<'_> {
-        let Self { clusters, stats, files, rosters, exports, node } = self;
+        let Self { clusters, stats, files, rosters, exports, drainer, node } = self;
         let files = files.get_or_insert_with(|| Files::new(stats));
-        Shared { clusters, stats, files, rosters, exports, node }
+        Shared { clusters, stats, files, rosters, exports, drainer, node }
     }
 }

@@ -67,7 +67,8 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Options {
     /// Threads that serve traffic.
     pub concurrency: usize,
-    /// How long connections have to leave before `/drain_listeners?graceful` closes listeners.
+    /// How long connections have to leave what a reload has taken away, or before `/drain_listeners?graceful` closes
+    /// listeners.
     pub drain_time: Duration,
     /// How `/logging` changes what the process logs.
     pub set_log_filter: Option<SetLogFilter>,
@@ -96,7 +97,8 @@ pub fn validate(loaded: &Loaded) -> Result<(), Problem> {
 /// A configuration as it would serve.
 pub(crate) fn compiled(loaded: &Loaded) -> Result<Table, Problem> {
     let stats = Stats::default();
-    Table::compile(loaded.bootstrap.clone(), None, &stats, &Files::new(&stats), &Rosters::default())
+    let (files, rosters, drainer) = (Files::new(&stats), Rosters::default(), Drainer::default());
+    Table::compile(loaded.bootstrap.clone(), None, &stats, &files, &rosters, &drainer)
         .map_err(|problem| loaded.lines.locate(problem))
 }
 
@@ -104,15 +106,15 @@ pub(crate) fn compiled(loaded: &Loaded) -> Result<Table, Problem> {
 pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let stats = Stats::default();
     let lines = loaded.lines;
-    let (logs, rosters) = (Files::new(&stats), Rosters::default());
-    let table = Table::compile(loaded.bootstrap, None, &stats, &logs, &rosters)
+    let (logs, rosters, drainer) = (Files::new(&stats), Rosters::default(), Drainer::default());
+    let table = Table::compile(loaded.bootstrap, None, &stats, &logs, &rosters, &drainer)
         .map_err(|problem| lines.locate(problem))?;
     let core = Arc::new(Core {
         stats,
         logs,
         rosters,
         options: options.clone(),
-        drainer: Drainer::default(),
+        drainer,
         quit: CancellationToken::new(),
         closed: AtomicBool::new(false),
         background: CancellationToken::new(),
@@ -131,7 +133,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
     let admin = table.admin.map(admin::Port::bind).transpose()?;
     let mut ports = Vec::with_capacity(table.listeners.len());
     for listener in table.listeners {
-        ports.push(Port::bind(listener, &core.drainer)?);
+        ports.push(Port::bind(listener)?);
     }
     let mut running = Running { core, workers: Vec::new(), admin: None };
     for number in 0..options.concurrency.max(1) {
@@ -154,6 +156,7 @@ pub fn start(loaded: Loaded, options: &Options) -> Result<Running, StartError> {
         running.serve(port, socket, &clusters)?;
     }
     running.core.serving().ports = ports.into_iter().map(|(port, _)| port).collect();
+    running.core.tell_parts();
     Ok(running)
 }
 
@@ -220,6 +223,21 @@ impl Core {
         serving.ports.iter().map(|port| (port.listener.load().name.clone(), port.address)).collect()
     }
 
+    /// Says in the figures how many clusters and listeners serve.
+    fn tell_parts(&self) {
+        let serving = self.serving();
+        let tell = |part: &str, name: &str, number: usize| {
+            self.stats.scope(part).gauge(name).set(number.try_into().unwrap_or(i64::MAX));
+        };
+        tell("cluster_manager", "active_clusters", serving.clusters.all().len());
+        tell("listener_manager", "total_listeners_active", serving.ports.len());
+    }
+
+    /// How many connections of clients there are.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
     /// Takes no new connections.
     pub(crate) fn close_listeners(&self) {
         if !self.closed.swap(true, Ordering::Relaxed) {
@@ -248,7 +266,6 @@ impl Running {
             let socket = socket.try_clone().map_err(StartError::Threads)?;
             let app = Accepting {
                 listener: Arc::clone(&port.listener),
-                drain: port.drainer.drain(),
                 ids: Arc::clone(&self.core.ids),
                 connections: self.core.connections.clone(),
             };
@@ -270,7 +287,7 @@ impl Running {
     }
 
     /// Takes another configuration while calls go on; one that cannot work changes nothing. Listeners that are new
-    /// take connections before those that are gone ask theirs to leave.
+    /// take connections before those that are gone ask theirs to leave, which end after the drain time.
     pub async fn reload(&self, loaded: Loaded) -> Result<(), StartError> {
         let core = &self.core;
         let (before, mut left) = {
@@ -280,7 +297,8 @@ impl Running {
             }
             (Arc::clone(&serving.clusters), serving.ports.clone())
         };
-        let table = Table::compile(loaded.bootstrap, Some(&before), &core.stats, &core.logs, &core.rosters)
+        let Core { stats, logs, rosters, drainer, .. } = &**core;
+        let table = Table::compile(loaded.bootstrap, Some(&before), stats, logs, rosters, drainer)
             .map_err(|problem| loaded.lines.locate(problem))?;
         let (mut ports, mut kept, mut opened) = (Vec::new(), Vec::new(), Vec::new());
         for listener in table.listeners {
@@ -289,7 +307,7 @@ impl Running {
                 ports.push(Arc::clone(&port));
                 kept.push((port, listener));
             } else {
-                let (port, socket) = Port::bind(listener, &core.drainer)?;
+                let (port, socket) = Port::bind(listener)?;
                 ports.push(Arc::clone(&port));
                 opened.push((port, socket));
             }
@@ -309,7 +327,9 @@ impl Running {
         }
         for (port, listener) in kept {
             let before = port.listener.load_full();
-            port.listener.store(Arc::new(listener.take_over(&before)));
+            let listener = Arc::new(listener.take_over(&before));
+            port.listener.store(Arc::clone(&listener));
+            before.retire(Some(&listener), core.options.drain_time);
         }
         *core.serving() = Serving {
             bootstrap: table.bootstrap,
@@ -317,9 +337,10 @@ impl Running {
             secret_files: table.secret_files,
             ports,
         };
+        core.tell_parts();
         for port in left {
             port.close();
-            port.drainer.begin();
+            port.listener.load().retire(None, core.options.drain_time);
         }
         Ok(())
     }

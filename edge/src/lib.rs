@@ -36,9 +36,10 @@ mod telemetry;
 mod tls;
 mod upstream;
 mod value;
+mod wait;
 mod worker;
 
-pub use config::{Address, ClientTls, Config, Cors, DatabaseUrl, Limits, ServerTls, Upstream};
+pub use config::{Address, ClientTls, Config, Cors, DatabaseUrl, Limits, Priority, ServerTls, Upstream};
 pub use consumers::{ApiKey, Consumers, ConsumersError, Grant, Month, NoMonth, Plan, Rate, Usage};
 pub use problem::Problem;
 pub use stamp::stamps;

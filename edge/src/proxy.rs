@@ -10,14 +10,13 @@ use crate::arrival;
 use crate::body::{Answer, BodyError, ReplyBody, Source, Transformed};
 use crate::call::{Call, Connection, Protocol};
 use crate::clock::{Alarm, Meter};
-use crate::downstream::flush;
 use crate::downstream::hcm::Hcm;
 use crate::downstream::normalize::{self, X_REQUEST_ID};
 use crate::downstream::pulse::Pulse;
 use crate::downstream::upgrade::{self, Side};
+use crate::downstream::{flush, linger};
 use crate::drain::Drain;
-use crate::filter::router;
-use crate::filter::{Filter, Flow};
+use crate::filter::{Filter, Flow, router};
 use crate::flag::Flag;
 use crate::head::Head;
 use crate::reply::{GRPC_MESSAGE, GRPC_STATUS, LocalReply, Reply};
@@ -263,7 +262,12 @@ impl Flight {
             tracer.end(call);
         }
         let unwanted = reset && (unread || call.ended.status.is_none());
+<<<<<<< HEAD
         self.pulse.request_ended(now, unwanted.then_some(call.ended.duration), &self.hcm);
+=======
+        self.pulse.request_ended(unwanted.then_some(call.ended.duration), &self.hcm);
+        linger::finish_request(call);
+>>>>>>> verify
     }
 }
 

@@ -202,6 +202,9 @@ async fn every_command_shows_an_example() {
         &["consumer", "plan", "remove"],
         &["consumer", "usage"],
         &["edge"],
+        &["edge", "support"],
+        &["edge", "explain"],
+        &["edge", "migrate"],
     ] {
         let ended = omnimesh([command, &["--help"]].concat()).await;
         assert_eq!(ended.code, Some(0));
@@ -227,9 +230,101 @@ async fn the_edges_printed_bootstrap_is_one_that_is_taken() {
     let printed = Process::with_database_url(URL, ["edge", "--print-config"]).ended().await;
     assert!(printed.stdout.contains("database_url_variable: OMNIMESH_DATABASE_URL"), "{}", printed.stdout);
     assert!(printed.stderr.contains("set OMNIMESH_DATABASE_URL"), "{}", printed.stderr);
+    for class in ["name: checkout", "name: analytics"] {
+        assert!(printed.stdout.contains(class), "overload has an order: {}", printed.stdout);
+    }
     assert!(!(printed.stdout + &printed.stderr).contains("secret"));
     let lost = omnimesh(["edge", "--print-config", "--role", "edge"]).await;
     assert_refused(&lost, "runs neither here nor elsewhere");
+}
+
+/// An Envoy of long ago, whose one route takes what begins with `/api`.
+const OLD: &str = r#"static_resources:
+  listeners:
+  - name: public
+    address: { socket_address: { address: 127.0.0.1, port_value: 0 } }
+    filter_chains:
+    - filters:
+      - name: envoy.http_connection_manager
+        config:
+          stat_prefix: ingress
+          route_config:
+            virtual_hosts:
+            - name: shop
+              domains: ["*"]
+              routes:
+              - match: { prefix: /api }
+                route: { cluster: catalog }
+          http_filters:
+          - name: envoy.router
+  clusters:
+  - name: catalog
+    connect_timeout: 1s
+    hosts: [{ socket_address: { address: 127.0.0.1, port_value: 50051 } }]
+"#;
+
+#[tokio::test]
+async fn an_old_bootstrap_is_migrated_and_its_requests_are_explained() {
+    let deployment = Deployment::embedded();
+    let [old, new] = ["old.yaml", "envoy.yaml"].map(|name| deployment.path().join(name));
+    let [old_path, path] = [&old, &new].map(|file| file.to_str().expect("a path in UTF-8"));
+    fs::write(&old, OLD).expect("a bootstrap");
+    let refused = omnimesh(["edge", "--mode", "validate", "-c", old_path]).await;
+    assert_eq!((refused.code, &*refused.stdout), (Some(2), ""), "{refused:?}");
+    assert!(refused.stderr.contains("`omnimesh edge migrate` rewrites the file"), "{}", refused.stderr);
+    let migrated = omnimesh(["edge", "migrate", old_path]).await;
+    assert_eq!((migrated.code, &*migrated.stderr), (Some(0), ""), "{migrated:?}");
+    fs::write(&new, &migrated.stdout).expect("a bootstrap");
+    let validated = omnimesh(["edge", "--mode", "validate", "-c", path]).await;
+    assert_eq!(validated.stdout, format!("configuration '{path}' OK\n"), "{}", validated.stderr);
+
+    let explain =
+        async |flags: &[&str]| omnimesh([&["edge", "explain"], flags, &["-c", path]].concat()).await;
+    let page = explain(&["GET", "/api/items", "-H", "x-tenant: shop"]).await;
+    assert_eq!((page.code, &*page.stderr), (Some(0), ""), "{page:?}");
+    for line in ["listener      public", "virtual host  shop", "cluster       catalog"] {
+        assert!(page.stdout.contains(&format!("\n{line} ")), "{line}: {}", page.stdout);
+    }
+    let json = explain(&["GET", "/api/items", "--json"]).await.stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["outcome"]["action"], "forward", "{json}");
+    let lost = explain(&["GET", "/"]).await;
+    assert_eq!(lost.code, Some(1), "{lost:?}");
+    assert_eq!(lost.stderr, "omnimesh: no route takes the request\n");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_explained_or_migrated_are_refused() {
+    let deployment = Deployment::embedded();
+    let file = deployment.path().join("envoy.yaml");
+    let path = file.to_str().expect("a path in UTF-8");
+    for (text, says) in [
+        ("static_resources: {listener: []}", "listener"),
+        ("admin: [", "line 1"),
+        ("static_resources: {listeners: [{name: a, address: 1}]}", "address"),
+    ] {
+        fs::write(&file, text).expect("a bootstrap");
+        for command in [&["explain", "GET", "/", "-c", path][..], &["migrate", path]] {
+            let ended = omnimesh([&["edge"], command].concat()).await;
+            assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+            assert!(ended.stderr.starts_with(&format!("omnimesh: {path}")), "{}", ended.stderr);
+            assert!(ended.stderr.contains(says), "`{says}` is not said by: {}", ended.stderr);
+        }
+    }
+    for command in [&["explain", "GET", "/", "-c", "absent.yaml"][..], &["migrate", "absent.yaml"]] {
+        assert_refused(&omnimesh([&["edge"], command].concat()).await, "cannot read absent.yaml");
+    }
+    for command in [
+        &["explain", "GET", "/", "-c", path, "--colour"][..],
+        &["explain", "GET", "/", "-c", path, "-H", "no value"],
+        &["explain", "GET", "-c", path],
+        &["migrate", path, "--colour"],
+        &["migrate"],
+    ] {
+        let ended = omnimesh([&["edge"], command].concat()).await;
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+        assert!(ended.stderr.contains("omnimesh edge"), "{}", ended.stderr);
+    }
 }
 
 #[tokio::test]

@@ -47,9 +47,7 @@ fn shown(common: &CommonTlsContext) -> Value {
     let mut all = Map::new();
     for (key, sources) in [("ca_cert", ca.into_iter().collect::<Vec<_>>()), ("cert_chain", own.collect())] {
         let certificates: Vec<_> = sources.into_iter().filter_map(describe).collect();
-        if !certificates.is_empty() {
-            all.insert(key.to_owned(), certificates.into());
-        }
+        all.insert(key.to_owned(), certificates.into());
     }
     all.into()
 }

@@ -17,13 +17,23 @@ pub(super) async fn watch(core: Arc<Core>, interval: Duration) {
     scope.gauge("live").set(1);
     scope.gauge("concurrency").set(i64::try_from(core.options.concurrency).unwrap_or(i64::MAX));
     let (uptime, state) = (scope.gauge("uptime"), scope.gauge("state"));
+    let connections = scope.gauge("total_connections");
+    let memory = ["allocated", "heap_size", "physical_size"].map(|of| scope.gauge(&format!("memory_{of}")));
     let mut ticks = tokio::time::interval(interval);
     loop {
         ticks.tick().await;
-        uptime.set(i64::try_from(core.started.elapsed().as_secs()).unwrap_or(i64::MAX));
+        uptime.set(signed(core.started.elapsed().as_secs()));
         state.set(core.drainer.drain().leaving().into());
+        connections.set(signed(core.connections() as u64));
+        for (gauge, bytes) in memory.iter().zip(occupied()) {
+            gauge.set(signed(bytes));
+        }
         core.stats.next_interval();
     }
+}
+
+fn signed(number: u64) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 fn state(admin: &Admin) -> &'static str {
@@ -89,21 +99,26 @@ pub(super) fn server_info(admin: &Admin, _: &Query) -> Reply {
     }))
 }
 
-/// The memory of the process as the system counts it, for the allocator is not ours to ask.
 pub(super) fn memory(_: &Admin, _: &Query) -> Reply {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bytes = |name: &str| {
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
-        (kilobytes.and_then(|number| number.trim().parse().ok()).unwrap_or(0_u64) * 1024).to_string()
-    };
+    let [allocated, heap_size, physical] = occupied().map(|bytes| bytes.to_string());
     Reply::json(&json!({
-        "allocated": bytes("RssAnon:"),
-        "heap_size": bytes("VmData:"),
+        "allocated": allocated,
+        "heap_size": heap_size,
         "pageheap_unmapped": "0",
         "pageheap_free": "0",
         "total_thread_cache": "0",
-        "total_physical_bytes": bytes("VmRSS:"),
+        "total_physical_bytes": physical,
     }))
+}
+
+/// The memory of the process as the system counts it, for the allocator is not ours to ask: what is in use of what was
+/// asked for, all that was, and what takes room in the machine.
+fn occupied() -> [u64; 3] {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ["RssAnon:", "VmData:", "VmRSS:"].map(|name| {
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+        kilobytes.and_then(|number| number.trim().parse().ok()).unwrap_or(0_u64) * 1024
+    })
 }
 
 /// There is no runtime here: what could be changed by it has the value of the configuration.

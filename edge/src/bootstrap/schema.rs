@@ -37,8 +37,19 @@ pub(super) enum Deprecation {
 }
 
 /// Every message of Envoy's API that a file can hold.
+#[cfg(not(feature = "fuzzing"))]
 pub(crate) fn descriptors() -> Result<DescriptorPool, DescriptorError> {
     DescriptorPool::decode(DESCRIPTORS)
+}
+
+/// The same, kept for the next of many files.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn descriptors() -> Result<DescriptorPool, DescriptorError> {
+    static KEPT: std::sync::OnceLock<DescriptorPool> = std::sync::OnceLock::new();
+    match KEPT.get() {
+        Some(kept) => Ok(kept.clone()),
+        None => DescriptorPool::decode(DESCRIPTORS).map(|read| KEPT.get_or_init(|| read).clone()),
+    }
 }
 
 impl Schema {

@@ -19,6 +19,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// Backends bound their own load; Envoy's default of 1024 calls is little for streams that stay open.
 const MAX_REQUESTS: u32 = 65_536;
+/// So many calls never are too many, however long they take: a mesh has quick calls and slow ones.
+const MIN_CONCURRENCY: u32 = 200;
 /// What a page may read of a reply, besides the body.
 const EXPOSED: &str = "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, retry-after, \
     ratelimit-limit, ratelimit-remaining, ratelimit-reset, ratelimit-policy";
@@ -107,10 +109,20 @@ impl Config {
                 json!({ "database_url_variable": name, "failure_mode_deny": deny })
             }
         };
+        let priorities = self.priorities.iter().map(|priority| {
+            let prefixes = priority.services.iter().map(|service| format!("/{service}/"));
+            let prefixes = prefixes.collect::<Vec<_>>();
+            json!({ "name": priority.name, "path_prefixes": prefixes, "share_percent": priority.share_percent })
+        });
+        let shedding = json!({
+            "classes": priorities.collect::<Vec<_>>(),
+            "min_concurrency": MIN_CONCURRENCY,
+        });
         let limit = json!({ "max_message_bytes": self.limits.max_message_bytes });
         json!([
             envoys("grpc_web", "GrpcWeb"),
             envoys("cors", "Cors"),
+            own("load_shedding", "LoadShedding", shedding),
             own("consumers", "Consumers", consumers),
             own("message_limit", "MessageLimit", limit),
             envoys("router", "Router"),

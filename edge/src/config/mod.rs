@@ -26,6 +26,8 @@ pub struct Config {
     pub failure_mode_deny: bool,
     /// The backends. A service belongs to exactly one of them.
     pub upstreams: Vec<Upstream>,
+    /// Which calls are refused last and which first when more are under way than can be answered.
+    pub priorities: Vec<Priority>,
     pub cors: Cors,
     pub limits: Limits,
 }
@@ -52,6 +54,15 @@ pub struct Upstream {
     pub name: String,
     pub services: Vec<String>,
     pub address: Address,
+}
+
+/// Services whose calls are equally important. Those of no priority are let through up to 80 %.
+#[derive(Clone, Debug)]
+pub struct Priority {
+    pub name: String,
+    pub services: Vec<String>,
+    /// How much of what may be under way at once there may be for their calls to be let through: 1 to 100.
+    pub share_percent: u32,
 }
 
 /// How a backend is reached: always gRPC over HTTP/2.

@@ -27,10 +27,13 @@ where
     let hcm = chain.load_full();
     hcm.stats.connections.inc();
     hcm.stats.connections_active.add(1);
+    let tls = connection.tls.is_some();
+    hcm.stats.tls.add(tls.into());
+    hcm.stats.tls_active.add(tls.into());
     let pulse = Arc::new(Pulse::new());
     let io = TokioIo::new(Watched::new(stream, &pulse, &hcm));
     let service = {
-        let (pulse, drain) = (Arc::clone(&pulse), drain.clone());
+        let (chain, pulse, drain) = (Arc::clone(&chain), Arc::clone(&pulse), drain.clone());
         service_fn(move |request| {
             // Boxed: what runs a stream moves its call from place to place.
             Box::pin(proxy::serve(
@@ -60,6 +63,8 @@ where
             () = drain.begun(), if !leaving => {
                 leaving = true;
                 serving.as_mut().graceful_shutdown();
+                // The clock now has an end to look at.
+                clock.as_mut().reset(tokio::time::Instant::now());
             }
             abused = pulse.dismissed() => {
                 if abused {
@@ -71,9 +76,12 @@ where
                 }
             }
             () = clock.as_mut() => {
-                if cut.is_some_and(|at| Instant::now() >= at) {
+                let now = Instant::now();
+                let end = cut.into_iter().chain(drain.end()).min();
+                if end.is_some_and(|at| now >= at) {
                     break;
                 }
+                let hcm = chain.load();
                 let next = match pulse.check(&hcm) {
                     Ok(next) => next,
                     Err(expired) => {
@@ -85,21 +93,20 @@ where
                             serving.as_mut().graceful_shutdown();
                         }
                         if expired == Expired::Idle {
-                            cut.get_or_insert(Instant::now() + GOODBYE);
+                            cut.get_or_insert(now + GOODBYE);
                         }
                         GOODBYE
                     }
                 };
-                clock.as_mut().reset(tokio::time::Instant::now() + next);
+                let next = end.map_or(next, |at| next.min(at - now));
+                clock.as_mut().reset((now + next).into());
             }
         }
     }
     pulse.tunnels.close();
     pulse.tunnels.wait().await;
-    hcm.stats.connections_active.add(-1);
-    hcm.stats.connection_length.record_since(pulse.began);
-    hcm.stats.received.add(pulse.received());
-    hcm.stats.sent.add(pulse.sent());
+    pulse.ended(&hcm);
+    hcm.stats.tls_active.add(-i64::from(tls));
 }
 
 fn builder(hcm: &Hcm) -> auto::Builder<Streams> {

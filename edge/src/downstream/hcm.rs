@@ -24,12 +24,13 @@ use crate::downstream::frames::FrameLimits;
 use crate::downstream::local_reply::LocalReplies;
 use crate::downstream::normalize;
 use crate::downstream::path::PathRules;
+use crate::downstream::stats::HcmStats;
 use crate::downstream::upgrade::Upgrades;
 use crate::filter::{self, Context, Filter};
 use crate::matcher::Cidr;
 use crate::problem::{Path, Problem};
 use crate::route::{Link, Table};
-use crate::stats::{Counter, Gauge, Histogram, Scope, Stats};
+use crate::stats::Stats;
 use crate::telemetry::trace::Tracer;
 use crate::upstream::Clusters;
 use crate::value;
@@ -69,6 +70,17 @@ pub(crate) struct Hcm {
     pub(crate) suppress_envoy_headers: bool,
     pub(crate) underscores: HeadersWithUnderscoresAction,
     pub(crate) stats: HcmStats,
+}
+
+impl Hcm {
+    /// What a connection keeps from its beginning to its end.
+    pub(super) fn settled(&self) -> impl PartialEq + use<> {
+        let Http2 { max_concurrent_streams, stream_window, connection_window, keepalive, frames: _ } =
+            self.http2;
+        let Limits { headers_kb, headers_count, .. } = self.limits;
+        let streams = (max_concurrent_streams, stream_window, connection_window);
+        (self.codec, streams, keepalive, headers_kb, headers_count)
+    }
 }
 
 /// Bounds on a connection and on each of its requests.
@@ -144,50 +156,6 @@ pub(crate) struct CertParts {
     pub(crate) chain: bool,
     pub(crate) dns: bool,
     pub(crate) uri: bool,
-}
-
-/// `http.<stat_prefix>.…`
-#[derive(Debug)]
-pub(crate) struct HcmStats {
-    pub(crate) scope: Scope,
-    pub(crate) connections: Counter,
-    pub(crate) connections_active: Gauge,
-    pub(crate) connection_length: Histogram,
-    pub(crate) requests: Counter,
-    pub(crate) requests_active: Gauge,
-    pub(crate) request_time: Histogram,
-    pub(crate) completed: Counter,
-    /// 1xx to 5xx.
-    pub(crate) classes: [Counter; 5],
-    pub(crate) received: Counter,
-    pub(crate) sent: Counter,
-    pub(crate) idle_timeouts: Counter,
-    pub(crate) header_timeouts: Counter,
-    pub(crate) premature_resets: Counter,
-    pub(crate) no_route: Counter,
-}
-
-impl HcmStats {
-    fn new(scope: Scope) -> Self {
-        let class = |class: usize| scope.counter(&format!("downstream_rq_{}xx", class + 1));
-        Self {
-            connections: scope.counter("downstream_cx_total"),
-            connections_active: scope.gauge("downstream_cx_active"),
-            connection_length: scope.histogram("downstream_cx_length_ms"),
-            requests: scope.counter("downstream_rq_total"),
-            requests_active: scope.gauge("downstream_rq_active"),
-            request_time: scope.histogram("downstream_rq_time"),
-            completed: scope.counter("downstream_rq_completed"),
-            classes: std::array::from_fn(class),
-            received: scope.counter("downstream_cx_rx_bytes_total"),
-            sent: scope.counter("downstream_cx_tx_bytes_total"),
-            idle_timeouts: scope.counter("downstream_cx_idle_timeout"),
-            header_timeouts: scope.counter("downstream_rq_header_timeout"),
-            premature_resets: scope.counter("downstream_rq_too_many_premature_resets"),
-            no_route: scope.counter("no_route"),
-            scope,
-        }
-    }
 }
 
 impl Hcm {

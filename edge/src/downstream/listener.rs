@@ -1,4 +1,4 @@
-//! Listeners: which filter chain takes a connection, and the sockets that connections come from.
+//! Listeners: the sockets that connections come from, and which filter chain takes each.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,9 +10,7 @@ use async_trait::async_trait;
 use envoy_types::pb::envoy::config::core::v3::Address;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
-use envoy_types::pb::envoy::config::listener::v3::{self as pb, filter};
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::config::listener::v3 as pb;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
@@ -20,21 +18,16 @@ use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
-use crate::bootstrap;
 use crate::call::Connection;
 use crate::compile::Shared;
+use crate::downstream::chain::{Chain, HANDSHAKE, Hello};
 use crate::downstream::connection;
 use crate::downstream::hcm::Hcm;
-use crate::downstream::tls::{self, ServerTls};
-use crate::drain::Drain;
-use crate::matcher::Cidr;
+use crate::downstream::tls::ServerTls;
 use crate::problem::{Path, Problem};
-use crate::stats::Counter;
+use crate::stats::{Counter, Gauge, Histogram};
 use crate::tls::stats::HandshakeStats;
 use crate::value;
-
-/// A client that does not finish its handshake is cut off after this long. Envoy waits for ever.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A listener as the configuration has it now.
 #[derive(Debug)]
@@ -45,48 +38,18 @@ pub(crate) struct Listener {
     default: Option<Chain>,
     /// How long a client may take for its hello.
     hello: Option<Duration>,
-    stats: ListenerStats,
+    stats: Arc<ListenerStats>,
 }
 
+/// `listener.<address>.…`
 #[derive(Debug)]
 struct ListenerStats {
     connections: Counter,
+    active: Gauge,
+    ended: Counter,
+    length: Histogram,
     no_chain: Counter,
     handshakes: HandshakeStats,
-}
-
-/// What is done with the connections that match.
-#[derive(Debug)]
-pub(crate) struct Chain {
-    name: Arc<str>,
-    matches: Match,
-    pub(crate) tls: Option<Arc<ServerTls>>,
-    /// For the whole handshake.
-    handshake: Option<Duration>,
-    /// Connections that are served already find a reloaded configuration here, too.
-    pub(crate) hcm: Arc<ArcSwap<Hcm>>,
-}
-
-/// What a connection must be like. Empty parts match everything.
-#[derive(Debug, Default, PartialEq)]
-struct Match {
-    port: Option<u16>,
-    destinations: Vec<Cidr>,
-    source_type: ConnectionSourceType,
-    sources: Vec<Cidr>,
-    source_ports: Vec<u16>,
-    server_names: Vec<String>,
-    transport: Option<bool>,
-    protocols: Vec<Vec<u8>>,
-}
-
-/// What is known of a connection before its first request.
-struct Hello<'a> {
-    local: SocketAddr,
-    remote: SocketAddr,
-    tls: bool,
-    server_name: Option<&'a str>,
-    protocols: Vec<&'a [u8]>,
 }
 
 impl Listener {
@@ -126,30 +89,46 @@ impl Listener {
             chains,
             default,
             hello: value::limit(config.listener_filters_timeout.as_ref(), Some(HANDSHAKE)),
-            stats: ListenerStats {
+            stats: Arc::new(ListenerStats {
                 connections: scope.counter("downstream_cx_total"),
+                active: scope.gauge("downstream_cx_active"),
+                ended: scope.counter("downstream_cx_destroy"),
+                length: scope.histogram("downstream_cx_length_ms"),
                 no_chain: scope.counter("no_filter_chain_match"),
                 handshakes: HandshakeStats::new(&scope),
-            },
+            }),
         })
     }
 
     /// Takes the place of `before`: connections of a chain that is still there go on with what it says now.
     pub(crate) fn take_over(mut self, before: &Self) -> Self {
         for chain in &mut self.chains {
-            if let Some(earlier) = before.chains.iter().find(|earlier| earlier.matches == chain.matches) {
+            if let Some(earlier) = before.chains.iter().find(|earlier| chain.continues(earlier)) {
                 chain.take_over(earlier);
             }
         }
-        if let (Some(chain), Some(earlier)) = (&mut self.default, &before.default) {
+        if let (Some(chain), Some(earlier)) = (&mut self.default, &before.default)
+            && chain.continues(earlier)
+        {
             chain.take_over(earlier);
         }
         self
     }
 
+    /// Asks the connections of chains to leave within `time`, unless `now` has taken them over.
+    pub(crate) fn retire(&self, now: Option<&Self>, time: Duration) {
+        let goes_on =
+            |chain: &Chain| now.is_some_and(|now| now.all().any(|other| other.has_taken_over(chain)));
+        self.all().filter(|chain| !goes_on(chain)).for_each(|chain| chain.drainer.retire(time));
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.iter().chain(&self.default)
+    }
+
     /// Every chain's TLS.
     pub(crate) fn tls(&self) -> impl Iterator<Item = &Arc<ServerTls>> {
-        self.chains.iter().chain(&self.default).filter_map(|chain| chain.tls.as_ref())
+        self.all().filter_map(|chain| chain.tls.as_ref())
     }
 
     /// The chain that a connection would take, none for the default one, and whether it speaks TLS.
@@ -172,7 +151,7 @@ impl Listener {
 
     /// The chain whose match says most about the connection.
     fn chain(&self, hello: &Hello<'_>) -> Option<&Chain> {
-        let fitting = self.chains.iter().filter_map(|chain| Some((chain.matches.rank(hello)?, chain)));
+        let fitting = self.chains.iter().filter_map(|chain| Some((chain.rank(hello)?, chain)));
         fitting.max_by(|a, b| a.0.cmp(&b.0)).map(|(_, chain)| chain).or(self.default.as_ref())
     }
 }
@@ -194,123 +173,9 @@ pub(crate) fn socket_address(config: &Address, at: &Path<'_>) -> Result<SocketAd
     Ok(SocketAddr::new(ip, port))
 }
 
-impl Chain {
-    fn compile(config: &pb::FilterChain, shared: &Shared<'_>, at: &Path<'_>) -> Result<Self, Problem> {
-        let filters = at.field("filters");
-        let [only] = &config.filters[..] else {
-            return Err(filters.problem("a chain needs one network filter, the http_connection_manager"));
-        };
-        let filter_at = filters.index(0);
-        let Some(filter::ConfigType::TypedConfig(any)) = &only.config_type else {
-            return Err(filter_at.problem("a filter needs typed_config with its \"@type\""));
-        };
-        let config_at = filter_at.field("typed_config");
-        let manager: HttpConnectionManager = bootstrap::unpack(any, &config_at)?;
-        let tls_at = at.field("transport_socket");
-        let tls = match &config.transport_socket {
-            Some(socket) if !tls::is_plaintext(socket) => {
-                Some(Arc::new(ServerTls::compile(socket, &tls_at)?))
-            }
-            _ => None,
-        };
-        let matches = config.filter_chain_match.as_ref();
-        let match_at = at.field("filter_chain_match");
-        Ok(Self {
-            name: config.name.as_str().into(),
-            matches: matches
-                .map(|matches| Match::compile(matches, &match_at))
-                .transpose()?
-                .unwrap_or_default(),
-            tls,
-            handshake: value::limit(config.transport_socket_connect_timeout.as_ref(), Some(HANDSHAKE)),
-            hcm: Arc::new(ArcSwap::from_pointee(Hcm::compile(&manager, shared, &config_at)?)),
-        })
-    }
-}
-
-impl Chain {
-    fn take_over(&mut self, before: &Self) {
-        before.hcm.store(self.hcm.load_full());
-        self.hcm = Arc::clone(&before.hcm);
-    }
-}
-
-impl Match {
-    fn compile(config: &pb::FilterChainMatch, at: &Path<'_>) -> Result<Self, Problem> {
-        let port = |port: u32| u16::try_from(port).map_err(|_| at.problem(format!("{port} is not a port")));
-        Ok(Self {
-            port: config.destination_port.as_ref().map(|value| port(value.value)).transpose()?,
-            destinations: Cidr::compile_all(&config.prefix_ranges, &at.field("prefix_ranges"))?,
-            source_type: config.source_type(),
-            sources: Cidr::compile_all(&config.source_prefix_ranges, &at.field("source_prefix_ranges"))?,
-            source_ports: config.source_ports.iter().map(|value| port(*value)).collect::<Result<_, _>>()?,
-            server_names: config.server_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
-            transport: match config.transport_protocol.as_str() {
-                "" => None,
-                "tls" => Some(true),
-                "raw_buffer" => Some(false),
-                other => {
-                    let at = at.field("transport_protocol");
-                    return Err(at.problem(format!("{other} is not supported; known: tls, raw_buffer")));
-                }
-            },
-            protocols: config.application_protocols.iter().map(|name| name.clone().into_bytes()).collect(),
-        })
-    }
-
-    /// How much the match says, most decisive part first, in Envoy's order; `None` if it does not fit.
-    fn rank(&self, hello: &Hello<'_>) -> Option<[usize; 8]> {
-        let any = |empty: bool, fits: bool| if empty { Some(0) } else { fits.then_some(1) };
-        let within = |ranges: &[Cidr], address: IpAddr| match ranges {
-            [] => Some(0),
-            ranges => {
-                let fitting = ranges.iter().filter(|range| range.contains(address));
-                fitting.map(|range| 1 + usize::from(range.length())).max()
-            }
-        };
-        Some([
-            any(self.port.is_none(), self.port == Some(hello.local.port()))?,
-            within(&self.destinations, hello.local.ip())?,
-            self.server_name(hello.server_name)?,
-            any(self.transport.is_none(), self.transport == Some(hello.tls))?,
-            any(
-                self.protocols.is_empty(),
-                hello.protocols.iter().any(|name| self.protocols.iter().any(|p| p == name)),
-            )?,
-            self.source_type(hello)?,
-            within(&self.sources, hello.remote.ip())?,
-            any(self.source_ports.is_empty(), self.source_ports.contains(&hello.remote.port()))?,
-        ])
-    }
-
-    fn source_type(&self, hello: &Hello<'_>) -> Option<usize> {
-        let (remote, local) = (hello.remote.ip(), hello.local.ip());
-        let near = remote == local || remote.is_loopback();
-        match self.source_type {
-            ConnectionSourceType::Any => Some(0),
-            ConnectionSourceType::SameIpOrLoopback => near.then_some(1),
-            ConnectionSourceType::External => (!near).then_some(1),
-        }
-    }
-
-    /// A name itself says more than a wildcard, and a longer wildcard more than a shorter one.
-    fn server_name(&self, name: Option<&str>) -> Option<usize> {
-        if self.server_names.is_empty() {
-            return Some(0);
-        }
-        let name = name?.to_ascii_lowercase();
-        let rank = |pattern: &String| match pattern.strip_prefix('*') {
-            Some(suffix) => name.ends_with(suffix).then_some(pattern.len()),
-            None => (*pattern == name).then_some(usize::MAX),
-        };
-        self.server_names.iter().filter_map(rank).max()
-    }
-}
-
 /// A listener on a worker: takes connections and serves them as the configuration has it at that moment.
 pub(crate) struct Accepting {
     pub(crate) listener: Arc<ArcSwap<Listener>>,
-    pub(crate) drain: Drain,
     pub(crate) ids: Arc<AtomicU64>,
     pub(crate) connections: tokio_util::task::TaskTracker,
 }
@@ -321,12 +186,29 @@ impl ServerApp for Accepting {
         let digest = stream.get_socket_digest()?;
         let remote = *digest.peer_addr()?.as_inet()?;
         let local = *digest.local_addr()?.as_inet()?;
+<<<<<<< HEAD
         // A task of its own: the one that has taken the connection is large, and would live as long as it.
         self.connections.spawn(Arc::clone(self).serve(stream, remote, local));
+=======
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let listener = self.listener.load_full();
+        let (stats, began) = (Arc::clone(&listener.stats), Instant::now());
+        stats.connections.inc();
+        stats.active.add(1);
+        if listener.wants_tls() {
+            serve_tls(&listener, stream, id, remote, local).await;
+        } else {
+            serve_plain(listener, stream, id, remote, local).await;
+        }
+        stats.active.add(-1);
+        stats.ended.inc();
+        stats.length.record_since(began.into());
+>>>>>>> verify
         None
     }
 }
 
+<<<<<<< HEAD
 impl Accepting {
     async fn serve(self: Arc<Self>, stream: Stream, remote: SocketAddr, local: SocketAddr) {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
@@ -381,6 +263,48 @@ impl Accepting {
         let facts = Arc::new(Connection { id, chain, remote, local, tls: Some(tls) });
         connection::serve(stream, hcm, facts, self.drain.clone()).await;
     }
+=======
+async fn serve_plain(
+    listener: Arc<Listener>,
+    stream: Stream,
+    id: u64,
+    remote: SocketAddr,
+    local: SocketAddr,
+) {
+    let hello = Hello { local, remote, tls: false, server_name: None, protocols: Vec::new() };
+    let Some(chain) = listener.chain(&hello) else { return listener.stats.no_chain.inc() };
+    let (hcm, drain) = (Arc::clone(&chain.hcm), chain.drainer.drain());
+    let facts = Connection { id, chain: Arc::clone(&chain.name), remote, local, tls: None };
+    drop(listener);
+    connection::serve(stream, hcm, Arc::new(facts), drain).await;
+}
+
+async fn serve_tls(listener: &Listener, stream: Stream, id: u64, remote: SocketAddr, local: SocketAddr) {
+    let began = Instant::now();
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let Some(Ok(start)) = within(began, listener.hello, hello).await else { return };
+    let hello = start.client_hello();
+    let hello = Hello {
+        local,
+        remote,
+        tls: true,
+        server_name: hello.server_name(),
+        protocols: hello.alpn().into_iter().flatten().collect(),
+    };
+    let Some(chain) = listener.chain(&hello) else { return listener.stats.no_chain.inc() };
+    let tls = chain.tls.as_ref().filter(|tls| !tls.requires_sni() || hello.server_name.is_some());
+    let Some(tls) = tls else { return };
+    let handshake = start.into_stream(tls.config());
+    let Some(stream) = within(began, chain.handshake, handshake).await else { return };
+    listener.stats.handshakes.count(&stream);
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a handshake failed"),
+    };
+    let (hcm, tls) = (Arc::clone(&chain.hcm), tls.facts(stream.get_ref().1));
+    let facts = Connection { id, chain: Arc::clone(&chain.name), remote, local, tls: Some(tls) };
+    connection::serve(stream, hcm, Arc::new(facts), chain.drainer.drain()).await;
+>>>>>>> verify
 }
 
 /// What comes of `work`, unless it takes longer than `limit`.

@@ -87,10 +87,29 @@ impl Pulse {
     pub(crate) fn request_begun(&self, hcm: &Hcm) -> Option<LocalReply> {
         self.active.fetch_add(1, Ordering::Relaxed);
         let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+        let stats = hcm.stats.of(self.http2.load(Ordering::Relaxed));
+        stats.requests.inc();
+        if served == 1 {
+            stats.connections.inc();
+            stats.connections_active.add(1);
+        }
         if hcm.limits.requests_per_connection.is_some_and(|most| served >= most) {
             self.leave();
         }
         self.refused.get().filter(|(number, _)| *number == served).map(|(_, reply)| reply.clone())
+    }
+
+    /// The connection is over.
+    pub(super) fn ended(&self, hcm: &Hcm) {
+        let stats = &hcm.stats;
+        stats.connections_active.add(-1);
+        stats.connections_ended.inc();
+        stats.connection_length.record_since(self.began);
+        stats.received.add(self.received());
+        stats.sent.add(self.sent());
+        if self.served.load(Ordering::Relaxed) > 0 {
+            stats.of(self.http2.load(Ordering::Relaxed)).connections_active.add(-1);
+        }
     }
 
     /// The client shall go once its requests are answered.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType;
+use envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
+use pb::common_tls_context::ValidationContextType;
 use pb::{CertificateValidationContext, CommonTlsContext, DownstreamTlsContext};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -65,6 +66,22 @@ impl ServerTls {
     /// Whether clients have to say whom they want.
     pub(crate) fn requires_sni(&self) -> bool {
         value::flag(self.source.require_sni.as_ref(), false)
+    }
+
+    /// What is asked of clients, apart from the certificates, which are rotated.
+    pub(crate) fn demands(&self) -> DownstreamTlsContext {
+        let mut demands = self.source.clone();
+        if let Some(common) = &mut demands.common_tls_context {
+            common.tls_certificates.clear();
+            if let Some(ValidationContextType::ValidationContext(context)) =
+                &mut common.validation_context_type
+            {
+                for bundle in [&mut context.trusted_ca, &mut context.crl] {
+                    *bundle = bundle.take().map(|_| DataSource::default());
+                }
+            }
+        }
+        demands
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {

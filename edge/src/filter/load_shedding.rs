@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::google::protobuf::Any;
-use http::header::RETRY_AFTER;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 use omnimesh_proto::edge::v1 as pb;
 
 use crate::bootstrap::unpack;
@@ -90,17 +89,14 @@ impl LoadShedding {
         self.classes.iter().find(|class| class.matches(request)).unwrap_or(&self.others)
     }
 
-    fn refusal(&self, grpc: bool) -> LocalReply {
+    fn refusal(&self, call: &Call) -> LocalReply {
         let refused =
             LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "too many calls are under way", "overload")
                 .with_flag(Flag::OverloadManager)
-                // Whole seconds, and rather more than less.
-                .with_header(RETRY_AFTER, (self.retry_after.as_millis().div_ceil(1000) as u64).into());
-        if grpc {
-            let pushback = HeaderValue::from(self.retry_after.as_millis() as u64);
-            refused.with_header(RETRY_PUSHBACK, pushback)
-        } else {
-            refused
+                .with_wait(call, self.retry_after, Vec::new());
+        match call.protocol {
+            Protocol::Http => refused,
+            _ => refused.with_header(RETRY_PUSHBACK, (self.retry_after.as_millis() as u64).into()),
         }
     }
 }
@@ -143,7 +139,7 @@ impl Filter for LoadShedding {
         let class = self.class(&call.request);
         let Some(permit) = self.gradient.admit(class.share, Instant::now()) else {
             class.shed.inc();
-            return Flow::Reply(self.refusal(call.protocol != Protocol::Http));
+            return Flow::Reply(self.refusal(call));
         };
         call.kept.insert(Admitted(Arc::new(permit)));
         Flow::Continue
@@ -230,10 +226,8 @@ mod tests {
         let refused = pass("/shop.Checkout/Pay").unwrap();
         assert_eq!((refused.code(), refused.status), (14, StatusCode::SERVICE_UNAVAILABLE));
         let header = |name: &str| refused.headers.iter().find(|(known, _)| known == name).unwrap().1.clone();
-        assert_eq!(
-            (header("retry-after"), header("grpc-retry-pushback-ms")),
-            ("1".parse().unwrap(), "1000".parse().unwrap())
-        );
+        assert_eq!(header("grpc-retry-pushback-ms"), "1000");
+        assert!(!header("grpc-status-details-bin").is_empty());
         // A call gives its place back when its answer begins, or when it ends without one.
         shedding.ended(&mut calls[0]);
         assert!(matches!(shedding.request(&mut call("/shop.Checkout/Pay", &[])), Flow::Continue));

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::{
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit as Config;
 use envoy_types::pb::google::protobuf::Any;
 use http::header::RETRY_AFTER;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use crate::bootstrap::unpack;
 use crate::bucket::Bucket;
@@ -21,6 +21,7 @@ use crate::problem::{Path, Problem};
 use crate::reply::{LocalReply, Reply};
 use crate::route::{Descriptor, HeaderRules, RateLimitRule};
 use crate::stats::{Counter, Scope};
+use crate::wait::whole_seconds;
 
 const LIMITED: &str = "local_rate_limited";
 const RESOURCE_EXHAUSTED: i32 = 8;
@@ -103,7 +104,7 @@ impl Filter for LocalRateLimit {
             return Flow::Continue;
         }
         self.stats.enforced.inc();
-        let refusal = self.refusal(call.protocol, judged.bucket.as_deref());
+        let refusal = self.refusal(call, judged.bucket.as_deref());
         call.kept.insert(judged);
         Flow::Reply(refusal)
     }
@@ -115,7 +116,7 @@ impl Filter for LocalRateLimit {
         }
         if let Some(bucket) = judged.bucket.as_ref().filter(|_| self.rate_limit_headers) {
             let left = bucket.left();
-            let reset = if left > 0 { 0 } else { seconds(bucket) };
+            let reset = if left > 0 { 0 } else { whole_seconds(bucket.wait()) };
             reply.headers.insert(LIMIT, bucket.max.into());
             reply.headers.insert(REMAINING, left.into());
             reply.headers.insert(RESET, reset.into());
@@ -195,26 +196,19 @@ impl LocalRateLimit {
         descriptors
     }
 
-    fn refusal(&self, protocol: Protocol, bucket: Option<&Bucket>) -> LocalReply {
-        let web = matches!(protocol, Protocol::GrpcWeb { .. });
-        let mut reply = LocalReply::new(self.status, LIMITED, LIMITED).with_flag(Flag::RateLimited);
+    fn refusal(&self, call: &Call, bucket: Option<&Bucket>) -> LocalReply {
+        let reply = LocalReply::new(self.status, LIMITED, LIMITED).with_flag(Flag::RateLimited);
         // A browser is told what has run out, and when to come back; Envoy tells it of an outage.
-        if web || self.resource_exhausted {
-            reply = reply.with_grpc(RESOURCE_EXHAUSTED);
+        let web = matches!(call.protocol, Protocol::GrpcWeb { .. });
+        let reply = if web || self.resource_exhausted { reply.with_grpc(RESOURCE_EXHAUSTED) } else { reply };
+        match bucket {
+            Some(bucket) if web => reply.with_wait(call, bucket.wait(), Vec::new()),
+            Some(bucket) if self.retry_after && self.status == StatusCode::TOO_MANY_REQUESTS => {
+                reply.with_header(RETRY_AFTER, whole_seconds(bucket.wait()).max(1).into())
+            }
+            _ => reply,
         }
-        if let Some(bucket) = bucket
-            && (web || (self.retry_after && self.status == StatusCode::TOO_MANY_REQUESTS))
-        {
-            reply = reply.with_header(RETRY_AFTER, HeaderValue::from(seconds(bucket).max(1)));
-        }
-        reply
     }
-}
-
-/// Until the next token, in whole seconds.
-fn seconds(bucket: &Bucket) -> u64 {
-    let wait = bucket.wait();
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 fn by_entries(
@@ -373,12 +367,14 @@ mod tests {
             let limit = filter(config).unwrap();
             let bucket = limit.buckets.general.clone().unwrap();
             bucket.take(1);
-            let reply = limit.refusal(protocol, Some(&bucket));
+            let mut call = Call::sample("POST", "shop.example", "/a.B/C", &[]);
+            call.protocol = protocol;
+            let reply = limit.refusal(&call, Some(&bucket));
             (reply.status.as_u16(), reply.code(), reply.headers.len())
         };
         let plain = Config { token_bucket: Some(bucket(1, 600)), ..Config::default() };
         assert_eq!(answer(&plain, Protocol::Grpc), (429, 14, 0));
-        assert_eq!(answer(&plain, Protocol::GrpcWeb { text_reply: false }), (429, 8, 1));
+        assert_eq!(answer(&plain, Protocol::GrpcWeb { text_reply: false }), (429, 8, 2));
         let exhausted = Config { rate_limited_as_resource_exhausted: true, ..plain.clone() };
         assert_eq!(answer(&exhausted, Protocol::Grpc), (429, 8, 0));
         let status = Some(HttpStatus { code: 503 });

@@ -8,23 +8,18 @@ use tokio::sync::watch;
 
 use super::StartError;
 use crate::downstream::listener::Listener;
-use crate::drain::Drainer;
 
 /// A bound port and what listens there.
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     pub(crate) listener: Arc<ArcSwap<Listener>>,
-    pub(super) drainer: Drainer,
     /// It takes no more connections.
     pub(super) stop: watch::Sender<bool>,
 }
 
 impl Port {
     /// The port, and its socket for those who serve it: it closes when the last of them stops.
-    pub(super) fn bind(
-        listener: Listener,
-        drainer: &Drainer,
-    ) -> Result<(Arc<Self>, TcpListener), StartError> {
+    pub(super) fn bind(listener: Listener) -> Result<(Arc<Self>, TcpListener), StartError> {
         let failed =
             |reason| StartError::Bind { name: listener.name.clone(), address: listener.address, reason };
         let socket = TcpListener::bind(listener.address).map_err(failed)?;
@@ -33,7 +28,6 @@ impl Port {
         let port = Self {
             address,
             listener: Arc::new(ArcSwap::from_pointee(listener)),
-            drainer: drainer.part(),
             stop: watch::Sender::new(false),
         };
         Ok((Arc::new(port), socket))

@@ -9,6 +9,7 @@ use crate::admin;
 use crate::compile::Shared;
 use crate::consumers::Rosters;
 use crate::downstream::listener::Listener;
+use crate::drain::Drainer;
 use crate::problem::{Path, Problem};
 use crate::stats::Stats;
 use crate::telemetry::Exports;
@@ -33,6 +34,7 @@ impl Table {
         stats: &Stats,
         files: &Files,
         rosters: &Rosters,
+        drainer: &Drainer,
     ) -> Result<Self, Problem> {
         let root = Path::root();
         let at = root.field("static_resources");
@@ -42,7 +44,8 @@ impl Table {
             Arc::new(Clusters::compile(&resources.clusters, before, stats, &at.field("clusters"))?);
         let node = bootstrap.node.clone().unwrap_or_default();
         let exports = Exports::default();
-        let shared = Shared { clusters: &clusters, stats, files, rosters, exports: &exports, node: &node };
+        let (exported, node) = (&exports, &node);
+        let shared = Shared { clusters: &clusters, stats, files, rosters, exports: exported, drainer, node };
         let listeners_at = at.field("listeners");
         let listeners = resources.listeners.iter().enumerate();
         let listeners = listeners

@@ -151,7 +151,8 @@ impl Counts {
         let middle = |(lower, width): (f64, f64)| {
             if lower == 0.0 { 0.0 } else { lower + width * lower / (2.0 * lower + width) }
         };
-        self.0.iter().map(|(bucket, count)| middle(bounds(*bucket)) * *count as f64).sum()
+        // Not `sum`: that of nothing is -0.
+        self.0.iter().fold(0.0, |sum, (bucket, count)| sum + middle(bounds(*bucket)) * *count as f64)
     }
 
     fn without(&self, before: &Self) -> Self {
@@ -198,6 +199,7 @@ mod tests {
 
     #[test]
     fn sums_and_limits_are_envoys() {
+        assert!(counts(&[]).sum().is_sign_positive());
         let counts = counts(&[1, 9, 10, 25]);
         assert!((counts.sum() - 46.063_729_359_146_98).abs() < 1e-9);
         assert_eq!([0.5, 1.0, 5.0, 10.0, 25.0, 50.0].map(|limit| counts.up_to(limit)), [0, 1, 1, 3, 4, 4]);

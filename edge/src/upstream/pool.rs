@@ -248,7 +248,8 @@ impl Pool {
         protocol: Protocol,
         life: Life,
     ) -> Result<Made, Failure> {
-        let connected = connect::connect(&host.spec.target, host, &core.settings, core.tls.as_ref()).await;
+        let (target, tls) = (&host.spec.target, core.tls.as_ref());
+        let connected = connect::connect(target, host, &core.settings, tls, &core.stats).await;
         let (io, settled_on_http2) = connected.inspect_err(|failure| {
             core.stats.upstream_cx_connect_fail.inc();
             host.stats.cx_connect_fail.inc();
@@ -333,6 +334,7 @@ pub(super) struct Life {
     pub(super) core: Arc<Core>,
     pub(super) host: Arc<Host>,
     pub(super) pool: Weak<Pool>,
+    began: Instant,
     _permit: Permit,
 }
 
@@ -342,13 +344,15 @@ impl Life {
         core.stats.upstream_cx_active.add(1);
         host.stats.cx_total.inc();
         host.stats.cx_active.add(1);
-        Self { core: Arc::clone(core), host: Arc::clone(host), pool: Arc::downgrade(pool), _permit: permit }
+        let (pool, began) = (Arc::downgrade(pool), Instant::now());
+        Self { core: Arc::clone(core), host: Arc::clone(host), pool, began, _permit: permit }
     }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
         self.core.stats.upstream_cx_active.add(-1);
+        self.core.stats.upstream_cx_length_ms.record_since(self.began.into());
         self.host.stats.cx_active.add(-1);
         if let Some(pool) = self.pool.upgrade() {
             pool.lock().open -= 1;

@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 use crate::stats::{Counter, Gauge, Histogram, Scope};
 
 macro_rules! figures {
-    (counters { $($counter:ident)* } gauges { $($gauge:ident)* }) => {
+    (counters { $($counter:ident)* } gauges { $($gauge:ident)* } histograms { $($histogram:ident)* }) => {
         #[derive(Debug)]
         pub(crate) struct ClusterStats {
             $(pub(crate) $counter: Counter,)*
             $(pub(crate) $gauge: Gauge,)*
-            pub(super) upstream_rq_time: Histogram,
+            $(pub(super) $histogram: Histogram,)*
             classes: [Counter; 5],
             codes: Box<[OnceLock<Counter>]>,
             scope: Scope,
@@ -21,7 +21,7 @@ macro_rules! figures {
                 Self {
                     $($counter: scope.counter(stringify!($counter)),)*
                     $($gauge: scope.gauge(stringify!($gauge)),)*
-                    upstream_rq_time: scope.histogram("upstream_rq_time"),
+                    $($histogram: scope.histogram(stringify!($histogram)),)*
                     classes: [1, 2, 3, 4, 5].map(|class| scope.counter(&format!("upstream_rq_{class}xx"))),
                     codes: (100..600).map(|_| OnceLock::new()).collect(),
                     scope,
@@ -57,7 +57,9 @@ figures! {
         upstream_cx_none_healthy
         upstream_cx_overflow
         upstream_cx_protocol_error
+        upstream_cx_rx_bytes_total
         upstream_cx_total
+        upstream_cx_tx_bytes_total
         upstream_rq_cancelled
         upstream_rq_completed
         upstream_rq_max_duration_reached
@@ -82,6 +84,11 @@ figures! {
         upstream_cx_active
         upstream_rq_active
         upstream_rq_pending_active
+    }
+    histograms {
+        upstream_cx_connect_ms
+        upstream_cx_length_ms
+        upstream_rq_time
     }
 }
 

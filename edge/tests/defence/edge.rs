@@ -21,13 +21,15 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<(&'static str, SocketAddr)>,
     /// Filters before the router.
     pub(crate) filters: Vec<Value>,
+    /// 60 s where it is not set.
+    pub(crate) drain_time: Option<Duration>,
 }
 
 impl Edge {
     pub(crate) async fn start(backend: &Backend, config: &Config) -> Self {
         let options = Options {
             concurrency: 2,
-            drain_time: Duration::from_secs(60),
+            drain_time: config.drain_time.unwrap_or(Duration::from_secs(60)),
             set_log_filter: None,
             render_metrics: None,
         };

@@ -7,6 +7,7 @@ mod flood;
 mod frames;
 mod honest;
 mod overload;
+mod protocol;
 mod reload;
 mod rotation;
 mod slow;

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use serde_json::json;
@@ -10,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::backend::Backend;
 use crate::edge::{Config, Edge};
-use crate::frames::Raw;
+use crate::frames::{self, END_HEADERS, END_STREAM, HEADERS, Raw, frame};
 use crate::honest::{Client, Protocol};
 use crate::{ends, until};
 
@@ -138,6 +139,60 @@ async fn a_call_at_a_listener_that_goes_ends_as_it_would() {
     backend.release();
     let (reply, _client) = ends(call).await.expect("no panic");
     assert_eq!(reply.expect("an answer").status(), 200);
+}
+
+/// What a reload changes, of the connection manager and of its chain, and whether connections leave.
+const CHANGES: &[(&str, &str, &str, bool)] = &[
+    ("nothing", "{}", "{}", false),
+    ("a timeout", r#"{"stream_idle_timeout": "20s"}"#, "{}", false),
+    ("a header", r#"{"via": "edge"}"#, "{}", false),
+    ("the time for handshakes", "{}", r#"{"transport_socket_connect_timeout": "3s"}"#, false),
+    ("streams at a time", r#"{"http2_protocol_options": {"max_concurrent_streams": 50}}"#, "{}", true),
+    ("the protocol", r#"{"codec_type": "HTTP2"}"#, "{}", true),
+    (
+        "whose connections it takes",
+        "{}",
+        r#"{"filter_chain_match": {"source_prefix_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8}]}}"#,
+        true,
+    ),
+];
+
+#[tokio::test]
+async fn connections_leave_a_chain_that_cannot_keep_them() {
+    for (what, hcm, chain, leaves) in CHANGES {
+        let backend = Backend::start().await;
+        let edge = Edge::start(&backend, &Config::default()).await;
+        let mut raw = Raw::connect(edge.address(), &[]).await;
+        let mut client = Client::connect(Protocol::Grpc, edge.address(), None).await;
+        let call = tokio::spawn(async move { (client.begin("Hold").await, client) });
+        until("the call is at the backend", || backend.calls() == 1).await;
+        let [hcm, chain] = [hcm, chain].map(|text| serde_json::from_str(text).expect("JSON"));
+        let config = Config { hcm, chain, ..Config::default() };
+        ends(edge.running.reload(config.load(&backend))).await.expect("a good configuration");
+        if *leaves {
+            assert_eq!(raw.end().await, Some(0), "{what}: who is there is asked to leave");
+        } else {
+            assert!(raw.settle().await, "{what}: who is there stays");
+        }
+        backend.release();
+        let (reply, _client) = ends(call).await.expect("no panic");
+        assert_eq!(reply.expect(what).status(), 200, "{what}: the call ends as it would");
+        Client::connect(Protocol::Grpc, edge.address(), None).await.call().await;
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_leave_what_is_gone_is_cut_after_the_drain_time() {
+    let backend = Backend::start().await;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let both = listening(&[("web", any), ("more", any)]);
+    let edge = Edge::start(&backend, &Config { drain_time: Some(Duration::from_millis(200)), ..both }).await;
+    let mut raw = Raw::connect(edge.listener("more").expect("port"), &[]).await;
+    assert!(raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &frames::call("Hold"))).await);
+    until("the call is at the backend", || backend.calls() == 1).await;
+    ends(edge.running.reload(listening(&[("web", any)]).load(&backend))).await.expect("a listener less");
+    assert_eq!(raw.end().await, Some(0), "asked to leave, then cut: the backend still holds the call");
+    Client::connect(Protocol::Grpc, edge.address(), None).await.call().await;
 }
 
 #[tokio::test]

@@ -555,6 +555,67 @@ fn old_files_are_migrated() {
     }
 }
 
+/// A place, what an old file says there, and how its successor reads.
+const OLD_FORMS: &[(&str, &str, &[&str])] = &[
+    (
+        "filter",
+        "- name: envoy.grpc_web",
+        &["- name: envoy.filters.http.grpc_web", "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"],
+    ),
+    (
+        "filter",
+        "- name: envoy.filters.http.cors\n  typed_config: {}",
+        &["\"@type\": type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"],
+    ),
+    (
+        "filter",
+        "- name: envoy.health_check\n  config:\n    pass_through_mode: false\n    \
+         headers: [{ name: ':path', exact_match: /healthz }]",
+        &[
+            "envoy.extensions.filters.http.health_check.v3.HealthCheck",
+            "pass_through_mode: false",
+            "/healthz",
+        ],
+    ),
+    (
+        "filter",
+        "- name: fault\n  typed_config:\n    \"@type\": type.googleapis.com/envoy.config.filter.http.fault.v2.HTTPFault\n    \
+         abort: { http_status: 503, percentage: { numerator: 0 } }",
+        &["type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault", "http_status: 503"],
+    ),
+    (
+        "vhost",
+        "cors: { allow_origin: ['*'], enabled: false }",
+        &["allow_origin_string_match:", "regex: \".*\"", "filter_enabled:", "numerator: 0"],
+    ),
+    (
+        "cluster",
+        "http2_protocol_options: {}\nmax_requests_per_connection: 7",
+        &["explicit_http_config:", "http2_protocol_options: {}", "max_requests_per_connection: 7"],
+    ),
+    (
+        "cluster",
+        "tls_context: { sni: shop.example }",
+        &["envoy.transport_sockets.tls", "UpstreamTlsContext", "sni: shop.example"],
+    ),
+    ("action", "max_grpc_timeout: 0s", &["max_stream_duration:", "grpc_timeout_header_max: 0s"]),
+    ("hcm", "idle_timeout: 30s", &["common_http_protocol_options:", "idle_timeout: 30s"]),
+    ("top", "admin: { access_log_path: /dev/null }", &["envoy.access_loggers.file", "path: /dev/null"]),
+];
+
+#[test]
+fn each_old_form_has_its_successor() {
+    let envoy = envoy();
+    for (place, lines, successors) in OLD_FORMS {
+        let migrated = bootstrap::migrate(&with(place, lines)).expect(lines);
+        for successor in *successors {
+            assert!(migrated.contains(successor), "{lines}: no `{successor}` in\n{migrated}");
+        }
+        assert_eq!(refused_by_edge(&migrated), None, "{migrated}");
+        assert_eq!(refused_by_envoy(&envoy, &migrated), None, "{migrated}");
+    }
+}
+
 #[test]
 fn json_is_read_too() {
     let text = r#"{"staticResources": {"clusters": {"name": "a", "connectTimeout": "1s"}}, "admin": null}"#;

@@ -37,6 +37,7 @@ pub(crate) fn config(directory: &Path, upstreams: Vec<Upstream>) -> Config {
         access_log: Some(directory.join("access.log")),
         consumers: DatabaseUrl::Plain(database(directory).url),
         failure_mode_deny: false,
+        priorities: Vec::new(),
         upstreams,
         cors: Cors { allowed_origins: vec!["https://shop.example".to_owned()] },
         limits: Limits::default(),

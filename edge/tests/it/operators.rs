@@ -206,6 +206,43 @@ async fn figures_come_in_three_formats() {
     assert!(gateway.text("/stats").await.contains("http.ingress.downstream_rq_2xx: 0\n"));
 }
 
+/// What dashboards made for Envoy ask for.
+const ON_DASHBOARDS: [&str; 22] = [
+    "envoy_server_live{} 1",
+    "envoy_server_memory_allocated{} ",
+    "envoy_server_memory_heap_size{} ",
+    "envoy_server_total_connections{} ",
+    "envoy_cluster_manager_active_clusters{} 1",
+    "envoy_listener_manager_total_listeners_active{} 2",
+    "envoy_cluster_membership_healthy{envoy_cluster_name=\"dead\"} 1",
+    "envoy_cluster_upstream_cx_active{envoy_cluster_name=\"dead\"} 0",
+    "envoy_cluster_upstream_cx_connect_fail{envoy_cluster_name=\"dead\"} 1",
+    "envoy_cluster_upstream_cx_rx_bytes_total{envoy_cluster_name=\"dead\"} 0",
+    "envoy_cluster_upstream_cx_tx_bytes_total{envoy_cluster_name=\"dead\"} 0",
+    "envoy_cluster_upstream_cx_connect_ms_sum{envoy_cluster_name=\"dead\"} 0",
+    "envoy_cluster_upstream_cx_length_ms_count{envoy_cluster_name=\"dead\"} 1",
+    "envoy_cluster_upstream_rq_pending_active{envoy_cluster_name=\"dead\"} 0",
+    "envoy_http_downstream_cx_active{envoy_http_conn_manager_prefix=\"ingress\"} ",
+    "envoy_http_downstream_cx_http1_total{envoy_http_conn_manager_prefix=\"ingress\"} 2",
+    "envoy_http_downstream_cx_http2_total{envoy_http_conn_manager_prefix=\"ingress\"} 0",
+    "envoy_http_downstream_cx_ssl_total{envoy_http_conn_manager_prefix=\"secure\"} 0",
+    "envoy_http_downstream_rq_http1_total{envoy_http_conn_manager_prefix=\"ingress\"} 2",
+    "envoy_http_downstream_rq_xx{envoy_response_code_class=\"5\",envoy_http_conn_manager_prefix=\"ingress\"} 1",
+    "envoy_listener_downstream_cx_total{envoy_listener_address=\"127.0.0.1_0\"} 2",
+    "envoy_listener_downstream_cx_active{envoy_listener_address=\"127.0.0.1_0\"} ",
+];
+
+#[tokio::test]
+async fn figures_on_dashboards_have_envoys_names() {
+    let gateway = Gateway::start();
+    gateway.get("/ok").await;
+    gateway.get("/dead").await;
+    let metrics = gateway.text("/stats/prometheus").await;
+    for figure in ON_DASHBOARDS {
+        assert!(metrics.contains(&format!("\n{figure}")), "{figure}: {metrics}");
+    }
+}
+
 #[tokio::test]
 async fn clusters_and_listeners_are_listed() {
     let gateway = Gateway::start();

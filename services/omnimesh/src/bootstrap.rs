@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, anyhow};
-use edge::{Address, ClientTls, DatabaseUrl, Upstream, bootstrap::Loaded, gateway};
+use edge::{Address, ClientTls, DatabaseUrl, Priority, Upstream, bootstrap::Loaded, gateway};
 
 use crate::{
     config::Config,
@@ -13,6 +13,19 @@ use crate::{
 
 /// What every process serves itself, beside its roles' services.
 const HERE: [&str; 3] = ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", events::SERVICE];
+/// A shop that is overwhelmed sells first, shows what it has next, and reports last; what is not here is shown.
+const PRIORITIES: [(&str, &[&str], u32); 2] = [
+    (
+        "checkout",
+        &[
+            "omnimesh.order.v1.OrderService",
+            "omnimesh.inventory.v1.InventoryService",
+            "grpc.health.v1.Health",
+        ],
+        100,
+    ),
+    ("analytics", &[events::SERVICE, "omnimesh.ingest.v1.IngestService"], 50),
+];
 /// Holds the URL of a database that has a password: `--database-url` takes it from there, too.
 const DATABASE_VARIABLE: &str = "OMNIMESH_DATABASE_URL";
 
@@ -84,9 +97,15 @@ fn edge_of(config: &Config, roles: &[&'static Role], consumers: DatabaseUrl) -> 
         consumers,
         failure_mode_deny: config.edge.failure_mode_deny,
         upstreams,
+        priorities: PRIORITIES.map(priority).to_vec(),
         cors: config.edge.cors.clone(),
         limits: config.edge.limits.clone(),
     })
+}
+
+fn priority((name, services, share_percent): (&str, &[&str], u32)) -> Priority {
+    let services = services.iter().map(|&service| service.to_owned()).collect();
+    Priority { name: name.to_owned(), services, share_percent }
 }
 
 /// A role in another process, over mutual TLS.

@@ -252,5 +252,5 @@ fn describe_erasure(erasure: &Erasure) {
 /// Reads `LAYER/TABLE[@VERSION]`.
 fn reference(text: &str) -> Result<(TableName, Version), Failure> {
     let (name, version) = text.split_once('@').unwrap_or((text, ""));
-    Ok((name.parse().map_err(Failure::usage::<lake::Error>)?, Version::from(version)))
+    Ok((name.parse().map_err(Failure::usage)?, Version::from(version)))
 }

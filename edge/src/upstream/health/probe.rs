@@ -101,7 +101,8 @@ impl Prober {
 
     async fn connect(&self) -> Result<Io, Silence> {
         let core = &self.core;
-        Ok(connect(&self.target, &self.host, &core.settings, core.tls.as_ref()).await?.0)
+        let tls = core.tls.as_ref();
+        Ok(connect(&self.target, &self.host, &core.settings, tls, &core.stats).await?.0)
     }
 
     async fn ask_tcp(&self, send: &Bytes, receive: &[Bytes]) -> Result<Finding, Silence> {
