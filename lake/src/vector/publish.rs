@@ -219,12 +219,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn prod_moves_only_to_what_is_found_again() {
         let directory = TempDir::new().unwrap();
-        let config = Config { root: directory.path().to_owned(), ..Config::default() };
+        let config = Config { root: directory.path().into(), ..Config::default() };
         let store = Arc::new(Store::create(&config.root).unwrap());
         let is_noise = Arc::new(AtomicBool::new(false));
         let table = Table { is_noise: Arc::clone(&is_noise) };
         let name = table.name().unwrap();
-        let runner = Runner::new(&config, Arc::clone(&store), vec![Box::new(table)]).unwrap();
+        let runner = Runner::new(&config, Arc::clone(&store), vec![Arc::new(table)]).unwrap();
         let wanted = [name.clone()];
 
         let run = runner.run(&wanted, &|_| {}).await.unwrap();
