@@ -273,6 +273,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Its name.
     pub(crate) fn name(&self) -> &TableName {
         &self.name
     }
@@ -280,11 +281,6 @@ impl Table {
     /// The newest version, if there is one.
     pub(crate) fn dataset(&self) -> Option<&Dataset> {
         self.dataset.as_ref()
-    }
-
-    /// Its name.
-    pub(crate) fn name(&self) -> &TableName {
-        &self.name
     }
 
     /// Puts a tag on a version, or moves it there.

@@ -175,7 +175,7 @@ impl Denied {
             Change::Append(rows) => {
                 Change::Append(rows.into_iter().map(&mut admitted).collect::<Result<_, _>>()?)
             }
-            Change::Upsert { rows, stale } => Change::Upsert { rows: admitted(rows)?, stale },
+            Change::Upsert { rows, stale, newer } => Change::Upsert { rows: admitted(rows)?, stale, newer },
             Change::Record(rows) => Change::Record(admitted(rows)?),
         };
         Ok((change, refused))

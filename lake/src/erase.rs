@@ -13,7 +13,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use object_store::path::Path;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -157,7 +156,14 @@ impl<'a> Job<'a> {
             if found.files.is_empty() {
                 continue;
             }
-            let purged = self.store.open(name.clone()).await?.purge(&self.denied, &found.files).await?;
+            let mut table = self.store.open(name.clone()).await?;
+            if table.dataset().is_none() {
+                // A table that was never finished is made of nothing but such files.
+                self.store.remove(&found.files).await?;
+                self.erasure.files_removed += found.files.len() as u64;
+                continue;
+            }
+            let purged = table.purge(&self.denied, &found.files, self.erasure.started_at).await?;
             tracing::info!(table = %name, rows = purged.rows, references = ?purged.references, "erased");
             self.erasure.tables.insert(name.to_string(), purged.into());
         }

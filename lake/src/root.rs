@@ -102,8 +102,8 @@ impl<P: AsRef<Path> + ?Sized> From<&P> for Root {
     }
 }
 
-impl From<&Self> for Root {
-    fn from(root: &Self) -> Self {
+impl From<&Root> for Root {
+    fn from(root: &Root) -> Self {
         root.clone()
     }
 }

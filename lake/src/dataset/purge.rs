@@ -19,7 +19,7 @@ use lance::{
         CommitBuilder, Dataset, DeleteBuilder, ROW_ID,
         cleanup::CleanupPolicyBuilder,
         index::DatasetIndexRemapperOptions,
-        optimize::{CompactionOptions, commit_compaction, plan_compaction},
+        optimize::{CompactionOptions, RewriteResult, commit_compaction, plan_compaction},
         transaction::{Operation, Transaction},
     },
     index::DatasetIndexExt,
@@ -30,6 +30,7 @@ use lance_index::{
     pbold::InvertedIndexDetails,
     scalar::{BuiltinIndexType, InvertedIndexParams, ScalarIndexParams},
 };
+use lance_table::format::IndexMetadata;
 use object_store::path::Path;
 use prost::Message;
 
@@ -38,6 +39,9 @@ use crate::{Error, TableName, deny::Denied, run::PROD};
 
 /// Files of a table that are of no version of it; those of its branches are of theirs.
 const UNTRACKED: [&str; 3] = ["_refs/", "tree/", "_versions/latest_version_hint.json"];
+
+/// What begins the name of the property that says how far an exporter is.
+const CURSOR: &str = "omnimesh.cursor.";
 
 /// What a table was rid of.
 #[derive(Debug, Default)]
@@ -51,20 +55,33 @@ pub(crate) struct Purged {
 type Properties = HashMap<String, String>;
 
 impl Table {
-    /// Rids the table of the rows that hold what is denied; `files` are those of its files that do.
+    /// Rids the table of the rows that hold what is denied; `files` are those of its files that do. Indices from before
+    /// `since` are made anew.
     pub(crate) async fn purge(
         &mut self,
         denied: &Arc<Denied>,
         files: &BTreeSet<Path>,
+        since: Timestamp,
     ) -> Result<Purged, Error> {
         let Some(dataset) = &mut self.dataset else { return Ok(Purged::default()) };
         let failed = |error| failed(&self.name, "rid of rows", error);
-        let properties = properties(dataset).await.map_err(failed)?;
+        let progress = progress(dataset).await.map_err(failed)?;
         let ids = held(dataset, denied).await.map_err(failed)?;
-        delete(dataset, &ids, &properties).await.map_err(failed)?;
-        compact(dataset, &properties).await.map_err(failed)?;
-        index(dataset, &properties).await.map_err(failed)?;
-        mark(dataset, &properties).await.map_err(failed)?;
+        if !ids.is_empty() {
+            let deletion = deletion(dataset, &ids).await.map_err(failed)?;
+            // Whatever a manifest names is on disk before it.
+            self.durable.sync().await?;
+            commit(dataset, deletion, &progress).await.map_err(failed)?;
+        }
+        let options = options(&progress);
+        let rewritten = rewrite(dataset, &options).await.map_err(failed)?;
+        self.durable.sync().await?;
+        let indices = Arc::new(DatasetIndexRemapperOptions::default());
+        commit_compaction(dataset, rewritten, indices, &options).await.map_err(failed)?;
+        // An index that was made since then is of rows that were rid of already, unless some went just now.
+        let until = if ids.is_empty() { since } else { Timestamp::MAX };
+        index(dataset, &progress, until).await.map_err(failed)?;
+        mark(dataset, &progress).await.map_err(failed)?;
         self.durable.sync().await?;
         let references = References::to(dataset, files).await.map_err(failed)?;
         let names = references.names();
@@ -84,8 +101,7 @@ impl Table {
             return Ok(Some("deleted rows are still in its files".to_owned()));
         }
         for index in dataset.load_indices().await.map_err(failed)?.iter() {
-            let made = index.created_at.map_or(0, |made| made.timestamp_micros());
-            if made < since.as_microsecond() && !is_system_index(index) {
+            if made(index) < since.as_microsecond() && !is_system_index(index) {
                 return Ok(Some(format!("index {} is older than the erasure", index.name)));
             }
         }
@@ -97,14 +113,14 @@ impl Table {
     }
 }
 
-/// What the newest commit of ours says, such as how far the table is.
-async fn properties(dataset: &Dataset) -> Result<Properties, LanceError> {
+/// What the newest commit of an exporter says of how far it is; nothing in a table that no exporter writes.
+async fn progress(dataset: &Dataset) -> Result<Properties, LanceError> {
     let mut versions = dataset.version_refs().await?;
     versions.sort_by_key(|version| std::cmp::Reverse(version.version));
     for version in versions {
         let transaction = dataset.read_transaction_by_version(version.version).await?;
         let said = transaction.and_then(|transaction| transaction.transaction_properties);
-        if let Some(said) = said.filter(|said| said.keys().any(|name| name.starts_with("omnimesh."))) {
+        if let Some(said) = said.filter(|said| said.keys().any(|name| name.starts_with(CURSOR))) {
             return Ok(said.as_ref().clone());
         }
     }
@@ -128,34 +144,35 @@ async fn held(dataset: &Dataset, denied: &Arc<Denied>) -> Result<Vec<u64>, Lance
     Ok(ids)
 }
 
-/// Deletes by the numbers of the rows: a transaction says what it deleted by, and that must be nobody's name.
-async fn delete(dataset: &mut Dataset, ids: &[u64], properties: &Properties) -> Result<(), LanceError> {
-    if ids.is_empty() {
-        return Ok(());
-    }
+/// A deletion by the numbers of the rows: a transaction says what it deleted by, and that must be nobody's name.
+async fn deletion(dataset: &Dataset, ids: &[u64]) -> Result<Transaction, LanceError> {
     let ids: Vec<_> = ids.iter().map(u64::to_string).collect();
     let rows = format!("{ROW_ID} IN ({})", ids.join(","));
     let staged = DeleteBuilder::new(Arc::new(dataset.clone()), rows).execute_uncommitted().await?;
-    commit(dataset, staged.transaction, properties).await
+    Ok(staged.transaction)
 }
 
-/// Writes the rows that are left of every file that some were deleted from.
-async fn compact(dataset: &mut Dataset, properties: &Properties) -> Result<(), LanceError> {
+/// Every file that a row was deleted from is written anew.
+fn options(progress: &Properties) -> CompactionOptions {
     let options = CompactionOptions { materialize_deletions_threshold: 0.0, ..CompactionOptions::default() };
-    let options = options.transaction_properties(properties.clone());
-    let plan = plan_compaction(dataset, &options).await?;
+    options.transaction_properties(progress.clone())
+}
+
+async fn rewrite(dataset: &Dataset, options: &CompactionOptions) -> Result<Vec<RewriteResult>, LanceError> {
+    let plan = plan_compaction(dataset, options).await?;
     let mut rewritten = Vec::new();
     for task in plan.compaction_tasks() {
         rewritten.push(task.execute(dataset).await?);
     }
-    let indices = Arc::new(DatasetIndexRemapperOptions::default());
-    commit_compaction(dataset, rewritten, indices, &options).await.map(drop)
+    Ok(rewritten)
 }
 
-/// Makes every index anew.
-async fn index(dataset: &mut Dataset, properties: &Properties) -> Result<(), LanceError> {
+/// Makes every index anew that is older than `until`.
+async fn index(dataset: &mut Dataset, progress: &Properties, until: Timestamp) -> Result<(), LanceError> {
     let indices = dataset.describe_indices(None).await?;
-    for index in indices.iter().filter(|index| !index.metadata().iter().any(is_system_index)) {
+    let is_old =
+        |segment: &IndexMetadata| made(segment) < until.as_microsecond() && !is_system_index(segment);
+    for index in indices.iter().filter(|index| index.metadata().iter().any(is_old)) {
         let Ok(kind) = IndexType::try_from(index.index_type()) else { continue };
         if kind.is_vector() {
             let options = OptimizeOptions::retrain().index_names(vec![index.name().to_owned()]);
@@ -171,10 +188,15 @@ async fn index(dataset: &mut Dataset, properties: &Properties) -> Result<(), Lan
             .name(index.name().to_owned())
             .replace(true)
             .train(is_trained)
-            .transaction_properties(properties.clone())
+            .transaction_properties(progress.clone())
             .await?;
     }
     Ok(())
+}
+
+/// When a part of an index was made, in microseconds.
+fn made(segment: &IndexMetadata) -> i64 {
+    segment.created_at.map_or(0, |made| made.timestamp_micros())
 }
 
 fn params(kind: IndexType, index: &dyn IndexDescription) -> Result<Box<dyn IndexParams>, LanceError> {
@@ -188,9 +210,9 @@ fn params(kind: IndexType, index: &dyn IndexDescription) -> Result<Box<dyn Index
 }
 
 /// Makes the newest version say how far the table is: those before it are about to go.
-async fn mark(dataset: &mut Dataset, properties: &Properties) -> Result<(), LanceError> {
+async fn mark(dataset: &mut Dataset, progress: &Properties) -> Result<(), LanceError> {
     let newest = dataset.read_transaction().await?.and_then(|newest| newest.transaction_properties);
-    if newest.as_deref().unwrap_or(&Properties::new()) == properties {
+    if progress.is_empty() || newest.is_some_and(|newest| *newest == *progress) {
         return Ok(());
     }
     let nothing = Operation::UpdateConfig {
@@ -200,15 +222,15 @@ async fn mark(dataset: &mut Dataset, properties: &Properties) -> Result<(), Lanc
         field_metadata_updates: HashMap::new(),
     };
     let version = dataset.version().version;
-    commit(dataset, Transaction::new(version, nothing, None), properties).await
+    commit(dataset, Transaction::new(version, nothing, None), progress).await
 }
 
 async fn commit(
     dataset: &mut Dataset,
     mut transaction: Transaction,
-    properties: &Properties,
+    progress: &Properties,
 ) -> Result<(), LanceError> {
-    transaction.transaction_properties = Some(Arc::new(properties.clone()));
+    transaction.transaction_properties = Some(Arc::new(progress.clone()));
     *dataset = CommitBuilder::new(Arc::new(dataset.clone())).execute(transaction).await?;
     Ok(())
 }

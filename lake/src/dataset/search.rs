@@ -79,7 +79,7 @@ impl Store {
     }
 
     /// Removes files of the lake.
-    pub(crate) async fn remove(&self, files: impl IntoIterator<Item = &Path>) -> Result<(), Error> {
+    pub(crate) async fn remove(&self, files: &BTreeSet<Path>) -> Result<(), Error> {
         let (objects, _) = self.objects().await?;
         for file in files {
             match objects.delete(file).await {

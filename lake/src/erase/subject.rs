@@ -104,6 +104,11 @@ impl People {
     }
 
     fn find(&self, given: &[String]) -> Result<Subject, Error> {
+        let is_short = |key: &String| key.trim().len() < SHORTEST && !key.contains('/');
+        if given.is_empty() || given.iter().any(is_short) {
+            let reason = format!("need {SHORTEST} letters or more each; write a short id as <system>/<id>");
+            return Err(InvalidRequest::new("keys", reason).into());
+        }
         let mut persons = BTreeSet::new();
         for key in given {
             let spelled: Vec<_> = spellings(key).chain([key.trim().to_owned()]).collect();
@@ -127,8 +132,7 @@ impl People {
         let count = all.len();
         let keys: BTreeSet<_> = all.into_iter().filter(is_key).collect();
         if keys.is_empty() {
-            let reason = format!("need {SHORTEST} letters or more; write a short id as <system>/<id>");
-            return Err(InvalidRequest::new("keys", reason).into());
+            return Err(InvalidRequest::new("keys", "are nobody's that the lake knows").into());
         }
         Ok(Subject { left_out: (count - keys.len()) as u64, keys })
     }
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn a_person_is_known_by_all_that_is_nobody_elses() {
         let ada = ["ada@example.com", "card-000123", "golden-ada", "golden-old", "shop/5"];
-        for given in ["golden-ada", "ADA@example.com", "card-000123", "shop/5", "5"] {
+        for given in ["golden-ada", "ADA@example.com", "card-000123", "shop/5"] {
             let found = find(&[given]).unwrap();
             let keys = found.keys.iter().filter(|key| *key != given || ada.contains(&given));
             assert_eq!(keys.collect::<Vec<_>>(), ada, "{given}");
@@ -197,8 +201,11 @@ mod tests {
     fn what_is_of_several_persons_names_nobody() {
         let error = find(&["+1 555 123 4567"]).unwrap_err().to_string();
         assert!(error.contains("several persons"), "{error}");
-        let error = find(&["7"]).unwrap_err().to_string();
-        assert!(error.contains("<system>/<id>"), "{error}");
+        for short in ["5", "7"] {
+            let error = find(&["golden-ada", short]).unwrap_err().to_string();
+            assert!(error.contains("<system>/<id>"), "{error}");
+        }
+        assert!(find(&[]).is_err() && find(&["x/7"]).is_err());
         assert_eq!(find(&["unheard@example.com"]).unwrap().keys.len(), 1);
     }
 }

@@ -13,7 +13,7 @@ use datafusion::{
     prelude::SessionContext,
     sql::{parser::Statement as Parsed, resolve::resolve_table_references},
 };
-use futures::{Stream, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -40,6 +40,9 @@ pub(super) struct Engine {
     rows: u64,
     seconds: u64,
 }
+
+/// What a query answers with.
+pub(super) type Rows = BoxStream<'static, Result<RecordBatch, Failure>>;
 
 /// A query whose answer's shape is known.
 pub(super) struct Prepared {
@@ -85,11 +88,7 @@ impl Engine {
     }
 
     /// Runs a query for as long as the rows are read, within its limits and until `run` is cancelled.
-    pub(super) async fn run(
-        &self,
-        statement: Statement,
-        run: Run,
-    ) -> Result<(SchemaRef, impl Stream<Item = Result<RecordBatch, Failure>> + Send + use<>), Failure> {
+    pub(super) async fn run(&self, statement: Statement, run: Run) -> Result<(SchemaRef, Rows), Failure> {
         let deadline = Instant::now() + Duration::from_secs(self.seconds);
         let planner = self.planner.clone();
         let mut batches = self.workers.run(async move { planner.execute(&statement).await }).await?;
@@ -106,7 +105,7 @@ impl Engine {
         });
         let (rows, seconds) = (self.rows, self.seconds);
         let answer = Answer { receiver, task, run, deadline, seconds, rows, rows_left: rows };
-        Ok((schema, answer.within_limits()))
+        Ok((schema, answer.within_limits().boxed()))
     }
 
     /// The tables that may be queried, with their columns if they are wanted.
@@ -266,8 +265,8 @@ impl Planned {
 mod tests {
     use tempfile::TempDir;
 
-    use super::{super::parse::WORDS, *};
-    use crate::sql;
+    use super::*;
+    use crate::{flight::parse, sql};
 
     fn engine(root: &TempDir) -> Engine {
         let config = Config { root: root.path().into(), ..Config::default() };
@@ -318,8 +317,8 @@ mod tests {
     #[tokio::test]
     async fn the_longest_text_fits_into_the_stack() {
         let sum = |terms: usize| format!("SELECT {}1", "1 + ".repeat(terms));
-        prepare(&sum(WORDS / 2 - 1)).await.unwrap();
-        assert!(matches!(prepare(&sum(WORDS / 2)).await, Err(Failure::Long { .. })));
+        prepare(&sum(parse::WORDS / 2 - 1)).await.unwrap();
+        assert!(matches!(prepare(&sum(parse::WORDS / 2)).await, Err(Failure::Long { .. })));
     }
 
     #[tokio::test]
