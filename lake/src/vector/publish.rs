@@ -149,7 +149,7 @@ mod tests {
         vector::{ENTITY, component, embedder::unit},
     };
 
-    const DIMENSION: usize = 32;
+    const DIMENSION: usize = 128;
 
     /// Vectors around centres, which lists can hold apart; or, once it is told to, vectors that point anywhere.
     #[derive(Debug, Default)]
