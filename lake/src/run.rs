@@ -222,11 +222,14 @@ impl Runner {
             let mut card = derived.card();
             let published = self.publish(derived, &inputs, &mut table, &card, stands, output).await?;
             let is_new = published.is_new;
-            output.took(published);
             if is_new {
                 card.more.extend(derived.ready(&mut table).await?);
                 table.describe(&card).await?;
-                output.version = table.dataset().map_or(0, |dataset| dataset.version().version);
+            }
+            // Not before: what is not ready must not count as what stands.
+            output.took(published);
+            if let Some(dataset) = table.dataset().filter(|_| is_new) {
+                output.version = dataset.version().version;
             }
             output.lineage = derived.lineage(&inputs, &self.runtime).await?;
         }

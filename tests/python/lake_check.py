@@ -23,6 +23,7 @@ except ImportError as missing:
     sys.exit(f"{missing}. `make test` installs it; without make: pip install --requirement tests/python/requirements.txt")
 
 from lake_gold import GOLD, columns_of, gold_faults
+from lake_vectors import vector_faults
 
 LAYERS = ["bronze", "silver", "gold", "features", "embeddings"]
 KEY = b"lance-schema:unenforced-primary-key"
@@ -282,6 +283,8 @@ def faults_of(root: str, layer: str, table: str, dataset: lance.LanceDataset) ->
     faults = format_faults(layer, dataset) + column_faults(layer, table, dataset.schema) + key_faults(dataset)
     if layer == "bronze":
         faults += payload_faults(dataset)
+    if layer == "embeddings":
+        faults += vector_faults(table, dataset)
     if table in PERIODS:
         faults += period_faults(PERIODS[table], dataset)
     if table == "identity_links":

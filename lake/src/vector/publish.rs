@@ -149,7 +149,7 @@ mod tests {
         vector::{ENTITY, component, embedder::unit},
     };
 
-    const DIMENSION: usize = 32;
+    const DIMENSION: usize = 128;
 
     /// Vectors around centres, which lists can hold apart; or, once it is told to, vectors that point anywhere.
     #[derive(Debug, Default)]
@@ -224,7 +224,7 @@ mod tests {
         let is_noise = Arc::new(AtomicBool::new(false));
         let table = Table { is_noise: Arc::clone(&is_noise) };
         let name = table.name().unwrap();
-        let runner = Runner::new(&config, Arc::clone(&store), vec![Box::new(table)]).unwrap();
+        let runner = Runner::new(&config, Arc::clone(&store), vec![Arc::new(table)]).unwrap();
         let wanted = [name.clone()];
 
         let run = runner.run(&wanted, &|_| {}).await.unwrap();
@@ -243,6 +243,7 @@ mod tests {
         let run = runner.run(&wanted, &|_| {}).await.unwrap();
         let Outcome::Failed { reason } = &run.outputs[0].outcome else { panic!("{:?}", run.outputs[0]) };
         assert!(reason.contains("points__random is not published: its index finds 0."), "{reason}");
+        assert_eq!(run.outputs[0].version, 0, "what is refused does not stand");
         let stands = store.at(&name, &tag).await.unwrap().unwrap();
         assert_eq!(stands.version().version, published.version().version);
     }

@@ -11,7 +11,7 @@ use crate::{
     columns::{Column, batch, list, optional_text, text},
     dataset::Store,
     sql,
-    table::{Change, Derived},
+    table::Derived,
     vector::{
         components,
         embedder::{HashEmbedder, TextEmbedder},
