@@ -262,12 +262,8 @@ impl Flight {
             tracer.end(call);
         }
         let unwanted = reset && (unread || call.ended.status.is_none());
-<<<<<<< HEAD
         self.pulse.request_ended(now, unwanted.then_some(call.ended.duration), &self.hcm);
-=======
-        self.pulse.request_ended(unwanted.then_some(call.ended.duration), &self.hcm);
         linger::finish_request(call);
->>>>>>> verify
     }
 }
 

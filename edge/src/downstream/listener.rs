@@ -186,84 +186,29 @@ impl ServerApp for Accepting {
         let digest = stream.get_socket_digest()?;
         let remote = *digest.peer_addr()?.as_inet()?;
         let local = *digest.local_addr()?.as_inet()?;
-<<<<<<< HEAD
-        // A task of its own: the one that has taken the connection is large, and would live as long as it.
-        self.connections.spawn(Arc::clone(self).serve(stream, remote, local));
-=======
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let listener = self.listener.load_full();
-        let (stats, began) = (Arc::clone(&listener.stats), Instant::now());
-        stats.connections.inc();
-        stats.active.add(1);
-        if listener.wants_tls() {
-            serve_tls(&listener, stream, id, remote, local).await;
-        } else {
-            serve_plain(listener, stream, id, remote, local).await;
-        }
-        stats.active.add(-1);
-        stats.ended.inc();
-        stats.length.record_since(began.into());
->>>>>>> verify
+        // A task of its own: the one that has taken the connection is large, and would live as long as it.
+        self.connections.spawn(serve(listener, stream, id, remote, local));
         None
     }
 }
 
-<<<<<<< HEAD
-impl Accepting {
-    async fn serve(self: Arc<Self>, stream: Stream, remote: SocketAddr, local: SocketAddr) {
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let listener = self.listener.load_full();
-        listener.stats.connections.inc();
-        if listener.wants_tls() {
-            // Boxed: a connection without TLS needs less.
-            return Box::pin(self.serve_tls(&listener, stream, id, remote, local)).await;
-        }
-        let hello = Hello { local, remote, tls: false, server_name: None, protocols: Vec::new() };
-        let Some(chain) = listener.chain(&hello) else { return listener.stats.no_chain.inc() };
-        let (hcm, chain) = (Arc::clone(&chain.hcm), Arc::clone(&chain.name));
-        drop(listener);
-        let facts = Arc::new(Connection { id, chain, remote, local, tls: None });
-        connection::serve(stream, hcm, facts, self.drain.clone()).await;
+async fn serve(listener: Arc<Listener>, stream: Stream, id: u64, remote: SocketAddr, local: SocketAddr) {
+    let (stats, began) = (Arc::clone(&listener.stats), Instant::now());
+    stats.connections.inc();
+    stats.active.add(1);
+    if listener.wants_tls() {
+        // Boxed: a connection without TLS needs less.
+        Box::pin(serve_tls(&listener, stream, id, remote, local)).await;
+    } else {
+        serve_plain(listener, stream, id, remote, local).await;
     }
+    stats.active.add(-1);
+    stats.ended.inc();
+    stats.length.record_since(began.into());
+}
 
-    async fn serve_tls(
-        &self,
-        listener: &Listener,
-        stream: Stream,
-        id: u64,
-        remote: SocketAddr,
-        local: SocketAddr,
-    ) {
-        let began = Instant::now();
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let Some(Ok(start)) = within(began, listener.hello, hello).await else { return };
-        let hello = start.client_hello();
-        let hello = Hello {
-            local,
-            remote,
-            tls: true,
-            server_name: hello.server_name(),
-            protocols: hello.alpn().into_iter().flatten().collect(),
-        };
-        let Some(chain) = listener.chain(&hello) else {
-            listener.stats.no_chain.inc();
-            return;
-        };
-        let tls = chain.tls.as_ref().filter(|tls| !tls.requires_sni() || hello.server_name.is_some());
-        let Some(tls) = tls else { return };
-        let handshake = start.into_stream(tls.config());
-        let Some(stream) = within(began, chain.handshake, handshake).await else { return };
-        listener.stats.handshakes.count(&stream);
-        let stream = match stream {
-            Ok(stream) => stream,
-            Err(error) => return tracing::debug!(%error, "a handshake failed"),
-        };
-        let (hcm, tls) = (Arc::clone(&chain.hcm), tls.facts(stream.get_ref().1));
-        let chain = Arc::clone(&chain.name);
-        let facts = Arc::new(Connection { id, chain, remote, local, tls: Some(tls) });
-        connection::serve(stream, hcm, facts, self.drain.clone()).await;
-    }
-=======
 async fn serve_plain(
     listener: Arc<Listener>,
     stream: Stream,
@@ -304,7 +249,6 @@ async fn serve_tls(listener: &Listener, stream: Stream, id: u64, remote: SocketA
     let (hcm, tls) = (Arc::clone(&chain.hcm), tls.facts(stream.get_ref().1));
     let facts = Connection { id, chain: Arc::clone(&chain.name), remote, local, tls: Some(tls) };
     connection::serve(stream, hcm, Arc::new(facts), chain.drainer.drain()).await;
->>>>>>> verify
 }
 
 /// What comes of `work`, unless it takes longer than `limit`.
