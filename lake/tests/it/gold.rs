@@ -271,7 +271,8 @@ impl Orders {
 
     fn change(&mut self, count: usize) -> Vec<NewEvent> {
         let events = (0..count).map(|_| {
-            let order = &mut self.orders[self.random.random_range(0..self.orders.len())];
+            let chosen = self.random.random_range(0..self.orders.len());
+            let order = &mut self.orders[chosen];
             match self.random.random_range(0..6) {
                 0 => order.lines.push(line("2", self.random.random_range(0..900))),
                 1 => drop(order.lines.pop()),
@@ -325,7 +326,7 @@ async fn computing_what_changed_is_as_good_as_computing_everything() {
         sandbox.publish("order", &orders.come(200), 100).await;
         assert_same(&sandbox, &directory, 0).await;
         for round in 1..5 {
-            let events = [orders.come(round % 3), orders.change(10)].concat();
+            let events = orders.come(round % 3).into_iter().chain(orders.change(10)).collect::<Vec<_>>();
             sandbox.publish("order", &events, 100).await;
             let manifest = assert_same(&sandbox, &directory, round).await;
             for (table, (_, _, changed)) in contents(&manifest) {
@@ -344,7 +345,8 @@ async fn a_table_that_was_put_together_still_tells_what_changed() {
     sandbox.publish("order", &orders.come(100), 100).await;
     assert_same(&sandbox, &directory, 0).await;
     for _ in 0..60 {
-        sandbox.publish("order", &[orders.come(1), orders.change(1)].concat(), 2).await;
+        let events: Vec<_> = orders.come(1).into_iter().chain(orders.change(1)).collect();
+        sandbox.publish("order", &events, 2).await;
         sandbox.export().await;
     }
     let manifest = assert_same(&sandbox, &directory, 1).await;

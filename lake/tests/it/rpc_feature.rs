@@ -329,8 +329,8 @@ async fn get_historical_features_keeps_the_spines_rows_and_columns() {
 }
 
 fn fields(status: &Status) -> Vec<String> {
-    let details = status.get_details_bad_request().unwrap_or_default();
-    details.field_violations.into_iter().map(|violation| violation.field).collect()
+    let details = status.get_details_bad_request().map(|details| details.field_violations);
+    details.into_iter().flatten().map(|violation| violation.field).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

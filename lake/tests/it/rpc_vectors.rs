@@ -51,7 +51,7 @@ async fn publish(root: &Path, rows: &[Row]) -> u64 {
     let mode = if path.exists() { WriteMode::Overwrite } else { WriteMode::Create };
     let params = WriteParams { mode, ..WriteParams::default() };
     let batches = RecordBatchIterator::new([Ok(batch)], schema);
-    let dataset = Dataset::write(batches, &path.to_string_lossy(), Some(params)).await.unwrap();
+    let dataset = Dataset::write(batches, &*path.to_string_lossy(), Some(params)).await.unwrap();
     let version = dataset.version().version;
     match mode {
         WriteMode::Create => dataset.tags().create("prod", version).await.unwrap(),
