@@ -125,7 +125,9 @@ pub(crate) fn record(name: &str, columns: Vec<Column>) -> Column {
 /// Lists over consecutive runs of `items`, one run of each length.
 pub(crate) fn list(name: &str, lengths: impl Iterator<Item = usize>, items: Column) -> Column {
     let offsets = OffsetBuffer::from_lengths(lengths);
-    Column::new(name, ListArray::new(Arc::new(items.field), offsets, items.array, None))
+    // None is missing, but DataFusion's functions over lists return lists of items that may be.
+    let item = Arc::new(items.nullable().field);
+    Column::new(name, ListArray::new(item, offsets, items.array, None))
 }
 
 /// Rows of several columns.

@@ -22,7 +22,7 @@ try:
 except ImportError as missing:
     sys.exit(f"{missing}. `make test` installs it; without make: pip install --requirement tests/python/requirements.txt")
 
-from lake_gold import GOLD, columns_of, gold_faults
+from lake_gold import GOLD, Lake, columns_of, gold_faults
 from lake_vectors import vector_faults
 
 LAYERS = ["bronze", "silver", "gold", "features", "embeddings"]
@@ -208,7 +208,7 @@ def main() -> int:
         except Exception as error:  # Whatever a table raises is a fault of that table.
             faults.append(f"{name}: cannot be read: {error}")
     try:
-        faults += gold_faults(arguments.root)
+        faults += gold_faults(Lake(found, lambda name: open_table(arguments.root, *name.split("/"))))
     except Exception as error:
         faults.append(f"gold: cannot be compared: {error}")
     if not found:

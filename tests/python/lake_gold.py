@@ -1,6 +1,6 @@
 """What the gold layer promises: its columns, and that its tables agree with each other and with silver."""
 
-from pathlib import Path
+from collections.abc import Callable, Collection
 
 import lance
 import pyarrow as pa
@@ -112,21 +112,21 @@ def columns_of(table: str) -> dict[str, str]:
 class Lake:
     """The tables of a lake by layer and name; of a bitemporal one, what stands."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, names: Collection[str], opened: Callable[[str], lance.LanceDataset]) -> None:
+        self.names = names
+        self.opened = opened
 
     def has(self, *tables: str) -> bool:
-        return all((self.root / f"{table}.lance").exists() for table in tables)
+        return all(table in self.names for table in tables)
 
     def rows(self, table: str, columns: list[str]) -> pa.Table:
-        dataset = lance.dataset(str(self.root / f"{table}.lance"))
+        dataset = self.opened(table)
         stands = "recorded_to IS NULL" if "recorded_to" in dataset.schema.names else None
         return dataset.to_table(columns=columns, filter=stands)
 
 
-def gold_faults(root: Path) -> list[str]:
+def gold_faults(lake: Lake) -> list[str]:
     """Where the layer's tables disagree with each other, or with what they were computed from."""
-    lake = Lake(root)
     faults = [fault for reference in REFERENCES for fault in reference_faults(lake, *reference)]
     if lake.has("gold/fct_order_line", "silver/orders_unified"):
         faults += order_line_faults(lake)

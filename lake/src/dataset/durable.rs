@@ -31,6 +31,8 @@ impl Durable {
             let mut files = HashSet::with_capacity(known.len());
             match sync(&table, &known, &mut files) {
                 Ok(()) => Ok(files),
+                // A table that begins without rows has no file before its manifest.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !table.exists() => Ok(files),
                 Err(source) => Err(Error::Files { path: table, source }),
             }
         })

@@ -256,7 +256,7 @@ async fn what_is_left_anywhere_is_found_and_named() {
     let note = root.join("_meta/note.json");
     fs::write(&note, format!("{{\"who\": \"{EMAIL}\"}}")).unwrap();
     let told = AtomicUsize::new(0);
-    let count = |_: &lake::TableName| drop(told.fetch_add(1, Ordering::Relaxed));
+    let count = |_: &lake::TableName| _ = told.fetch_add(1, Ordering::Relaxed);
     let refused = lake::erase(&config(root), &[PERSON[0].to_owned()], false, &count).await.unwrap_err();
     let refused = refused.to_string();
     assert!(refused.contains("2 files still hold") && !refused.contains("golden"), "{refused}");
