@@ -126,8 +126,8 @@ pub(crate) fn record(name: &str, columns: Vec<Column>) -> Column {
 pub(crate) fn list(name: &str, lengths: impl Iterator<Item = usize>, items: Column) -> Column {
     let offsets = OffsetBuffer::from_lengths(lengths);
     // None is missing, but DataFusion's functions over lists return lists of items that may be.
-    let item = Arc::new(items.nullable().field);
-    Column::new(name, ListArray::new(item, offsets, items.array, None))
+    let Column { field, array } = items.nullable();
+    Column::new(name, ListArray::new(Arc::new(field), offsets, array, None))
 }
 
 /// Rows of several columns.
