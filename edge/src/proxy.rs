@@ -12,9 +12,8 @@ use crate::call::{Call, Connection, Protocol};
 use crate::clock::{Alarm, Meter};
 use crate::downstream::hcm::Hcm;
 use crate::downstream::normalize::{self, X_REQUEST_ID};
-use crate::downstream::pulse::Pulse;
 use crate::downstream::upgrade::{self, Side};
-use crate::downstream::{flush, linger};
+use crate::downstream::{flush, linger, pulse::Pulse};
 use crate::drain::Drain;
 use crate::filter::{Filter, Flow, router};
 use crate::flag::Flag;
@@ -26,8 +25,7 @@ use http::header::{CONNECTION, HOST};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 /// Serves one request of a connection.
 pub(crate) async fn serve(

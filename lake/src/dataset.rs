@@ -12,8 +12,10 @@ mod publish;
 mod purge;
 mod search;
 mod turn;
+mod version;
+mod write;
 
-use std::{collections::HashMap, fmt, fs, sync::Arc};
+use std::{collections::HashMap, fs, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::Schema};
 use events::Cursor;
@@ -21,21 +23,17 @@ use futures::{Stream, TryStreamExt};
 use lance::{
     Error as LanceError,
     dataset::{
-        CommitBuilder, Dataset, InsertBuilder, MergeInsertBuilder, WhenMatched, WhenNotMatched,
-        WhenNotMatchedBySource, WriteMode, WriteParams,
+        CommitBuilder, Dataset, InsertBuilder, WhenMatched, WriteMode, WriteParams,
         builder::DatasetBuilder,
         cleanup::CleanupPolicyBuilder,
         index::DatasetIndexRemapperOptions,
         optimize::{CompactionOptions, commit_compaction, plan_compaction},
-        transaction::{Operation, Transaction},
+        transaction::Transaction,
     },
     session::Session,
 };
 use lance_file::version::LanceFileVersion;
 use lance_io::object_store::ObjectStore;
-use lance_table::format::key_existence::{
-    KeyExistenceFilter, KeyExistenceFilterBuilder, extract_key_value_from_batch,
-};
 use object_store::path::Path as ObjectPath;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -44,13 +42,15 @@ use crate::{
     card::Card,
     deny::Denied,
     root,
-    table::{Change, RECORDED_TO, Stale},
+    table::{Change, RECORDED_TO},
 };
 use durable::Durable;
 pub(crate) use feed::changed_values;
 pub(crate) use publish::{Published, digest, identity};
 pub(crate) use purge::{Purged, would_purge};
 pub(crate) use turn::Turn;
+pub use version::Version;
+use write::{append, dressed, filter, merge, quoted};
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -183,39 +183,6 @@ impl Store {
                 | LanceError::VersionNotFound { .. },
             ) => Ok(None),
             Err(error) => Err(failed(name, "opened", error)),
-        }
-    }
-}
-
-/// Which version of a table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// The newest one.
-    #[default]
-    Newest,
-    /// The one of this number.
-    Number(u64),
-    /// The one that a tag is on.
-    Tag(String),
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Newest => f.write_str("its newest version"),
-            Self::Number(number) => write!(f, "version {number}"),
-            Self::Tag(tag) => write!(f, "tag {tag}"),
-        }
-    }
-}
-
-impl From<&str> for Version {
-    /// A number, or else a tag; empty is the newest.
-    fn from(text: &str) -> Self {
-        match (text, text.parse()) {
-            ("", _) => Self::Newest,
-            (_, Ok(number)) => Self::Number(number),
-            (tag, Err(_)) => Self::Tag(tag.to_owned()),
         }
     }
 }
@@ -415,87 +382,6 @@ impl Table {
         dataset.cleanup_with_policy(policy).await.map_err(failed)?;
         Ok(())
     }
-}
-
-/// Rows of a new table, with what is said about its columns.
-fn dressed(rows: Vec<RecordBatch>, card: &Card) -> Result<Vec<RecordBatch>, LanceError> {
-    let dress = |rows: RecordBatch| {
-        let schema = Arc::new(card.dress(rows.schema_ref()));
-        RecordBatch::try_new(schema, rows.columns().to_vec()).map_err(LanceError::from)
-    };
-    rows.into_iter().map(dress).collect()
-}
-
-/// New rows, written as an update whose keys Lance compares with those of other writers: of two exporters that append
-/// the same events at once, one is told of the conflict and finds them there.
-async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<Transaction, LanceError> {
-    let params = WriteParams {
-        mode: WriteMode::Append,
-        data_storage_version: Some(VERSION),
-        ..WriteParams::default()
-    };
-    let keys = keys(dataset, &rows)?;
-    let insert = InsertBuilder::new(Arc::new(dataset.clone()));
-    let mut transaction = insert.with_params(&params).execute_uncommitted(rows).await?;
-    if let Operation::Append { fragments } = transaction.operation {
-        transaction.operation = Operation::Update {
-            removed_fragment_ids: Vec::new(),
-            updated_fragments: Vec::new(),
-            new_fragments: fragments,
-            fields_modified: Vec::new(),
-            compacted_sstables: Vec::new(),
-            fields_for_preserving_frag_bitmap: Vec::new(),
-            update_mode: None,
-            inserted_rows_filter: Some(keys),
-            updated_fragment_offsets: None,
-        };
-    }
-    Ok(transaction)
-}
-
-fn keys(dataset: &Dataset, rows: &[RecordBatch]) -> Result<KeyExistenceFilter, LanceError> {
-    let fields = dataset.schema().unenforced_primary_key();
-    let names: Vec<_> = fields.iter().map(|field| field.name.clone()).collect();
-    let mut keys = KeyExistenceFilterBuilder::new(fields.iter().map(|field| field.id).collect());
-    for batch in rows {
-        for row in 0..batch.num_rows() {
-            if let Some(key) = extract_key_value_from_batch(batch, row, &names) {
-                keys.insert(key)?;
-            }
-        }
-    }
-    Ok(keys.build())
-}
-
-/// One merge writes, replaces and deletes, so that no reader sees a half of it. Rows that `stale` is true of are deleted
-/// unless they come again.
-async fn merge(
-    dataset: &Dataset,
-    rows: Vec<RecordBatch>,
-    matched: WhenMatched,
-    stale: Option<String>,
-) -> Result<Option<Transaction>, LanceError> {
-    let mut merge = MergeInsertBuilder::try_new(Arc::new(dataset.clone()), Vec::new())?;
-    merge.when_matched(matched).when_not_matched(WhenNotMatched::InsertAll);
-    if let Some(stale) = stale {
-        merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &stale)?);
-    }
-    let merged = merge.try_build()?.execute_uncommitted_batches(rows).await?;
-    let changes_nothing = matches!(
-        &merged.transaction.operation,
-        Operation::Update { removed_fragment_ids, updated_fragments, new_fragments, .. }
-            if removed_fragment_ids.is_empty() && updated_fragments.is_empty() && new_fragments.is_empty()
-    );
-    Ok((!changes_nothing).then_some(merged.transaction))
-}
-
-fn filter(stale: &Stale) -> Option<String> {
-    let values: Vec<_> = stale.values.iter().map(|value| quoted(value)).collect();
-    (!values.is_empty()).then(|| format!("{} IN ({})", stale.column, values.join(", ")))
-}
-
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\'', "''"))
 }
 
 pub(crate) fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {

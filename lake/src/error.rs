@@ -78,6 +78,12 @@ pub enum Error {
         /// The table.
         table: TableName,
     },
+    /// Another exporter writes the same table.
+    #[error("another exporter has begun lake table {table}; going on from what it has")]
+    Overtaken {
+        /// The table.
+        table: TableName,
+    },
     /// There is no such table, or no such version of it.
     #[error("the lake has no {what}; `omnimesh lake status` lists what it has")]
     NotFound {
@@ -170,7 +176,7 @@ impl ServiceError for Error {
             Self::Erased { .. } => Code::Unavailable,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
-            Self::StreamEnded(_) | Self::FeaturesStale { .. } => Code::Unavailable,
+            Self::StreamEnded(_) | Self::FeaturesStale { .. } | Self::Overtaken { .. } => Code::Unavailable,
             Self::Files { .. }
             | Self::TextModel { .. }
             | Self::Place { .. }
@@ -190,6 +196,7 @@ impl ServiceError for Error {
             Self::Name { .. } | Self::Invalid(_) => "INVALID_REQUEST",
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
+            Self::Overtaken { .. } => "OVERTAKEN",
             Self::EntityNotFound { .. } => "ENTITY_NOT_FOUND",
             Self::TextModel { .. } => "TEXT_MODEL",
             Self::TextModelMissing { .. } => "TEXT_MODEL_MISSING",

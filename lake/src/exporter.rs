@@ -242,7 +242,12 @@ impl<'a> Tables<'a> {
         let table = self.table;
         let change = tokio::task::spawn_blocking(move || table.change(events)).await??;
         if !self.open.contains_key(&name) {
-            self.open.insert(name.clone(), (self.store.open(name.clone()).await?, Cursor::START));
+            let dataset = self.store.open(name.clone()).await?;
+            if dataset.dataset().is_some() {
+                // Another exporter has made it meanwhile: what it has from the events must not come again.
+                return Err(Error::Overtaken { table: name });
+            }
+            self.open.insert(name.clone(), (dataset, Cursor::START));
         }
         if let Some((dataset, cursor)) = self.open.get_mut(&name) {
             dataset.commit(&turn, change, progress.properties(table.source().domain), &table.card()).await?;

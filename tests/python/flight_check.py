@@ -55,7 +55,7 @@ def query(uri, headers):
         by_name = "SELECT count(*) FROM silver.orders_unified WHERE order_uid = ? AND total_minor >= ?"
         assert rows(connection, by_name, (order, -1)) == [(1,)]
         assert rows(connection, by_name, (order, 10**12)) == [(0,)]
-        assert rows(connection, "SELECT $1 || $1", ("ab",)) == [("abab",)]
+        assert rows(connection, "SELECT concat($1, $1)", ("ab",)) == [("abab",)]
 
         listed = connection.adbc_get_objects(depth="columns").read_all().to_pylist()
         [catalog] = listed

@@ -39,7 +39,7 @@ def main(table: str, tag: str, directory: Path) -> None:
     assert {name: found[name].sum() for name in numbers} == {name: value or 0 for name, value in sums.items()}
 
     wanted = "".join(f', sum("{name}")' for name in numbers)
-    count, *found = duckdb.sql(f"SELECT count(*){wanted} FROM read_parquet('{glob}')").fetchone()
+    count, *found = duckdb.sql(f"SELECT count(*){wanted} FROM read_parquet('{glob}')").fetchall()[0]
     assert count == rows.num_rows
     assert dict(zip(numbers, found, strict=True)) == sums
 

@@ -1,3 +1,5 @@
+//! Keys in every kind of column, and what is only like them.
+
 use arrow::array::{ListArray, StringArray, StructArray};
 use arrow::datatypes::{Field, Schema};
 

@@ -7,7 +7,7 @@ use events::NewEvent;
 use lake::{Config, Manifest, Outcome};
 use omnimesh_proto::{
     identity::v1::{IdentityChanged, IdentityLink},
-    order::v1::{Channel, Order, OrderLine, OrderStatus},
+    order::v1::{Channel, Order, OrderLine, OrderSource, OrderStatus},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -35,6 +35,12 @@ fn order(number: usize, golden_id: &str, day: i64, sku: &str, amount_minor: i64)
         currency_code: "USD".to_owned(),
         total_minor: amount_minor,
         lines: vec![line(sku, amount_minor)],
+        sources: vec![OrderSource {
+            source: source("pos", number),
+            role: "ORIGIN".to_owned(),
+            version: number as i64,
+            ..OrderSource::default()
+        }],
         ..Order::default()
     }
 }

@@ -1,0 +1,36 @@
+//! Which version of a table is meant.
+
+use std::fmt;
+
+/// Which version of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// The newest one.
+    #[default]
+    Newest,
+    /// The one of this number.
+    Number(u64),
+    /// The one that a tag is on.
+    Tag(String),
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest => f.write_str("its newest version"),
+            Self::Number(number) => write!(f, "version {number}"),
+            Self::Tag(tag) => write!(f, "tag {tag}"),
+        }
+    }
+}
+
+impl From<&str> for Version {
+    /// A number, or else a tag; empty is the newest.
+    fn from(text: &str) -> Self {
+        match (text, text.parse()) {
+            ("", _) => Self::Newest,
+            (_, Ok(number)) => Self::Number(number),
+            (tag, Err(_)) => Self::Tag(tag.to_owned()),
+        }
+    }
+}
