@@ -39,7 +39,7 @@ pub use flight::FLIGHT;
 pub use mirror::Mirror;
 pub use name::{Layer, TableName};
 pub use root::Root;
-pub use summary::{TableExtent, TableSummary, extents, summary};
+pub use summary::{TableExtent, TableSummary, exported, extents, summary};
 
 use dataset::Store;
 use exporter::Exporter;

@@ -10,7 +10,7 @@ use arrow::{
 use futures::TryStreamExt;
 use serde::Serialize;
 
-use crate::{Error, Root, columns::is_volatile, dataset::Store, digest::Digest};
+use crate::{Error, Root, TableName, columns::is_volatile, dataset::Store, digest::Digest, table};
 
 /// How large one table is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,9 +61,19 @@ pub struct TableSummary {
 
 /// Reads back every table of the lake in `root`.
 pub async fn summary(root: impl Into<Root>) -> Result<Vec<TableSummary>, Error> {
-    let store = Store::existing(&root.into());
+    summarise(root.into(), |_| true).await
+}
+
+/// Reads back the tables that are made of events, in which two deployments with the same sources agree. Computed tables
+/// also tell of generated ids and of when they were computed.
+pub async fn exported(root: impl Into<Root>) -> Result<Vec<TableSummary>, Error> {
+    summarise(root.into(), |name| table::ALL.iter().any(|table| table.owns(name))).await
+}
+
+async fn summarise(root: Root, wanted: impl Fn(&TableName) -> bool) -> Result<Vec<TableSummary>, Error> {
+    let store = Store::existing(&root);
     let mut summaries = Vec::new();
-    for name in store.names().await? {
+    for name in store.names().await?.into_iter().filter(wanted) {
         let Some(batches) = store.scan(&name, |field| !is_volatile(field)).await? else { continue };
         let mut batches = std::pin::pin!(batches);
         let mut total = Total::default();

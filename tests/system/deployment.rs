@@ -92,7 +92,8 @@ impl Deployment {
     /// Waits until the lake has heard everything.
     pub(crate) async fn lake_holds(&self, expected: &Value) {
         let root = self.path().join("lake");
-        let found = async || serde_json::to_value(lake::summary(&root).await.expect("a lake")).expect("JSON");
+        let found =
+            async || serde_json::to_value(lake::exported(&root).await.expect("a lake")).expect("JSON");
         let mut poll = interval(Duration::from_secs(1));
         let caught_up = async {
             while found().await != *expected {

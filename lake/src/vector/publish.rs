@@ -92,7 +92,8 @@ async fn recall_at(
 async fn nearest(dataset: &Dataset, query: &[f32], probes: usize) -> Result<Vec<Hit>, lance::Error> {
     let mut scan = dataset.scan();
     scan.nearest(VECTOR, &Float32Array::from(query.to_vec()), K)?.nprobes(probes);
-    let batch = scan.project::<&str>(&[])?.with_row_id().try_into_batch().await?;
+    scan.disable_scoring_autoprojection();
+    let batch = scan.project(&["_distance"])?.with_row_id().try_into_batch().await?;
     let distances =
         batch.column_by_name("_distance").and_then(|column| column.as_primitive_opt::<Float32Type>());
     let distances = distances.map(|distances| distances.values().as_ref()).unwrap_or_default();

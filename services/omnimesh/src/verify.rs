@@ -37,7 +37,7 @@ pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
     let lake = config.lake().root;
     let silos = silos::summary(&config.silos()).map_err(Failure::usage)?;
     let report = client::with_services(&config, |client| async move {
-        let lake = lake::summary(lake).await?;
+        let lake = lake::exported(lake).await?;
         let checks = check(client, &lake, silos.as_ref()).await?;
         Ok(Report { sound: checks.iter().all(|check| check.holds), checks, lake })
     })

@@ -57,6 +57,11 @@ impl HttpBody for Ending {
             }
         }
     }
+
+    /// A refusal has its status in the headers, which clients accept only where they end the stream.
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
 }
 
 fn trailers(refusal: Refusal) -> Frame<Bytes> {
