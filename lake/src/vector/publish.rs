@@ -18,8 +18,8 @@ use crate::{
     dataset::{Table, failed},
 };
 
-/// Below this many rows Lance looks at all of them as fast.
-const INDEXED: usize = 20_000;
+/// Below this many rows Lance looks at all of them in a tenth of a second, and lists take longer to make than they save.
+const INDEXED: usize = 100_000;
 /// What a reader may search through for each query, beginning with the least.
 const PROBES: [usize; 4] = [8, 16, 32, 64];
 /// What must be found of the truth.
@@ -27,10 +27,14 @@ const RECALL: f64 = 0.98;
 
 /// Indexes a table as far as it needs to be, and says how well it answers. An error if that is not well enough.
 pub(crate) async fn publish(table: &mut Table) -> Result<BTreeMap<String, String>, Error> {
+    publish_from(table, INDEXED).await
+}
+
+async fn publish_from(table: &mut Table, indexed: usize) -> Result<BTreeMap<String, String>, Error> {
     let name = table.name().clone();
     let Some(dataset) = table.dataset() else { return Ok(BTreeMap::new()) };
     let rows = read(&name, dataset, &[VECTOR]).await?;
-    if rows.num_rows() < INDEXED {
+    if rows.num_rows() < indexed {
         return Ok(facts("none: every row is compared", 1.0, None));
     }
     let lists = rows.num_rows().isqrt();
@@ -152,6 +156,8 @@ mod tests {
 
     const DIMENSION: usize = 128;
 
+    const ROWS: usize = 20_000;
+
     /// Vectors around centres, which lists can hold apart; or, once it is told to, vectors that point anywhere.
     #[derive(Debug, Default)]
     struct Table {
@@ -163,7 +169,7 @@ mod tests {
         let mut spread =
             |width: f32| (0..DIMENSION).map(|_| random.random_range(-width..width)).collect::<Vec<_>>();
         let centres: Vec<_> = (0..100).map(|_| spread(1.0)).collect();
-        let rows = (0..INDEXED).map(|row| {
+        let rows = (0..ROWS).map(|row| {
             let centre = centres[row % centres.len()].iter().map(|value| if is_noise { 0.0 } else { *value });
             unit(centre.zip(spread(0.1)).map(|(a, b)| a + b).collect()).unwrap()
         });
@@ -195,7 +201,7 @@ mod tests {
         ) -> Result<SendableRecordBatchStream, Error> {
             let values = Arc::new(Float32Array::from(vectors(self.is_noise.load(Ordering::Relaxed))));
             let vectors = FixedSizeListArray::try_new(component(), DIMENSION as i32, values, None)?;
-            let entities = StringArray::from_iter_values((0..INDEXED).map(|row| format!("{row:05}")));
+            let entities = StringArray::from_iter_values((0..ROWS).map(|row| format!("{row:05}")));
             let schema = Arc::new(Schema::new(vec![
                 Field::new(ENTITY, DataType::Utf8, false),
                 Field::new(VECTOR, DataType::FixedSizeList(component(), DIMENSION as i32), false),
@@ -209,7 +215,7 @@ mod tests {
             &self,
             computed: &mut crate::dataset::Table,
         ) -> Result<BTreeMap<String, String>, Error> {
-            publish(computed).await
+            publish_from(computed, ROWS).await
         }
 
         async fn lineage(&self, _: &Snapshot, _: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
