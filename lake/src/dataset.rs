@@ -12,6 +12,7 @@ mod publish;
 mod purge;
 mod search;
 mod turn;
+mod upkeep;
 mod version;
 mod write;
 
@@ -23,11 +24,7 @@ use futures::{Stream, TryStreamExt};
 use lance::{
     Error as LanceError,
     dataset::{
-        CommitBuilder, Dataset, InsertBuilder, WhenMatched, WriteMode, WriteParams,
-        builder::DatasetBuilder,
-        cleanup::CleanupPolicyBuilder,
-        index::DatasetIndexRemapperOptions,
-        optimize::{CompactionOptions, commit_compaction, plan_compaction},
+        CommitBuilder, Dataset, InsertBuilder, WhenMatched, WriteMode, WriteParams, builder::DatasetBuilder,
         transaction::Transaction,
     },
     session::Session,
@@ -54,12 +51,6 @@ use write::{append, dressed, filter, merge, quoted};
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
-/// A table in more pieces than this is put together.
-const FRAGMENTS: usize = 50;
-/// So is one with this many more dead rows than live ones: each manifest names the ids of both.
-const DEAD_ROWS: usize = 50_000;
-/// Versions that stay readable behind the newest.
-const VERSIONS: usize = 100;
 pub(crate) const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
 
 /// The lake.
@@ -307,9 +298,7 @@ impl Table {
         self.dataset = Some(dataset);
         self.describe(card).await?;
         self.durable.sync().await?;
-        if let Err(error) = self.maintain(properties).await {
-            tracing::warn!(table = %self.name, %error, "the table stays in pieces until its next commit");
-        }
+        self.maintain(properties).await;
         Ok(())
     }
 
@@ -356,31 +345,6 @@ impl Table {
                 .with_storage_format(VERSION),
         };
         commit.execute(transaction).await
-    }
-
-    /// Puts a worn table together and drops versions that nobody reads any more.
-    async fn maintain(&mut self, properties: HashMap<String, String>) -> Result<(), Error> {
-        let Some(dataset) = &mut self.dataset else { return Ok(()) };
-        let failed = |error| failed(&self.name, "compacted", error);
-        let live = dataset.count_rows(None).await.map_err(failed)?;
-        let dead = dataset.count_deleted_rows().await.map_err(failed)?;
-        if dataset.count_fragments() <= FRAGMENTS && dead <= live + DEAD_ROWS {
-            return Ok(());
-        }
-        let options = CompactionOptions::default().transaction_properties(properties);
-        let plan = plan_compaction(dataset, &options).await.map_err(failed)?;
-        let mut rewritten = Vec::new();
-        for task in plan.compaction_tasks() {
-            rewritten.push(task.execute(dataset).await.map_err(failed)?);
-        }
-        self.durable.sync().await?;
-        let indices = Arc::new(DatasetIndexRemapperOptions::default());
-        commit_compaction(dataset, rewritten, indices, &options).await.map_err(failed)?;
-        self.durable.sync().await?;
-        let policy = CleanupPolicyBuilder::default().error_if_tagged_old_versions(false);
-        let policy = policy.retain_n_versions(dataset, VERSIONS).await.map_err(failed)?.build();
-        dataset.cleanup_with_policy(policy).await.map_err(failed)?;
-        Ok(())
     }
 }
 

@@ -84,13 +84,7 @@ impl Table {
         let mut staged = self.stage(turn, rows, card, WriteMode::Append).await?;
         let adds_nothing = staged.content.rows == 0;
         staged.content = staged.content.plus(standing);
-        let published = self.settle_staged(staged, card, properties.clone(), adds_nothing).await?;
-        if published.is_new
-            && let Err(error) = self.maintain(properties).await
-        {
-            tracing::warn!(table = %self.name, %error, "the table stays in pieces until its next commit");
-        }
-        Ok(Published { version: self.version(), ..published })
+        self.settle_staged(staged, card, properties, adds_nothing).await
     }
 
     /// Writes rows that nobody sees yet, and checks them.
@@ -126,16 +120,11 @@ impl Table {
         properties: HashMap<String, String>,
         is_known: bool,
     ) -> Result<Published, Error> {
-        let Staged { mut transaction, schema, content } = staged;
+        let Staged { transaction, schema, content } = staged;
         let is_new = !is_known || self.dataset.is_none();
         let bytes = bytes(&transaction);
         if is_new {
-            transaction.transaction_properties = Some(Arc::new(properties));
-            self.durable.sync().await?;
-            let published = self.publish(transaction).await;
-            self.dataset = Some(published.map_err(|error| failed(&self.name, "committed", error))?);
-            self.describe(card).await?;
-            self.durable.sync().await?;
+            self.settle(transaction, card, properties).await?;
         } else {
             self.discard(&transaction).await;
         }

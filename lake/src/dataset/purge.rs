@@ -18,8 +18,7 @@ use lance::{
     dataset::{
         CommitBuilder, Dataset, DeleteBuilder, ROW_ID,
         cleanup::CleanupPolicyBuilder,
-        index::DatasetIndexRemapperOptions,
-        optimize::{CompactionOptions, RewriteResult, commit_compaction, plan_compaction},
+        optimize::CompactionOptions,
         transaction::{Operation, Transaction},
     },
     index::DatasetIndexExt,
@@ -34,7 +33,7 @@ use lance_table::format::IndexMetadata;
 use object_store::path::Path;
 use prost::Message;
 
-use super::{Store, Table, failed, publish};
+use super::{Store, Table, failed, publish, upkeep::compact};
 use crate::{Error, TableName, deny::Denied, run::PROD};
 
 /// Files of a table that are of no version of it; those of its branches are of theirs.
@@ -73,11 +72,7 @@ impl Table {
             self.durable.sync().await?;
             commit(dataset, deletion, &progress).await.map_err(failed)?;
         }
-        let options = options(&progress);
-        let rewritten = rewrite(dataset, &options).await.map_err(failed)?;
-        self.durable.sync().await?;
-        let indices = Arc::new(DatasetIndexRemapperOptions::default());
-        commit_compaction(dataset, rewritten, indices, &options).await.map_err(failed)?;
+        compact(&self.name, dataset, &mut self.durable, &options(&progress)).await?;
         // An index that was made since then is of rows that were rid of already, unless some went just now.
         let until = if ids.is_empty() { since } else { Timestamp::MAX };
         index(dataset, &progress, until).await.map_err(failed)?;
@@ -156,15 +151,6 @@ async fn deletion(dataset: &Dataset, ids: &[u64]) -> Result<Transaction, LanceEr
 fn options(progress: &Properties) -> CompactionOptions {
     let options = CompactionOptions { materialize_deletions_threshold: 0.0, ..CompactionOptions::default() };
     options.transaction_properties(progress.clone())
-}
-
-async fn rewrite(dataset: &Dataset, options: &CompactionOptions) -> Result<Vec<RewriteResult>, LanceError> {
-    let plan = plan_compaction(dataset, options).await?;
-    let mut rewritten = Vec::new();
-    for task in plan.compaction_tasks() {
-        rewritten.push(task.execute(dataset).await?);
-    }
-    Ok(rewritten)
 }
 
 /// Makes every index anew that is older than `until`.

@@ -12,11 +12,14 @@ use lance::{
     },
 };
 use lance_table::format::key_existence::{
-    KeyExistenceFilter, KeyExistenceFilterBuilder, extract_key_value_from_batch,
+    FilterType, KeyExistenceFilter, KeyExistenceFilterBuilder, KeyValue, extract_key_value_from_batch,
 };
 
 use super::VERSION;
 use crate::{card::Card, table::Stale};
+
+/// Keys that take less room one by one than in a filter.
+const FEW_KEYS: usize = 3_000;
 
 /// Rows of a new table, with what is said about its columns.
 pub(super) fn dressed(rows: Vec<RecordBatch>, card: &Card) -> Result<Vec<RecordBatch>, LanceError> {
@@ -38,34 +41,50 @@ pub(super) async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<
     let keys = keys(dataset, &rows)?;
     let insert = InsertBuilder::new(Arc::new(dataset.clone()));
     let mut transaction = insert.with_params(&params).execute_uncommitted(rows).await?;
-    if let Operation::Append { fragments } = transaction.operation {
-        transaction.operation = Operation::Update {
-            removed_fragment_ids: Vec::new(),
-            updated_fragments: Vec::new(),
-            new_fragments: fragments,
-            fields_modified: Vec::new(),
-            compacted_sstables: Vec::new(),
-            fields_for_preserving_frag_bitmap: Vec::new(),
-            update_mode: None,
-            inserted_rows_filter: Some(keys),
-            updated_fragment_offsets: None,
-        };
-    }
+    guard(&mut transaction, keys);
     Ok(transaction)
 }
 
+/// Makes a transaction fail if another one that tells its keys writes one of `keys` meanwhile.
+fn guard(transaction: &mut Transaction, keys: KeyExistenceFilter) {
+    match &mut transaction.operation {
+        Operation::Append { fragments } => {
+            transaction.operation = Operation::Update {
+                removed_fragment_ids: Vec::new(),
+                updated_fragments: Vec::new(),
+                new_fragments: std::mem::take(fragments),
+                fields_modified: Vec::new(),
+                compacted_sstables: Vec::new(),
+                fields_for_preserving_frag_bitmap: Vec::new(),
+                update_mode: None,
+                inserted_rows_filter: Some(keys),
+                updated_fragment_offsets: None,
+            };
+        }
+        Operation::Update { inserted_rows_filter, .. } => *inserted_rows_filter = Some(keys),
+        _ => {}
+    }
+}
+
+/// The rows' keys. Lance's filter takes 32 KiB in both files of a version, so few keys are told by their digests.
 fn keys(dataset: &Dataset, rows: &[RecordBatch]) -> Result<KeyExistenceFilter, LanceError> {
     let fields = dataset.schema().unenforced_primary_key();
+    let field_ids = fields.iter().map(|field| field.id).collect();
     let names: Vec<_> = fields.iter().map(|field| field.name.clone()).collect();
-    let mut keys = KeyExistenceFilterBuilder::new(fields.iter().map(|field| field.id).collect());
-    for batch in rows {
-        for row in 0..batch.num_rows() {
-            if let Some(key) = extract_key_value_from_batch(batch, row, &names) {
-                keys.insert(key)?;
-            }
-        }
+    let of_batch = |batch: &RecordBatch| {
+        let keys = (0..batch.num_rows()).filter_map(|row| extract_key_value_from_batch(batch, row, &names));
+        keys.collect::<Vec<_>>()
+    };
+    let keys: Vec<_> = rows.iter().flat_map(of_batch).collect();
+    if keys.len() <= FEW_KEYS {
+        let filter = FilterType::ExactSet(keys.iter().map(KeyValue::hash_value).collect());
+        return Ok(KeyExistenceFilter { field_ids, filter });
     }
-    Ok(keys.build())
+    let mut filter = KeyExistenceFilterBuilder::new(field_ids);
+    for key in keys {
+        filter.insert(key)?;
+    }
+    Ok(filter.build())
 }
 
 /// One merge writes, replaces and deletes, so that no reader sees a half of it. Rows that `stale` is true of are deleted
@@ -81,12 +100,14 @@ pub(super) async fn merge(
     if let Some(stale) = stale {
         merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &stale)?);
     }
-    let merged = merge.try_build()?.execute_uncommitted_batches(rows).await?;
+    let keys = keys(dataset, &rows)?;
+    let mut merged = merge.try_build()?.execute_uncommitted_batches(rows).await?;
     let changes_nothing = matches!(
         &merged.transaction.operation,
         Operation::Update { removed_fragment_ids, updated_fragments, new_fragments, .. }
             if removed_fragment_ids.is_empty() && updated_fragments.is_empty() && new_fragments.is_empty()
     );
+    guard(&mut merged.transaction, keys);
     Ok((!changes_nothing).then_some(merged.transaction))
 }
 

@@ -1,0 +1,115 @@
+//! What a commit makes due: a table stays in few pieces, with few dead rows, and without versions that nobody reads any
+//! more, however small its commits are.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use lance::{
+    Error as LanceError,
+    dataset::{
+        Dataset,
+        cleanup::CleanupPolicyBuilder,
+        index::DatasetIndexRemapperOptions,
+        optimize::{CompactionOptions, commit_compaction, plan_compaction},
+    },
+};
+use lance_table::format::Fragment;
+
+use super::{Table, durable::Durable, failed};
+use crate::{Error, TableName};
+
+/// A table in more pieces than this is put together.
+const PIECES: usize = 50;
+/// So is one with this many more dead rows than live ones: each manifest names the ids of both.
+const DEAD_ROWS: usize = 50_000;
+/// So are the newest pieces alone, once there are more than these in a row of fewer rows than that each: a scan opens
+/// every piece.
+const TINY_PIECES: usize = 8;
+const TINY_ROWS: usize = 1_000;
+/// Pieces of more rows are not written again for tiny ones.
+const LARGE_ROWS: usize = 100_000;
+/// The newest versions, which stay readable.
+const VERSIONS: usize = 100;
+/// Versions beyond them that may gather, because cleaning up reads every manifest.
+const SPARE_VERSIONS: usize = 25;
+
+impl Table {
+    /// Does what has become due. A failure is no harm: it stays due after the next commit.
+    pub(super) async fn maintain(&mut self, properties: HashMap<String, String>) {
+        let done = match self.put_together(properties).await {
+            Ok(()) => self.clean_up().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::warn!(table = %self.name, %error, "the table stays as it is until its next commit");
+        }
+    }
+
+    async fn put_together(&mut self, properties: HashMap<String, String>) -> Result<(), Error> {
+        let Some(dataset) = &mut self.dataset else { return Ok(()) };
+        let due = due(dataset).await.map_err(|error| failed(&self.name, "compacted", error))?;
+        let Some(options) = due else { return Ok(()) };
+        let options = options.transaction_properties(properties);
+        compact(&self.name, dataset, &mut self.durable, &options).await
+    }
+
+    /// Removes old versions, but those that a tag or a branch is on.
+    async fn clean_up(&self) -> Result<(), Error> {
+        let Some(dataset) = &self.dataset else { return Ok(()) };
+        let failed = |error| failed(&self.name, "cleaned up", error);
+        let versions = dataset.version_refs().await.map_err(failed)?;
+        let old = versions.get(..versions.len().saturating_sub(VERSIONS)).unwrap_or_default();
+        if old.len() <= SPARE_VERSIONS {
+            return Ok(());
+        }
+        let tags = dataset.tags().list().await.map_err(failed)?;
+        let tagged: BTreeSet<_> = tags.values().map(|tag| tag.version).collect();
+        if old.iter().filter(|old| !tagged.contains(&old.version)).count() <= SPARE_VERSIONS {
+            return Ok(());
+        }
+        let policy = CleanupPolicyBuilder::default().error_if_tagged_old_versions(false);
+        let policy = policy.retain_n_versions(dataset, VERSIONS).await.map_err(failed)?.build();
+        dataset.cleanup_with_policy(policy).await.map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// How a table is to be put together, if it is.
+async fn due(dataset: &Dataset) -> Result<Option<CompactionOptions>, LanceError> {
+    let live = dataset.count_rows(None).await?;
+    let dead = dataset.count_deleted_rows().await?;
+    if dataset.count_fragments() > PIECES || dead > live + DEAD_ROWS {
+        return Ok(Some(CompactionOptions::default()));
+    }
+    let is_tiny = |piece: &&Fragment| piece.physical_rows.is_some_and(|rows| rows < TINY_ROWS);
+    let tiny = dataset.fragments().iter().rev().take_while(is_tiny).count();
+    Ok((tiny > TINY_PIECES).then(|| CompactionOptions {
+        target_rows_per_fragment: LARGE_ROWS,
+        materialize_deletions: false,
+        ..CompactionOptions::default()
+    }))
+}
+
+/// Writes pieces anew, as `options` say, without their dead rows.
+pub(super) async fn compact(
+    name: &TableName,
+    dataset: &mut Dataset,
+    durable: &mut Durable,
+    options: &CompactionOptions,
+) -> Result<(), Error> {
+    let failed = |error| failed(name, "compacted", error);
+    let plan = plan_compaction(dataset, options).await.map_err(failed)?;
+    let mut rewritten = Vec::new();
+    for task in plan.compaction_tasks() {
+        rewritten.push(task.execute(dataset).await.map_err(failed)?);
+    }
+    durable.sync().await?;
+    let indices = Arc::new(DatasetIndexRemapperOptions::default());
+    commit_compaction(dataset, rewritten, indices, options).await.map_err(failed)?;
+    durable.sync().await
+}
+
+#[cfg(test)]
+mod tests;
