@@ -27,7 +27,7 @@ mod summary;
 mod table;
 mod vector;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use catalog::{ColumnInfo, DatasetInfo};
 pub use config::Config;
@@ -110,6 +110,11 @@ pub async fn erase(
 /// The runs of the lake in `config`, the newest first.
 pub async fn runs(config: &Config) -> Result<Vec<Manifest>, Error> {
     run::manifests(&Store::existing(&config.root)).await
+}
+
+/// Tables of the lake in `config` whose newest rows were refused, so that older ones stand; and why.
+pub async fn refusals(config: &Config) -> Result<BTreeMap<String, String>, Error> {
+    run::refusals(&Store::existing(&config.root)).await
 }
 
 /// The tables of the lake in `config`: how large and fresh they are, and what is said about them.

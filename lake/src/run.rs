@@ -31,8 +31,9 @@ use crate::{
     table::{self, Derived},
 };
 
-pub(crate) use manifest::all as manifests;
+use manifest::Known;
 pub use manifest::{Input, Manifest, Outcome, Output};
+pub(crate) use manifest::{all as manifests, refusals};
 use part::Part;
 
 /// The tag on what was published last, and may be relied on.
@@ -86,18 +87,18 @@ impl Runner {
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
         let plan = plan::order(self.tables(), wanted)?;
-        let known = manifest::all(&self.store).await?;
-        let last = manifest::standing(&known);
+        let runs = manifest::all(&self.store).await?;
+        let mut known = manifest::known(&runs);
         let mut manifest = Manifest::begin();
         let mut sources = self.pin(&plan).await?;
         for derived in plan {
             let name = derived.name()?;
             told(&name);
-            let output = self.compute(derived, &name, &mut sources, last.get(&name.to_string())).await;
-            manifest.outputs.push(output);
+            let known = known.remove(&name.to_string()).unwrap_or_default();
+            manifest.outputs.push(self.compute(derived, &name, &mut sources, &known).await);
         }
         manifest.inputs = self.inputs(&sources).await?;
-        self.keep(&manifest, &manifest::forgotten(&known, RUNS - 1)).await?;
+        self.keep(&manifest, &manifest::forgotten(&runs, RUNS - 1)).await?;
         manifest.write(&self.store).await?;
         openlineage::write(&self.store, &manifest).await?;
         Ok(manifest)
@@ -119,22 +120,21 @@ impl Runner {
 
     /// Tables that would change: something that they are made of has changed, and it is their time.
     async fn due(&self) -> Result<Vec<TableName>, Error> {
-        let known = manifest::all(&self.store).await?;
-        let last = manifest::standing(&known);
+        let known = manifest::known(&manifest::all(&self.store).await?);
         let mut changed = BTreeSet::new();
         let mut due = Vec::new();
         for derived in plan::order(self.tables(), &[])? {
             let name = derived.name()?;
-            let mut is_due = !last.contains_key(&name.to_string());
+            let last = known.get(&name.to_string()).and_then(Known::latest);
+            let mut is_due = last.is_none_or(|last| last.definition != definition(derived));
             let mut is_possible = true;
             for input in derived.inputs()? {
                 let version = self.store.load(&input).await?.map(|dataset| dataset.version().version);
                 is_possible &= version.is_some() || changed.contains(&input) || derived.can_lack(&input)?;
-                let used =
-                    last.get(&name.to_string()).and_then(|output| output.inputs.get(&input.to_string()));
+                let used = last.and_then(|last| last.inputs.get(&input.to_string()));
                 is_due |= version.as_ref() != used || changed.contains(&input);
             }
-            let began = last.get(&name.to_string()).and_then(|output| output.began_at);
+            let began = last.and_then(|last| last.began_at);
             if is_due && is_possible && schedule::has_come(&derived.card().schedule, began)? {
                 changed.insert(name.clone());
                 due.push(name);
@@ -162,19 +162,19 @@ impl Runner {
         derived: &dyn Derived,
         name: &TableName,
         sources: &mut Snapshot,
-        last: Option<&Output>,
+        known: &Known,
     ) -> Output {
         let begun = jiff::Timestamp::now();
         let mut output = Output::new(name);
         output.began_at = Some(begun);
         let mut pause = PAUSE;
         for attempt in 1..=ATTEMPTS {
-            let outcome = self.attempt(derived, name, sources, last, &mut output).await;
+            let outcome = self.attempt(derived, name, sources, known, &mut output).await;
             let Err(error) = outcome else { break };
             output.attempts = attempt;
             // These would be the same again.
-            let is_final =
-                attempt == ATTEMPTS || matches!(error, Error::Missing { .. } | Error::Definition { .. });
+            output.refused = matches!(error, Error::Definition { .. });
+            let is_final = attempt == ATTEMPTS || output.refused || matches!(error, Error::Missing { .. });
             output.outcome = match error {
                 Error::Missing { .. } => Outcome::Skipped { reason: error.to_string() },
                 error => Outcome::Failed { reason: error.to_string() },
@@ -197,7 +197,7 @@ impl Runner {
         derived: &dyn Derived,
         name: &TableName,
         sources: &mut Snapshot,
-        last: Option<&Output>,
+        known: &Known,
         output: &mut Output,
     ) -> Result<(), Error> {
         let mut inputs = Snapshot::default();
@@ -210,9 +210,14 @@ impl Runner {
             output.inputs.insert(input.to_string(), dataset.version().version);
             inputs.share(input, &dataset);
         }
-        output.definition = format!("{:032x}", crate::digest::half(&Sha256::digest(derived.definition())));
+        output.definition = definition(derived);
+        if let Some(refused) = known.refused.as_ref().filter(|refused| refused.is_of(output)) {
+            *output = Output { began_at: output.began_at, ..refused.clone() };
+            return Ok(());
+        }
         let mut table = self.store.open(name.clone()).await?;
-        let stands = last.filter(|last| table.dataset().is_some_and(|d| d.version().version == last.version));
+        let is_newest = |last: &&Output| table.dataset().is_some_and(|d| d.version().version == last.version);
+        let stands = known.standing.as_ref().filter(is_newest);
         if let Some(last) = stands.filter(|last| last.is_of(output)) {
             *output = Output { outcome: Outcome::Unchanged, began_at: output.began_at, ..last.clone() };
         } else {
@@ -310,3 +315,11 @@ impl Runner {
         Ok(())
     }
 }
+
+/// The digest of what a table is computed by.
+fn definition(derived: &dyn Derived) -> String {
+    format!("{:032x}", crate::digest::half(&Sha256::digest(derived.definition())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -101,6 +101,9 @@ pub struct Output {
     pub attempts: u32,
     /// How long it took.
     pub millis: u64,
+    /// Whether it failed for what its rows are, so that it is not computed of the same again.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 impl Output {
@@ -216,14 +219,44 @@ pub(crate) async fn all(store: &Store) -> Result<Vec<Manifest>, Error> {
     Ok(manifests)
 }
 
-/// What stands of each table.
-pub(super) fn standing(manifests: &[Manifest]) -> BTreeMap<String, Output> {
-    let mut standing = BTreeMap::new();
-    for output in manifests.iter().flat_map(|manifest| &manifest.outputs).filter(|output| output.version > 0)
-    {
-        standing.entry(output.table.clone()).or_insert_with(|| output.clone());
+/// What runs have made of a table.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// What stands.
+    pub(super) standing: Option<Output>,
+    /// What was computed since then, and refused.
+    pub(super) refused: Option<Output>,
+}
+
+impl Known {
+    /// What was computed last.
+    pub(super) fn latest(&self) -> Option<&Output> {
+        self.refused.as_ref().or(self.standing.as_ref())
     }
-    standing
+}
+
+/// What `manifests` tell of each table.
+pub(super) fn known(manifests: &[Manifest]) -> BTreeMap<String, Known> {
+    let mut tables: BTreeMap<_, Known> = BTreeMap::new();
+    for output in manifests.iter().flat_map(|manifest| &manifest.outputs) {
+        let known = tables.entry(output.table.clone()).or_default();
+        if known.standing.is_none() && output.refused {
+            known.refused.get_or_insert_with(|| output.clone());
+        } else if output.version > 0 {
+            known.standing.get_or_insert_with(|| output.clone());
+        }
+    }
+    tables
+}
+
+/// Why the tables were refused whose newest rows were.
+pub(crate) async fn refusals(store: &Store) -> Result<BTreeMap<String, String>, Error> {
+    let reason = |refused: Output| match refused.outcome {
+        Outcome::Failed { reason } => Some(reason),
+        _ => None,
+    };
+    let tables = known(&all(store).await?).into_iter();
+    Ok(tables.filter_map(|(table, known)| Some((table, known.refused.and_then(reason)?))).collect())
 }
 
 /// Tags of runs that are no longer remembered, `kept` being the number of those that are.

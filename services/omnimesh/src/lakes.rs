@@ -65,6 +65,13 @@ async fn status(args: LakeStatusArgs) -> Result<(), Failure> {
             table(&["table", "version", "rows", "size", "changed (UTC)", "tags"], &[1, 2, 3], rows)
         );
     }
+    if !args.read.json {
+        let refusals = lake::refusals(&config).await.map_err(failed)?;
+        let is_asked = |table: &str| args.table.as_ref().is_none_or(|name| name.to_string() == table);
+        for (_, reason) in refusals.iter().filter(|(table, _)| is_asked(table)) {
+            println!("{reason}");
+        }
+    }
     Ok(())
 }
 

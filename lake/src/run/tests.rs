@@ -1,0 +1,136 @@
+//! Runs of tables that are made as a test says.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
+
+use async_trait::async_trait;
+use datafusion::{execution::SendableRecordBatchStream, physical_plan::stream::RecordBatchStreamAdapter};
+use futures::stream;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    Layer,
+    columns::{batch, integer},
+    dataset::Table,
+    sql::Lineage,
+};
+
+/// A table whose rows are as many as its definition has letters.
+struct Made {
+    name: TableName,
+    inputs: Vec<TableName>,
+    definition: AtomicUsize,
+    is_bad: AtomicBool,
+    computed: AtomicUsize,
+}
+
+impl Made {
+    fn new(name: &str, inputs: &[&Self]) -> Arc<Self> {
+        Arc::new(Self {
+            name: TableName::new(Layer::Gold, name).unwrap(),
+            inputs: inputs.iter().map(|input| input.name.clone()).collect(),
+            definition: AtomicUsize::new(1),
+            is_bad: AtomicBool::new(false),
+            computed: AtomicUsize::new(0),
+        })
+    }
+}
+
+fn rows(keys: Range<i64>) -> SendableRecordBatchStream {
+    let rows = batch(vec![integer("key", keys)]).unwrap();
+    Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)])))
+}
+
+#[async_trait]
+impl Derived for Made {
+    fn name(&self) -> Result<TableName, Error> {
+        Ok(self.name.clone())
+    }
+
+    fn inputs(&self) -> Result<Vec<TableName>, Error> {
+        Ok(self.inputs.clone())
+    }
+
+    fn card(&self) -> Card {
+        Card { key: vec!["key".to_owned()], ..Card::default() }
+    }
+
+    fn definition(&self) -> &str {
+        &"xxxxxxxx"[..self.definition.load(Relaxed)]
+    }
+
+    async fn compute(&self, _: &Snapshot, _: &Arc<RuntimeEnv>) -> Result<SendableRecordBatchStream, Error> {
+        self.computed.fetch_add(1, Relaxed);
+        Ok(rows(0..self.definition.load(Relaxed) as i64))
+    }
+
+    async fn ready(&self, _: &mut Table) -> Result<BTreeMap<String, String>, Error> {
+        match self.is_bad.load(Relaxed) {
+            true => Err(Error::Definition { table: self.name.to_string(), reason: "it is bad".to_owned() }),
+            false => Ok(BTreeMap::new()),
+        }
+    }
+
+    async fn lineage(&self, _: &Snapshot, _: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
+        Ok(Lineage::new())
+    }
+}
+
+/// Runs `made` in a lake of their own.
+struct Runs {
+    _directory: TempDir,
+    wanted: Vec<TableName>,
+    runner: Runner,
+}
+
+impl Runs {
+    fn of(made: &[&Arc<Made>]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let config = Config { root: directory.path().into(), ..Config::default() };
+        let store = Arc::new(Store::create(&config.root).unwrap());
+        let configured = made.iter().map(|made| Arc::clone(made) as Arc<dyn Derived>).collect();
+        let runner = Runner::new(&config, store, configured).unwrap();
+        Self { _directory: directory, wanted: made.iter().map(|made| made.name.clone()).collect(), runner }
+    }
+
+    /// What becomes of each table.
+    async fn run(&self) -> Vec<Output> {
+        self.runner.run(&self.wanted, &|_| {}).await.unwrap().outputs
+    }
+
+    async fn is_due(&self, made: &Made) -> bool {
+        self.runner.due().await.unwrap().contains(&made.name)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_computed_once_of_the_same() {
+    let made = Made::new("dim_made", &[]);
+    let runs = Runs::of(&[&made]);
+    let stands = runs.run().await.remove(0);
+    assert_eq!((&stands.outcome, runs.is_due(&made).await), (&Outcome::Published, false));
+
+    made.definition.store(2, Relaxed);
+    made.is_bad.store(true, Relaxed);
+    assert!(runs.is_due(&made).await, "it is defined otherwise");
+    for _ in 0..2 {
+        let refused = runs.run().await.remove(0);
+        let reason = "lake table gold/dim_made is not published: it is bad".to_owned();
+        assert_eq!(refused.outcome, Outcome::Failed { reason: reason.clone() });
+        assert_eq!((refused.version, made.computed.load(Relaxed)), (0, 2));
+        assert!(!runs.is_due(&made).await, "nothing has changed");
+        let told = refusals(&runs.runner.store).await.unwrap();
+        assert_eq!(told, [("gold/dim_made".to_owned(), reason)].into());
+    }
+
+    made.definition.store(3, Relaxed);
+    made.is_bad.store(false, Relaxed);
+    assert!(runs.is_due(&made).await);
+    let published = runs.run().await.remove(0);
+    assert_eq!((published.outcome, published.rows), (Outcome::Published, 3));
+    assert!(!runs.is_due(&made).await && refusals(&runs.runner.store).await.unwrap().is_empty());
+}
