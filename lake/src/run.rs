@@ -18,10 +18,11 @@ use std::{
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use events::Cursor;
+use lance::dataset::Dataset;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Error, TableName,
+    Error, TableName, Version,
     card::Card,
     config::Config,
     dataset::{self, Published, Store, identity},
@@ -129,7 +130,7 @@ impl Runner {
             let mut is_due = last.is_none_or(|last| last.definition != definition(derived));
             let mut is_possible = true;
             for input in derived.inputs()? {
-                let version = self.store.load(&input).await?.map(|dataset| dataset.version().version);
+                let version = self.input(&input).await?.map(|dataset| dataset.version().version);
                 is_possible &= version.is_some() || changed.contains(&input) || derived.can_lack(&input)?;
                 let used = last.and_then(|last| last.inputs.get(&input.to_string()));
                 is_due |= version.as_ref() != used || changed.contains(&input);
@@ -143,17 +144,25 @@ impl Runner {
         Ok(due)
     }
 
-    /// Everything that is read, at its newest version.
+    /// Everything that is read.
     async fn pin(&self, plan: &[&dyn Derived]) -> Result<Snapshot, Error> {
         let mut snapshot = Snapshot::default();
         for derived in plan {
             for input in derived.inputs()? {
-                if let Some(dataset) = self.store.load(&input).await? {
+                if let Some(dataset) = self.input(&input).await? {
                     snapshot.insert(input, dataset);
                 }
             }
         }
         Ok(snapshot)
+    }
+
+    /// A table as others are made of it: its newest version, but of a computed one what was published last, as a newer
+    /// version may have been refused.
+    async fn input(&self, name: &TableName) -> Result<Option<Dataset>, Error> {
+        let is_computed = self.tables().any(|derived| derived.name().is_ok_and(|computed| computed == *name));
+        let version = if is_computed { Version::Tag(PROD.to_owned()) } else { Version::Newest };
+        self.store.at(name, &version).await
     }
 
     /// Computes a table into `sources`, or says why not.

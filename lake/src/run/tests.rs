@@ -134,3 +134,23 @@ async fn what_is_refused_is_computed_once_of_the_same() {
     assert_eq!((published.outcome, published.rows), (Outcome::Published, 3));
     assert!(!runs.is_due(&made).await && refusals(&runs.runner.store).await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_no_input_of_others() {
+    let made = Made::new("dim_made", &[]);
+    let other = Made::new("dim_other", &[&made]);
+    let runs = Runs::of(&[&made, &other]);
+    let version = runs.run().await[0].version;
+
+    made.is_bad.store(true, Relaxed);
+    for definition in [2, 3] {
+        made.definition.store(definition, Relaxed);
+        other.definition.store(definition, Relaxed);
+        let [refused, published]: [Output; 2] = runs.run().await.try_into().unwrap();
+        assert!(refused.refused, "{refused:?}");
+        assert_eq!((published.outcome, &published.inputs["gold/dim_made"]), (Outcome::Published, &version));
+    }
+    let newest = runs.runner.store.load(&made.name).await.unwrap().unwrap().version().version;
+    assert!(newest > version, "there is a newer version, and it was refused");
+    assert!(!runs.is_due(&other).await);
+}
