@@ -63,7 +63,7 @@ pub(crate) struct Store {
     /// What is denied, as far as it is known here.
     turn: Mutex<Arc<Denied>>,
     /// Kept by a store that nobody else writes beside.
-    alone: Option<fs::File>,
+    alone: Option<[fs::File; 2]>,
 }
 
 impl Store {
@@ -245,13 +245,13 @@ impl Table {
     pub(crate) async fn tag(&mut self, tag: &str, version: u64) -> Result<(), Error> {
         let Some(dataset) = &self.dataset else { return Ok(()) };
         publish::tag(dataset, tag, version).await.map_err(|error| failed(&self.name, "tagged", error))?;
-        self.durable.sync().await
+        self.durable.sync_tags().await
     }
 
-    /// Takes tags away, as far as they are there.
-    pub(crate) async fn untag(&self, tags: &[String]) -> Result<(), Error> {
+    /// Takes the tags away that `is_forgotten` is true of.
+    pub(crate) async fn untag(&self, is_forgotten: impl Fn(&str) -> bool) -> Result<(), Error> {
         let Some(dataset) = &self.dataset else { return Ok(()) };
-        publish::untag(dataset, tags).await.map_err(|error| failed(&self.name, "untagged", error))
+        publish::untag(dataset, is_forgotten).await.map_err(|error| failed(&self.name, "untagged", error))
     }
 
     /// Whether it lost versions when it was opened.

@@ -90,6 +90,14 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// A tag may not be put there.
+    #[error("the tag `{tag}` is not put: {reason}")]
+    Tag {
+        /// The tag.
+        tag: String,
+        /// Why not, and what to do.
+        reason: &'static str,
+    },
     /// There is no such entity in a table.
     #[error("table {table} has no entity {entity}: nothing is known of it, or not yet")]
     EntityNotFound {
@@ -170,9 +178,10 @@ impl ServiceError for Error {
         match self {
             Self::Name { .. } | Self::Root(_) | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
             Self::NotFound { .. } | Self::EntityNotFound { .. } => Code::NotFound,
-            Self::Missing { .. } | Self::Definition { .. } | Self::TextModelMissing { .. } => {
-                Code::FailedPrecondition
-            }
+            Self::Missing { .. }
+            | Self::Definition { .. }
+            | Self::TextModelMissing { .. }
+            | Self::Tag { .. } => Code::FailedPrecondition,
             Self::Erased { .. } => Code::Unavailable,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
@@ -197,6 +206,7 @@ impl ServiceError for Error {
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
             Self::Overtaken { .. } => "OVERTAKEN",
+            Self::Tag { .. } => "TAG",
             Self::EntityNotFound { .. } => "ENTITY_NOT_FOUND",
             Self::TextModel { .. } => "TEXT_MODEL",
             Self::TextModelMissing { .. } => "TEXT_MODEL_MISSING",

@@ -141,7 +141,7 @@ impl From<Manifest> for pb::Run {
         Self {
             name: format!("runs/{}", manifest.run_id),
             start_time: Some(timestamp(manifest.started_at)),
-            end_time: Some(timestamp(manifest.finished_at)),
+            end_time: manifest.finished_at.map(timestamp),
             outputs: manifest.outputs.into_iter().map(Into::into).collect(),
         }
     }

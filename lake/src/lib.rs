@@ -131,11 +131,35 @@ pub async fn diff(
     diff::diff(&Store::existing(&config.root), from, to).await
 }
 
-/// Puts a tag on a version of a table, or moves it there: it can be read by that name for as long as the tag stays.
-pub async fn tag(config: &Config, name: &TableName, version: &Version, tag: &str) -> Result<u64, Error> {
+/// Puts a tag on a version of a table: it can be read by that name for as long as the tag stays. Only `force` moves a
+/// tag that is there.
+pub async fn tag(
+    config: &Config,
+    name: &TableName,
+    version: &Version,
+    tag: &str,
+    force: bool,
+) -> Result<u64, Error> {
+    let taken = |reason| Err(Error::Tag { tag: tag.to_owned(), reason });
+    if tag == run::PROD || run::is_of_run(tag) {
+        return taken("runs put and move it; choose another name, such as train-churn-2026-11");
+    }
+    if Version::from(tag) != Version::Tag(tag.to_owned()) {
+        return taken("it would be read as a version; begin it with a letter");
+    }
     let store = Store::existing(&config.root);
-    let found = store.at(name, version).await?.map(|dataset| dataset.version().version);
-    let number = found.ok_or_else(|| Error::NotFound { what: format!("table {name} at {version}") })?;
+    let at = async |version: &Version| {
+        let found = store.at(name, version).await?;
+        Ok::<_, Error>(found.map(|dataset| dataset.version().version))
+    };
+    let number = at(version).await?;
+    let number = number.ok_or_else(|| Error::NotFound { what: format!("table {name} at {version}") })?;
+    match at(&Version::Tag(tag.to_owned())).await? {
+        Some(standing) if standing != number && !force => {
+            return taken("it is on another version already; `--force` moves it");
+        }
+        _ => {}
+    }
     store.open(name.clone()).await?.tag(tag, number).await?;
     Ok(number)
 }

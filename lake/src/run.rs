@@ -1,7 +1,8 @@
 //! Runs: computing the tables that are made of other tables, in the order in which they depend on each other.
 //!
-//! A run pins every input to one version, computes, checks and publishes each table whose inputs or definition changed,
-//! tags what it read and wrote, and writes its [manifest] last: a version without a manifest was never promised.
+//! A run pins every input to one version, computes and checks each table whose inputs or definition changed, and tags
+//! what it read and wrote. Each version is named in the run's [manifest] before it is `prod`: one without a manifest was
+//! never promised.
 
 mod manifest;
 mod openlineage;
@@ -20,6 +21,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use events::Cursor;
 use lance::dataset::Dataset;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
 
 use crate::{
     Error, TableName, Version,
@@ -34,13 +36,11 @@ use crate::{
 
 use manifest::Known;
 pub use manifest::{Input, Manifest, Outcome, Output};
-pub(crate) use manifest::{all as manifests, refusals};
+pub(crate) use manifest::{all as manifests, is_of_run, refusals};
 use part::Part;
 
 /// The tag on what was published last, and may be relied on.
 pub(crate) const PROD: &str = "prod";
-/// Runs whose tags are kept.
-const RUNS: usize = 14;
 /// Times that a table's computation is tried in a run, and the pause between, which doubles.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -51,6 +51,8 @@ pub(crate) struct Runner {
     runtime: Arc<RuntimeEnv>,
     /// Tables that depend on what is configured.
     configured: Vec<Arc<dyn Derived>>,
+    /// One run at a time: each goes on from what the one before it says.
+    turn: Mutex<()>,
 }
 
 impl Runner {
@@ -60,7 +62,7 @@ impl Runner {
         store: Arc<Store>,
         configured: Vec<Arc<dyn Derived>>,
     ) -> Result<Self, Error> {
-        Ok(Self { store, runtime: sql::runtime(config.query_bytes())?, configured })
+        Ok(Self { store, runtime: sql::runtime(config.query_bytes())?, configured, turn: Mutex::default() })
     }
 
     /// Every table that it computes.
@@ -77,7 +79,12 @@ impl Runner {
 
     /// The same, of the lake as `store` knows it.
     pub(crate) fn of(&self, store: Arc<Store>) -> Self {
-        Self { store, runtime: Arc::clone(&self.runtime), configured: self.configured.clone() }
+        Self {
+            store,
+            runtime: Arc::clone(&self.runtime),
+            configured: self.configured.clone(),
+            turn: Mutex::default(),
+        }
     }
 
     /// Computes the tables of `wanted`, or all, as far as their inputs exist and have changed. `told` hears of each
@@ -88,20 +95,28 @@ impl Runner {
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
         let plan = plan::order(self.tables(), wanted)?;
-        let runs = manifest::all(&self.store).await?;
+        let (_ours, _others) = (self.turn.lock().await, self.store.running().await?);
+        let mut runs = manifest::all(&self.store).await?;
         let mut known = manifest::known(&runs);
         let mut manifest = Manifest::begin();
+        let remembered = manifest::tags(&manifest, &runs);
         let mut sources = self.pin(&plan).await?;
+        manifest.inputs = self.inputs(&sources).await?;
+        for input in &manifest.inputs {
+            self.keep(&input.table.parse()?, input.version, &remembered).await?;
+        }
         for derived in plan {
             let name = derived.name()?;
             told(&name);
             let known = known.remove(&name.to_string()).unwrap_or_default();
-            manifest.outputs.push(self.compute(derived, &name, &mut sources, &known).await);
+            let output = self.compute(derived, &name, &mut sources, &known).await;
+            manifest.outputs.push(output);
+            self.promise(&name, &manifest, &remembered).await?;
         }
-        manifest.inputs = self.inputs(&sources).await?;
-        self.keep(&manifest, &manifest::forgotten(&runs, RUNS - 1)).await?;
-        manifest.write(&self.store).await?;
+        manifest.finish(&self.store).await?;
         openlineage::write(&self.store, &manifest).await?;
+        runs.insert(0, manifest.clone());
+        manifest::forget(&self.store, &runs).await?;
         Ok(manifest)
     }
 
@@ -136,7 +151,12 @@ impl Runner {
                 is_due |= version.as_ref() != used || changed.contains(&input);
             }
             let began = last.and_then(|last| last.began_at);
-            if is_due && is_possible && schedule::has_come(&derived.card().schedule, began)? {
+            let rests = known.get(&name.to_string()).is_some_and(|known| known.rests(jiff::Timestamp::now()));
+            let stands = known.get(&name.to_string()).and_then(|known| known.standing.as_ref());
+            let promised = self.input(&name).await?.map(|dataset| dataset.version().version);
+            // A run that was cut short may not have come to promise what it made.
+            is_due |= stands.is_some_and(|stands| promised != Some(stands.version));
+            if is_due && is_possible && !rests && schedule::has_come(&derived.card().schedule, began)? {
                 changed.insert(name.clone());
                 due.push(name);
             }
@@ -247,7 +267,6 @@ impl Runner {
             }
             output.lineage = derived.lineage(&inputs, &self.runtime).await?;
         }
-        table.tag(PROD, output.version).await?;
         if let Some(dataset) = table.dataset() {
             sources.insert(name.clone(), dataset.clone());
         }
@@ -311,17 +330,35 @@ impl Runner {
         Ok(inputs)
     }
 
-    /// Tags every version that the manifest names, so that it can be read for as long as the run is remembered.
-    async fn keep(&self, manifest: &Manifest, forgotten: &[String]) -> Result<(), Error> {
-        let tag = manifest.tag();
-        let inputs = manifest.inputs.iter().map(|input| (&input.table, input.version));
-        let outputs = manifest.outputs.iter().map(|output| (&output.table, output.version));
-        for (name, version) in inputs.chain(outputs).filter(|(_, version)| *version > 0) {
-            let mut table = self.store.open(name.parse()?).await?;
-            table.tag(&tag, version).await?;
-            table.untag(forgotten).await?;
+    /// Lets others rely on what was computed last: its version is kept, then named, and only then is it `prod`. So a
+    /// process that dies leaves nothing as `prod` that no manifest names.
+    async fn promise(
+        &self,
+        name: &TableName,
+        manifest: &Manifest,
+        remembered: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let Some(output) = manifest.outputs.last().filter(|output| output.version > 0) else { return Ok(()) };
+        let mut table = self.keep(name, output.version, remembered).await?;
+        if output.outcome == Outcome::Published {
+            manifest.write(&self.store).await?;
         }
-        Ok(())
+        table.tag(PROD, output.version).await
+    }
+
+    /// Lets a version be read for as long as its run is remembered, and those of forgotten runs go.
+    async fn keep(
+        &self,
+        name: &TableName,
+        version: u64,
+        remembered: &BTreeSet<String>,
+    ) -> Result<dataset::Table, Error> {
+        let mut table = self.store.open(name.clone()).await?;
+        if let Some(run) = remembered.last() {
+            table.tag(run, version).await?;
+        }
+        table.untag(|tag| manifest::is_of_run(tag) && !remembered.contains(tag)).await?;
+        Ok(table)
     }
 }
 

@@ -9,6 +9,9 @@ use std::{
 
 use crate::Error;
 
+/// Where Lance keeps a table's tags.
+const TAGS: &str = "_refs";
+
 /// What of a table is known to be on disk. Files that were there before this process count as unknown.
 #[derive(Debug)]
 pub(super) struct Durable {
@@ -20,6 +23,13 @@ pub(super) struct Durable {
 impl Durable {
     pub(super) fn new(directory: Option<PathBuf>) -> Self {
         Self { directory, files: HashSet::new() }
+    }
+
+    /// Returns once the table's tags are on disk.
+    pub(super) async fn sync_tags(&self) -> Result<(), Error> {
+        let Some(table) = &self.directory else { return Ok(()) };
+        // All of them: they are few, and written anew under the same name.
+        Self { directory: Some(table.join(TAGS)), files: HashSet::new() }.sync().await
     }
 
     /// Returns once every file of the table, and every name, is on disk.

@@ -61,6 +61,15 @@ impl Store {
         written.map_err(|source| Error::Files { path, source })
     }
 
+    /// Removes a file of the lake, if it is there.
+    pub(crate) async fn remove_file(&self, path: &str) -> Result<(), Error> {
+        let (objects, root) = self.objects().await?;
+        match objects.delete(&below(root, path)).await {
+            Ok(()) | Err(LanceError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.unusable(path, error)),
+        }
+    }
+
     /// Every table that has a directory.
     pub(crate) async fn names(&self) -> Result<Vec<TableName>, Error> {
         let layers = try_join_all(Layer::ALL.map(|layer| self.files(layer.as_str()))).await?;

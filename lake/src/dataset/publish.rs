@@ -317,10 +317,10 @@ pub(super) async fn tag(dataset: &Dataset, tag: &str, version: u64) -> Result<()
     }
 }
 
-/// Takes tags away, as far as they are there.
-pub(super) async fn untag(dataset: &Dataset, tags: &[String]) -> Result<(), LanceError> {
+/// Takes the tags away that `is_forgotten` is true of.
+pub(super) async fn untag(dataset: &Dataset, is_forgotten: impl Fn(&str) -> bool) -> Result<(), LanceError> {
     let known = dataset.tags().list().await?;
-    for tag in tags.iter().filter(|tag| known.contains_key(*tag)) {
+    for tag in known.keys().filter(|tag| is_forgotten(tag)) {
         dataset.tags().delete(tag).await?;
     }
     Ok(())

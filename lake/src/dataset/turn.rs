@@ -19,6 +19,8 @@ use crate::{
 };
 
 const LOCK: &str = "_meta/lock";
+/// Held by whoever computes tables.
+const RUN: &str = "_meta/run.lock";
 const IN_BUCKET: &str = "other writers cannot be kept away from a bucket; copy the lake to a directory first";
 /// How often a lock that somebody else holds is asked for.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -44,12 +46,23 @@ impl Store {
 
     /// Waits until nobody writes, and returns the lake as the one writer knows it: until it is dropped, all others wait.
     pub(crate) async fn alone(&self) -> Result<Self, Error> {
+        let Some(root) = self.root.directory() else { return Err(Error::Erasure(IN_BUCKET.to_owned())) };
+        // A run needs its turns to come to its end.
+        let run = lock(root, RUN, File::try_lock).await?;
         // Writers of this process must not stand in line before us again and again.
         let _turn = self.turn.lock().await;
-        let Some(root) = self.root.directory() else { return Err(Error::Erasure(IN_BUCKET.to_owned())) };
-        let alone = lock(root, File::try_lock).await?;
+        let alone = lock(root, LOCK, File::try_lock).await?;
         let denied = Arc::new(self.parse(self.denylist().await?)?);
-        Ok(Self { turn: Mutex::new(denied), alone: Some(alone), ..Self::existing(&self.root) })
+        Ok(Self { turn: Mutex::new(denied), alone: Some([run, alone]), ..Self::existing(&self.root) })
+    }
+
+    /// Waits until no other process computes tables, and keeps others from it while it is held. A bucket has no locks:
+    /// one process may compute the tables of a lake there.
+    pub(crate) async fn running(&self) -> Result<Option<File>, Error> {
+        match self.root.directory().filter(|_| self.alone.is_none()) {
+            Some(root) => lock(root, RUN, File::try_lock).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Writes down what is denied from now on.
@@ -68,7 +81,7 @@ impl Store {
     /// Keeps erasures away while it is held.
     pub(super) async fn shared(&self) -> Result<Option<File>, Error> {
         match self.root.directory().filter(|_| self.alone.is_none()) {
-            Some(root) => lock(root, File::try_lock_shared).await.map(Some),
+            Some(root) => lock(root, LOCK, File::try_lock_shared).await.map(Some),
             None => Ok(None),
         }
     }
@@ -108,8 +121,12 @@ impl Turn<'_> {
     }
 }
 
-async fn lock(root: &Path, attempt: fn(&File) -> Result<(), TryLockError>) -> Result<File, Error> {
-    let path = root.join(LOCK);
+async fn lock(
+    root: &Path,
+    name: &str,
+    attempt: fn(&File) -> Result<(), TryLockError>,
+) -> Result<File, Error> {
+    let path = root.join(name);
     let failed = |source| Error::Files { path: path.clone(), source };
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(failed)?;

@@ -1,6 +1,9 @@
-//! What a run has done: written last, so that whatever it names is there.
+//! What a run has done: written once a table is there, and before anybody relies on it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,17 +18,22 @@ use crate::{
 };
 
 /// Where manifests are, below the lake's root.
-pub(super) const RUNS: &str = "_meta/runs";
+const DIRECTORY: &str = "_meta/runs";
+/// Runs that are remembered, with all that they read and wrote.
+const RUNS: usize = 14;
+/// How long a table that failed is left alone, at first and at most.
+const REST: Duration = Duration::from_secs(60);
+const LONGEST_REST: Duration = Duration::from_secs(3_600);
 
 /// What a run has read and written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// The run's id; later runs have greater ones.
     pub run_id: String,
-    /// When it began and ended.
+    /// When it began.
     pub started_at: Timestamp,
-    /// See `started_at`.
-    pub finished_at: Timestamp,
+    /// When it ended; none while it goes on, or if it was cut short.
+    pub finished_at: Option<Timestamp>,
     /// What wrote it.
     pub omnimesh_version: String,
     /// The format of the tables' files.
@@ -141,11 +149,10 @@ impl Output {
 
 impl Manifest {
     pub(super) fn begin() -> Self {
-        let now = Timestamp::now();
         Self {
             run_id: Uuid::now_v7().to_string(),
-            started_at: now,
-            finished_at: now,
+            started_at: Timestamp::now(),
+            finished_at: None,
             omnimesh_version: env!("CARGO_PKG_VERSION").to_owned(),
             format_version: crate::dataset::VERSION.to_string(),
             inputs: Vec::new(),
@@ -163,12 +170,21 @@ impl Manifest {
         self.outputs.iter().any(|output| matches!(output.outcome, Outcome::Failed { .. }))
     }
 
-    /// Writes it down: the row for whoever queries, then the file that makes the run true.
-    pub(super) async fn write(&mut self, store: &Store) -> Result<(), Error> {
-        self.finished_at = Timestamp::now();
-        store.append(&TableName::new(Layer::Meta, "exports")?, self.row()?).await?;
+    /// Writes it down as far as it is.
+    pub(super) async fn write(&self, store: &Store) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
-        store.write_file(&format!("{RUNS}/{}.json", self.run_id), text).await
+        store.write_file(&self.path(), text).await
+    }
+
+    /// Writes down that it has ended, and a row for whoever queries.
+    pub(super) async fn finish(&mut self, store: &Store) -> Result<(), Error> {
+        self.finished_at = Some(Timestamp::now());
+        self.write(store).await?;
+        store.append(&TableName::new(Layer::Meta, "exports")?, self.row()?).await
+    }
+
+    fn path(&self) -> String {
+        format!("{DIRECTORY}/{}.json", self.run_id)
     }
 
     fn row(&self) -> Result<arrow::array::RecordBatch, Error> {
@@ -176,8 +192,8 @@ impl Manifest {
         let (inputs, outputs) =
             (json(serde_json::to_string(&self.inputs)), json(serde_json::to_string(&self.outputs)));
         let one = |value: i64| std::iter::once(value);
-        let at = |time: Timestamp| {
-            std::iter::once(Some(prost_types::Timestamp {
+        let at = |time: Option<Timestamp>| {
+            std::iter::once(time.map(|time| prost_types::Timestamp {
                 seconds: time.as_second(),
                 nanos: time.subsec_nanosecond(),
             }))
@@ -185,7 +201,7 @@ impl Manifest {
         let failed = self.has_failed();
         Ok(batch(vec![
             text("run_id", std::iter::once(self.run_id.as_str())).key(1),
-            time("started_at", at(self.started_at)),
+            time("started_at", at(Some(self.started_at))),
             time("finished_at", at(self.finished_at)),
             text("state", std::iter::once(if failed { "failed" } else { "succeeded" })),
             text("omnimesh_version", std::iter::once(self.omnimesh_version.as_str())),
@@ -202,13 +218,18 @@ fn tag(run_id: &str) -> String {
     format!("run-{run_id}")
 }
 
+/// Whether a tag is one that runs put and take away.
+pub(crate) fn is_of_run(tag: &str) -> bool {
+    tag.starts_with("run-")
+}
+
 /// The manifests of a lake, the newest first.
 pub(crate) async fn all(store: &Store) -> Result<Vec<Manifest>, Error> {
-    let mut names = store.files(RUNS).await?;
+    let mut names = store.files(DIRECTORY).await?;
     names.sort_by(|a, b| b.cmp(a));
     let mut manifests = Vec::with_capacity(names.len());
     for name in names.iter().filter(|name| name.ends_with(".json")) {
-        let text = store.read_file(&format!("{RUNS}/{name}")).await?;
+        let text = store.read_file(&format!("{DIRECTORY}/{name}")).await?;
         match serde_json::from_slice(&text) {
             Ok(manifest) => manifests.push(manifest),
             Err(error) => {
@@ -226,12 +247,22 @@ pub(super) struct Known {
     pub(super) standing: Option<Output>,
     /// What was computed since then, and refused.
     pub(super) refused: Option<Output>,
+    /// How often it has failed since then, and when it was last tried.
+    failures: u32,
+    tried_at: Option<Timestamp>,
 }
 
 impl Known {
     /// What was computed last.
     pub(super) fn latest(&self) -> Option<&Output> {
         self.refused.as_ref().or(self.standing.as_ref())
+    }
+
+    /// Whether it is too early to try again what has failed.
+    pub(super) fn rests(&self, now: Timestamp) -> bool {
+        let rest =
+            REST.saturating_mul(2_u32.saturating_pow(self.failures.saturating_sub(1))).min(LONGEST_REST);
+        self.tried_at.is_some_and(|tried| now.duration_since(tried).unsigned_abs() < rest)
     }
 }
 
@@ -240,6 +271,10 @@ pub(super) fn known(manifests: &[Manifest]) -> BTreeMap<String, Known> {
     let mut tables: BTreeMap<_, Known> = BTreeMap::new();
     for output in manifests.iter().flat_map(|manifest| &manifest.outputs) {
         let known = tables.entry(output.table.clone()).or_default();
+        if known.standing.is_none() && matches!(output.outcome, Outcome::Failed { .. }) {
+            known.failures += 1;
+            known.tried_at = known.tried_at.or(output.began_at);
+        }
         if known.standing.is_none() && output.refused {
             known.refused.get_or_insert_with(|| output.clone());
         } else if output.version > 0 {
@@ -259,7 +294,22 @@ pub(crate) async fn refusals(store: &Store) -> Result<BTreeMap<String, String>, 
     Ok(tables.filter_map(|(table, known)| Some((table, known.refused.and_then(reason)?))).collect())
 }
 
-/// Tags of runs that are no longer remembered, `kept` being the number of those that are.
-pub(super) fn forgotten(manifests: &[Manifest], kept: usize) -> Vec<String> {
-    manifests.iter().skip(kept).map(Manifest::tag).collect()
+/// The tags of the runs that are remembered beside `run`, and its own, which is the last.
+pub(super) fn tags(run: &Manifest, known: &[Manifest]) -> BTreeSet<String> {
+    std::iter::once(run).chain(known).take(RUNS).map(Manifest::tag).collect()
+}
+
+/// Removes what is written of `runs`, the newest first, but of those that are remembered and those that made what
+/// stands.
+pub(super) async fn forget(store: &Store, runs: &[Manifest]) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    for (age, run) in runs.iter().enumerate() {
+        let tables = run.outputs.iter().filter(|output| output.version > 0 || output.refused);
+        let tells = tables.filter(|output| seen.insert((&output.table, output.refused))).count() > 0;
+        if age >= RUNS && !tells {
+            store.remove_file(&run.path()).await?;
+            store.remove_file(&super::openlineage::path(run)).await?;
+        }
+    }
+    Ok(())
 }

@@ -18,7 +18,12 @@ pub(super) async fn write(store: &Store, manifest: &Manifest) -> Result<(), Erro
     let lines: Vec<_> =
         manifest.outputs.iter().flat_map(|output| events(manifest, output, &namespace)).collect();
     let text = lines.iter().fold(String::new(), |text, line| text + &line.to_string() + "\n");
-    store.write_file(&format!("{DIRECTORY}/{}.jsonl", manifest.run_id), text.into_bytes()).await
+    store.write_file(&path(manifest), text.into_bytes()).await
+}
+
+/// Where a run's events are, below the lake's root.
+pub(super) fn path(manifest: &Manifest) -> String {
+    format!("{DIRECTORY}/{}.jsonl", manifest.run_id)
 }
 
 /// The beginning and the end of a table's computation. Each is a run of its own job, and all have the manifest's id as
@@ -29,7 +34,7 @@ fn events(manifest: &Manifest, output: &Output, namespace: &str) -> Vec<Value> {
         Outcome::Skipped { .. } => "ABORT",
         Outcome::Failed { .. } => "FAIL",
     };
-    let times = [("START", manifest.started_at), (end, manifest.finished_at)];
+    let times = [("START", manifest.started_at), (end, manifest.finished_at.unwrap_or(manifest.started_at))];
     times.map(|(kind, time)| event(manifest, output, namespace, kind, &time.to_string())).into()
 }
 

@@ -1,5 +1,7 @@
 //! Tables that are computed from other tables: what they come to, and that nothing is computed twice.
 
+use std::collections::BTreeSet;
+
 use lake::{Config, Manifest, Outcome, Root, TableName, Version};
 use tempfile::TempDir;
 
@@ -78,7 +80,7 @@ async fn a_tag_keeps_a_version_and_diff_tells_what_came_after() {
     let config = config(&sandbox);
     run(&config).await;
     let table = name("gold/fct_order_line");
-    let tagged = lake::tag(&config, &table, &Version::Newest, "train-churn-2026").await.unwrap();
+    let tagged = lake::tag(&config, &table, &Version::Newest, "train-churn-2026", false).await.unwrap();
     let rows = lake::summary(sandbox.root()).await.unwrap();
     let before = rows.iter().find(|summary| summary.table == "fct_order_line").unwrap().rows;
 
@@ -92,10 +94,72 @@ async fn a_tag_keeps_a_version_and_diff_tells_what_came_after() {
     assert!(news.added.count > 0, "{news:?}");
     assert_eq!(news.rows.1, before + news.added.count - news.removed.count);
 
+    let tag = async |tag: &str, force| lake::tag(&config, &table, &Version::Newest, tag, force).await;
+    for (refused, reason) in [
+        ("prod", "runs put and move it"),
+        ("run-1", "runs put and move it"),
+        ("2026", "it would be read as a version"),
+        ("train-churn-2026", "`--force` moves it"),
+    ] {
+        let error = tag(refused, false).await.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    assert!(tag("train-churn-2026", true).await.unwrap() > tagged);
+
     let missing = lake::diff(&config, (&table, &Version::Tag("none".to_owned())), (&table, &kept)).await;
     assert!(missing.unwrap_err().to_string().contains("no table gold/fct_order_line at tag none"));
     let unknown = lake::run(&config, &[name("gold/fct_nothing")], &|_| {}).await;
     assert!(unknown.unwrap_err().to_string().contains("those that runs make are "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_at_once_go_on_from_each_other() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish(&sandbox, 4).await;
+    sandbox.export().await;
+    let config = config(&sandbox);
+    let (one, other) = tokio::join!(run(&config), run(&config));
+    let (first, second) = if one.started_at < other.started_at { (one, other) } else { (other, one) };
+    let mut published = BTreeSet::new();
+    for output in first.outputs.iter().filter(|output| output.version > 0) {
+        assert_eq!(output.outcome, Outcome::Published, "{}", output.table);
+        published.insert((&output.table, output.version));
+    }
+    for (output, outcome) in second.outputs.iter().zip(states(&second)) {
+        assert_ne!(outcome.1, &Outcome::Published, "{}", output.table);
+        assert!(
+            output.version == 0 || published.contains(&(&output.table, output.version)),
+            "{}",
+            output.table
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_runs_are_forgotten_but_what_they_made_is_known() {
+    const RUNS: usize = 18;
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish(&sandbox, 5).await;
+    sandbox.export().await;
+    let config = config(&sandbox);
+    let first = run(&config).await;
+    for _ in 1..RUNS {
+        lake::run(&config, &[name("gold/dim_date")], &|_| {}).await.unwrap();
+    }
+    let runs = lake::runs(&config).await.unwrap();
+    assert!(runs.len() < RUNS, "{} runs", runs.len());
+    assert!(runs.iter().any(|run| run.run_id == first.run_id), "what it made still stands");
+    let files = |directory: &str| std::fs::read_dir(sandbox.root().join(directory)).unwrap().count();
+    assert_eq!((files("_meta/runs"), files("_meta/openlineage")), (runs.len(), runs.len()));
+    for (table, outcome) in states(&run(&config).await) {
+        assert!(!matches!(outcome, Outcome::Published), "{table} was computed again");
+    }
+    let dates =
+        lake::datasets(&config).await.unwrap().into_iter().find(|dataset| dataset.table == "dim_date");
+    let tags = dates.unwrap().tags;
+    assert!(tags.contains_key("prod") && !tags.contains_key(&first.tag()), "{tags:?}");
 }
 
 /// Exports to two empty places: by four exporters at once, and by one.

@@ -159,21 +159,25 @@ async fn runs(args: ReadArgs) -> Result<(), Failure> {
         vec![
             run.run_id.clone(),
             run.started_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            run.finished_at.map_or_else(
+                || "not finished".to_owned(),
+                |at| format!("{:.1} s", at.duration_since(run.started_at).as_secs_f64()),
+            ),
             count(|outcome| *outcome == Outcome::Published),
             count(|outcome| *outcome == Outcome::Unchanged),
             count(|outcome| matches!(outcome, Outcome::Skipped { .. })),
             count(|outcome| matches!(outcome, Outcome::Failed { .. })),
         ]
     });
-    let headings = ["run", "began (UTC)", "published", "unchanged", "skipped", "failed"];
-    println!("{}", table(&headings, &[2, 3, 4, 5], rows));
+    let headings = ["run", "began (UTC)", "took", "published", "unchanged", "skipped", "failed"];
+    println!("{}", table(&headings, &[2, 3, 4, 5, 6], rows));
     Ok(())
 }
 
 async fn tag(args: LakeTagArgs) -> Result<(), Failure> {
     let config = Config::load(&args.common, None)?.lake();
     let (name, version) = reference(&args.table)?;
-    let number = lake::tag(&config, &name, &version, &args.tag).await.map_err(failed)?;
+    let number = lake::tag(&config, &name, &version, &args.tag, args.force).await.map_err(failed)?;
     eprintln!("{} is version {number} of {name}", args.tag);
     Ok(())
 }

@@ -84,6 +84,9 @@ pub(crate) struct LakeTagArgs {
     /// The name.
     #[arg(value_name = "TAG")]
     pub(crate) tag: String,
+    /// Moves the tag if it is on another version.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
