@@ -23,6 +23,7 @@ use super::{
     Published, Table, Turn, failed, merge,
     publish::{Check, bytes, conform},
     quoted,
+    write::sole,
 };
 use crate::{
     Error, TableName,
@@ -182,9 +183,10 @@ impl Table {
             fresh.push(RecordBatch::new_empty(Arc::clone(&schema)));
         }
         let written = merge(dataset, fresh, WhenMatched::UpdateAll, Some(part)).await;
-        let Some(transaction) = written.map_err(|error| failed(&name, "written", error))? else {
+        let Some(mut transaction) = written.map_err(|error| failed(&name, "written", error))? else {
             return Ok(None);
         };
+        sole(&mut transaction);
         let bytes = bytes(&transaction);
         self.settle(transaction, card, properties).await?;
         let version = self.dataset.as_ref().map_or(0, |dataset| dataset.version().version);

@@ -25,7 +25,7 @@ use lance_io::object_store::{ObjectStore, ObjectStoreParams};
 use lance_table::format::Fragment;
 use sha2::{Digest as _, Sha256};
 
-use super::{Table, Turn, VERSION, failed};
+use super::{Table, Turn, VERSION, failed, write::sole};
 use crate::{
     Error, Layer, TableName,
     card::Card,
@@ -72,7 +72,7 @@ impl Table {
     }
 
     /// Adds `rows` to those that the table holds, which add up to `standing`. All of it is on disk afterwards, or
-    /// nothing has changed.
+    /// nothing has changed; an error if somebody else has added rows since the table was opened.
     pub(crate) async fn extend(
         &mut self,
         turn: &Turn<'_>,
@@ -82,6 +82,7 @@ impl Table {
         standing: Digest,
     ) -> Result<Published, Error> {
         let mut staged = self.stage(turn, rows, card, WriteMode::Append).await?;
+        sole(&mut staged.transaction);
         let adds_nothing = staged.content.rows == 0;
         staged.content = staged.content.plus(standing);
         self.settle_staged(staged, card, properties, adds_nothing).await

@@ -1,6 +1,6 @@
 //! Writing data files for a change, before any version names them.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arrow::array::RecordBatch;
 use lance::{
@@ -43,6 +43,12 @@ pub(super) async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<
     let mut transaction = insert.with_params(&params).execute_uncommitted(rows).await?;
     guard(&mut transaction, keys);
     Ok(transaction)
+}
+
+/// Makes a transaction fail if another one like it is committed meanwhile: its rows were computed from what stood before.
+pub(super) fn sole(transaction: &mut Transaction) {
+    let all = FilterType::ExactSet(HashSet::from([0]));
+    guard(transaction, KeyExistenceFilter { field_ids: Vec::new(), filter: all });
 }
 
 /// Makes a transaction fail if another one that tells its keys writes one of `keys` meanwhile.

@@ -6,10 +6,12 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
+use arrow::{array::AsArray, datatypes::Int64Type};
 use async_trait::async_trait;
 use datafusion::{execution::SendableRecordBatchStream, physical_plan::stream::RecordBatchStreamAdapter};
 use futures::stream;
 use tempfile::TempDir;
+use tokio::sync::Barrier;
 
 use super::*;
 use crate::{
@@ -26,17 +28,26 @@ struct Made {
     definition: AtomicUsize,
     is_bad: AtomicBool,
     computed: AtomicUsize,
+    /// Where two runs meet that have read what they add to, if it only grows.
+    meeting: Option<Barrier>,
+    extended: AtomicUsize,
 }
 
 impl Made {
     fn new(name: &str, inputs: &[&Self]) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::growing(name, inputs, None))
+    }
+
+    fn growing(name: &str, inputs: &[&Self], meeting: Option<Barrier>) -> Self {
+        Self {
             name: TableName::new(Layer::Gold, name).unwrap(),
             inputs: inputs.iter().map(|input| input.name.clone()).collect(),
             definition: AtomicUsize::new(1),
             is_bad: AtomicBool::new(false),
             computed: AtomicUsize::new(0),
-        })
+            meeting,
+            extended: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -68,6 +79,21 @@ impl Derived for Made {
         Ok(rows(0..self.definition.load(Relaxed) as i64))
     }
 
+    async fn extend(
+        &self,
+        _: &Snapshot,
+        standing: &Arc<Dataset>,
+        _: &Arc<RuntimeEnv>,
+    ) -> Result<Option<SendableRecordBatchStream>, Error> {
+        let Some(meeting) = &self.meeting else { return Ok(None) };
+        let stands = standing.count_rows(None).await.unwrap() as i64;
+        // Who comes again comes alone.
+        if self.extended.fetch_add(1, Relaxed) < 2 {
+            meeting.wait().await;
+        }
+        Ok(Some(rows(stands..8)))
+    }
+
     async fn ready(&self, _: &mut Table) -> Result<BTreeMap<String, String>, Error> {
         match self.is_bad.load(Relaxed) {
             true => Err(Error::Definition { table: self.name.to_string(), reason: "it is bad".to_owned() }),
@@ -82,7 +108,7 @@ impl Derived for Made {
 
 /// Runs `made` in a lake of their own.
 struct Runs {
-    _directory: TempDir,
+    directory: TempDir,
     wanted: Vec<TableName>,
     runner: Runner,
 }
@@ -94,7 +120,7 @@ impl Runs {
         let store = Arc::new(Store::create(&config.root).unwrap());
         let configured = made.iter().map(|made| Arc::clone(made) as Arc<dyn Derived>).collect();
         let runner = Runner::new(&config, store, configured).unwrap();
-        Self { _directory: directory, wanted: made.iter().map(|made| made.name.clone()).collect(), runner }
+        Self { directory, wanted: made.iter().map(|made| made.name.clone()).collect(), runner }
     }
 
     /// What becomes of each table.
@@ -153,4 +179,25 @@ async fn what_is_refused_is_no_input_of_others() {
     let newest = runs.runner.store.load(&made.name).await.unwrap().unwrap().version().version;
     assert!(newest > version, "there is a newer version, and it was refused");
     assert!(!runs.is_due(&other).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runs_that_add_the_same_rows_at_once_add_them_once() {
+    let made = Arc::new(Made::growing("dim_made", &[], Some(Barrier::new(2))));
+    let runs = Runs::of(&[&made]);
+    assert_eq!(runs.run().await[0].rows, 1);
+
+    made.definition.store(2, Relaxed);
+    let store = Store::existing(&runs.directory.path().into());
+    let other = runs.runner.of(Arc::new(store));
+    let told = |_: &TableName| {};
+    let (one, other) = tokio::join!(runs.run(), other.run(&runs.wanted, &told));
+    let outcomes = [&one[0].outcome, &other.unwrap().outputs[0].outcome].map(Clone::clone);
+    assert!(outcomes.contains(&Outcome::Published) && outcomes.contains(&Outcome::Unchanged), "{outcomes:?}");
+    assert_eq!(made.extended.load(Relaxed), 3, "one of them goes on from what the other has made");
+    let dataset = runs.runner.store.load(&made.name).await.unwrap().unwrap();
+    let rows = dataset.scan().try_into_batch().await.unwrap();
+    let mut keys = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+    keys.sort_unstable();
+    assert_eq!(keys, (0..8).collect::<Vec<_>>());
 }

@@ -82,7 +82,8 @@ impl Limits {
 pub struct TelemetryConfig {
     /// The service's name in traces and metrics. Default: `omnimesh`.
     pub service_name: String,
-    /// What is logged, in the syntax of `RUST_LOG`, which wins over it. Default: `warn`.
+    /// What is logged, in the syntax of `RUST_LOG`, which wins over it. Default: `warn`, but not that Lance finds vectors
+    /// to lie unevenly, which is no fault.
     pub log_filter: String,
     /// How it is logged, on standard error. Default: `human`.
     pub log_format: LogFormat,
@@ -94,7 +95,7 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             service_name: "omnimesh".to_owned(),
-            log_filter: "warn".to_owned(),
+            log_filter: "warn,lance_index::vector::kmeans=error".to_owned(),
             log_format: LogFormat::Human,
             otlp_endpoint: None,
         }

@@ -127,3 +127,21 @@ where
     };
     Ok(lines.with_filter(filter))
 }
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled};
+
+    use super::*;
+
+    #[test]
+    fn warnings_are_logged_but_of_how_vectors_lie() {
+        let filter = EnvFilter::try_new(TelemetryConfig::default().log_filter).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(filter), || {
+            assert!(enabled!(target: "lake::run", Level::WARN));
+            assert!(enabled!(target: "lance_index::vector", Level::WARN));
+            assert!(!enabled!(target: "lance_index::vector::kmeans", Level::WARN));
+            assert!(enabled!(target: "lance_index::vector::kmeans", Level::ERROR));
+        });
+    }
+}
