@@ -22,7 +22,7 @@ pub(crate) enum LakeCommand {
     Runs(ReadArgs),
     /// Keep a version of a table under a name: it can be read by that name whatever happens to the table.
     #[command(after_help = "Examples:\n  omnimesh lake tag gold/dim_customer train-churn-2026-11\n  \
-        omnimesh lake tag features/customer_daily@12 train-churn-2026-11")]
+        omnimesh lake tag features/customer_daily@12 train-churn-2026-11 --force")]
     Tag(LakeTagArgs),
     /// Show what tells two versions of a table apart. Exit code 1 if something does.
     #[command(after_help = "Examples:\n  omnimesh lake diff gold/dim_customer@7 gold/dim_customer\n  \
