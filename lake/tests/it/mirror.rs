@@ -21,7 +21,7 @@ async fn a_mirror_has_the_tables_rows_and_is_written_once() {
     let out = directory.path().join("out");
     for table in ["silver/orders_unified", "silver/users_scd", "gold/fct_order_line"] {
         let name: TableName = table.parse().unwrap();
-        let version = lake::tag(&config, &name, &Version::Newest, "train-1").await.unwrap();
+        let version = lake::tag(&config, &name, &Version::Newest, "train-1", false).await.unwrap();
         let tag = Version::Tag("train-1".to_owned());
         let first = lake::mirror(&config, &name, &tag, Some(&Root::from(&out))).await.unwrap();
         assert_eq!((first.version, first.tag.as_deref()), (version, Some("train-1")));
