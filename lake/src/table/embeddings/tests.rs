@@ -90,7 +90,7 @@ impl Lake {
         let times = TimestampMicrosecondArray::from_iter_values(0..lines.len() as i64);
         let columns = vec![
             text("order_uid", orders.iter().map(String::as_str)),
-            optional_text("golden_id", lines.iter().map(|line| line.0)),
+            text("golden_id", lines.iter().map(|line| line.0)),
             text("channel", lines.iter().map(|line| if line.0 == "ada" { "pos" } else { "web" })),
             text(
                 "status",
@@ -195,8 +195,8 @@ async fn only_texts_that_changed_are_embedded_again() {
 async fn products_are_alike_that_the_same_customers_buy() {
     let mut lake = Lake::new();
     lake.products(&PRODUCTS).await;
-    // Ada and Bob buy cheese, Cy and Dee buy soap and something that no catalogue knows.
-    let mut lines = vec![("", "1"), ("ada", "taken-back")];
+    // Ada and Bob buy cheese, Cy and Dee buy soap and something that no catalogue knows; `unknown` is nobody.
+    let mut lines = vec![("unknown", "1"), ("ada", "taken-back")];
     for customer in ["ada", "bob"] {
         lines.extend([(customer, "2"), (customer, "3"), (customer, "2")]);
     }
@@ -229,7 +229,7 @@ async fn products_are_alike_that_the_same_customers_buy() {
 async fn without_purchases_there_are_no_vectors() {
     let mut lake = Lake::new();
     lake.products(&PRODUCTS).await;
-    lake.lines(&[("", "1")]).await;
+    lake.lines(&[("unknown", "1")]).await;
     assert_eq!(lake.compute(&ProductsByBuyers).await.num_rows(), 0);
     assert_eq!(lake.compute(&CustomersByPurchases).await.num_rows(), 0);
 }
