@@ -233,6 +233,35 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_of_large_amounts_are_right() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    publish(&sandbox).await;
+    let orders = (0..30).map(|number| {
+        let day = if number < 10 { 0 } else { 40 };
+        let order = order(100 + number, "golden-1", day, "1", 1_000_000_000_000);
+        order_changed(&Order { currency_code: "VND".to_owned(), ..order })
+    });
+    sandbox.publish("order", &orders.collect::<Vec<_>>(), 10).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    let of_dong = async |table: &str, columns: &[&str]| {
+        let rows = sandbox.rows(&format!("gold/{table}"), columns).await;
+        rows.into_iter().filter(|row| row.starts_with("VND")).collect::<Vec<_>>()
+    };
+    let columns = ["currency", "month_start", "amount_minor", "share_ppm", "discount_ppm"];
+    assert_eq!(
+        of_dong("agg_category_kpi", &columns).await,
+        ["VND|2016-12-01|10000000000000|1000000|0", "VND|2017-01-01|20000000000000|1000000|0"]
+    );
+    assert_eq!(
+        of_dong("agg_promo_lift", &["currency", "promo_id", "expected_minor", "lift_minor", "lift_ppm"])
+            .await,
+        ["VND|26|13225806451612|6774193548388|512195"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_optional_sources_would_add_may_be_lacking() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;

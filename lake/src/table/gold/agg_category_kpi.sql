@@ -64,9 +64,15 @@ assortments AS (
 SELECT
     sold.month_start, department, sold.category, sold.currency, orders, customers, products, lines, amount_minor,
     discount_minor,
-    amount_minor * 1000000
-        / nullif(sum(amount_minor) OVER (PARTITION BY sold.month_start, sold.currency), 0) AS share_ppm,
-    discount_minor * 1000000 / nullif(amount_minor + discount_minor, 0) AS discount_ppm
+    -- Millions of what fits into a BIGINT may not.
+    try_cast(
+        CAST(amount_minor AS DECIMAL(38, 0)) * 1000000
+            / nullif(sum(amount_minor) OVER (PARTITION BY sold.month_start, sold.currency), 0)
+        AS BIGINT
+    ) AS share_ppm,
+    try_cast(
+        CAST(discount_minor AS DECIMAL(38, 0)) * 1000000 / nullif(amount_minor + discount_minor, 0) AS BIGINT
+    ) AS discount_ppm
 FROM sold
 JOIN assortments
     ON assortments.month_start = sold.month_start AND assortments.category = sold.category

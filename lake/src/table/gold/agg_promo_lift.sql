@@ -115,10 +115,16 @@ campaigns AS (
     LEFT JOIN baskets ON baskets.promo_id = spent.promo_id AND baskets.currency = spent.currency
 ),
 expected AS (
-    SELECT *, amount_before_minor * days / nullif(days_before, 0) AS expected_minor FROM campaigns
+    -- The product may be too large for a BIGINT, as may the millions below.
+    SELECT
+        *,
+        try_cast(CAST(amount_before_minor AS DECIMAL(38, 0)) * days / nullif(days_before, 0) AS BIGINT) AS expected_minor
+    FROM campaigns
 )
 SELECT
     *,
     amount_minor - expected_minor AS lift_minor,
-    (amount_minor - expected_minor) * 1000000 / nullif(expected_minor, 0) AS lift_ppm
+    try_cast(
+        CAST(amount_minor - expected_minor AS DECIMAL(38, 0)) * 1000000 / nullif(expected_minor, 0) AS BIGINT
+    ) AS lift_ppm
 FROM expected
