@@ -7,9 +7,15 @@ use arrow::{
 };
 use datafusion::common::HashMap;
 
-/// Orders as facts about their customers.
-pub(crate) static PURCHASES: &str = include_str!("fact/purchases.sql");
-/// Order lines as facts about products.
+/// Orders as facts about their customers, those that were cancelled among them.
+pub(crate) static ORDERS: &str = include_str!("fact/orders.sql");
+/// The same of orders that stand.
+pub(crate) static PURCHASES: &str = concat!(
+    "SELECT * FROM (",
+    include_str!("fact/orders.sql"),
+    ") AS orders WHERE status IS DISTINCT FROM 'cancelled' ORDER BY subject, ordered_at, order_uid"
+);
+/// Lines of orders that stand as facts about products.
 pub(crate) static SALES: &str = include_str!("fact/sales.sql");
 
 /// Where something was bought.

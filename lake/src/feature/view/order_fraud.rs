@@ -8,18 +8,19 @@ use super::{
 };
 use crate::{
     card::Pii,
-    feature::fact::{PURCHASES, Purchase},
+    feature::fact::{ORDERS, Purchase},
 };
 
 pub(super) static VIEW: View = View {
     name: "order_fraud",
-    doc: "What an order looks like beside what its customer did before; of a customer whom nobody knows, nothing.",
+    doc: "What an order looks like beside what its customer did before; of a customer whom nobody knows, nothing. \
+          Cancelled orders count as well: that they were cancelled was not known as they were placed.",
     owner: "risk",
     entity: "order_uid",
     pii: Pii::Quasi,
     grain: Grain::Order,
     ttl: 90 * DAY,
-    facts: PURCHASES,
+    facts: ORDERS,
     features: LazyLock::new(features),
     definition: OnceLock::new(),
 };
