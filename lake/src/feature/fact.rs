@@ -44,6 +44,13 @@ pub(crate) struct Purchase {
     pub(crate) largest_line_minor: i64,
 }
 
+impl Purchase {
+    /// Whether more was paid back than was paid: that lowers amounts and units, and is no order.
+    pub(crate) fn is_return(&self) -> bool {
+        self.amount_minor < 0
+    }
+}
+
 /// All facts about one subject, by when they happened; of a subject that is not known, whose name is empty, a single one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {

@@ -49,7 +49,8 @@ fn line(sku: &str, amount_minor: i64) -> OrderLine {
     OrderLine { sku: sku.to_owned(), quantity: 1, amount_minor, discount_minor: 50 }
 }
 
-/// Before, in and after a campaign that card 6001 redeems coupons of: by its owner, by another, by nobody.
+/// Before, in and after a campaign that card 6001 redeems coupons of: by its owner, who returns something in the end, by
+/// another, by nobody.
 fn orders() -> Vec<Order> {
     let mut orders = vec![
         order(1, "golden-1", 0, "1", 1_000),
@@ -58,11 +59,13 @@ fn orders() -> Vec<Order> {
         order(4, "golden-2", 71, "2", 500),
         order(5, "", 37, "none", 150),
         order(6, "golden-1", 38, "1", 999),
+        order(7, "golden-1", 75, "1", -200),
     ];
     orders[0].channel = Channel::Web.into();
     orders[1].lines.push(line("9", 700));
     orders[4].location_id.clear();
     orders[5].status = OrderStatus::Cancelled.into();
+    orders[6].lines = vec![OrderLine { quantity: -1, discount_minor: 0, ..line("1", -200) }];
     orders
 }
 
@@ -138,8 +141,9 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
             "2017-01-07|pos|USD|2|1|3|1150",
             "2017-01-20|pos|USD|1|1|1|400",
             "2017-02-10|pos|USD|1|1|1|500",
+            "2017-02-14|pos|USD|0|0|1|-200",
         ],
-        "what was cancelled is left out"
+        "what was cancelled is left out, a return is no order"
     );
     let columns =
         ["month_start", "category", "orders", "products", "amount_minor", "share_ppm", "discount_ppm"];
@@ -149,7 +153,7 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
             "2016-12-01|grocery.cheese|1|1|1000|1000000|47619",
             "2017-01-01|grocery.cheese|2|3|1400|903225|96774",
             "2017-01-01|unknown|1|1|150|96774|250000",
-            "2017-02-01|grocery.cheese|1|1|500|1000000|90909",
+            "2017-02-01|grocery.cheese|1|1|300|1000000|142857",
         ]
     );
     let columns = [
@@ -171,7 +175,7 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
     ];
     assert_eq!(
         rows("agg_promo_lift", &columns).await,
-        ["26|USD|2|1|1|1|300|1000|41|31|1400|1000|1322|78|59001", "27|XXX|0|0|0|0|0|0|0|14|0|0|0|0|"]
+        ["26|USD|2|1|1|1|300|1000|45|31|1200|1000|1451|-251|-172984", "27|XXX|0|0|0|0|0|0|0|18|0|0|0|0|"]
     );
     let columns = [
         "golden_id",
@@ -187,7 +191,7 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
     ];
     assert_eq!(
         rows("agg_rfm_clv", &columns).await,
-        ["golden-1|21|3|2400|1|2|2|2|3|9600", "golden-2|0|1|500|2|1|1|1|1|6000"]
+        ["golden-1|21|3|2200|1|2|2|2|3|8800", "golden-2|0|1|500|2|1|1|1|1|6000"]
     );
     let columns = [
         "golden_id",
@@ -216,13 +220,13 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
         |golden_id: &str| customers.iter().find(|row| row.starts_with(&format!("{golden_id}|"))).unwrap();
     assert_eq!(
         of("golden-1"),
-        "golden-1|true|1|2017-02-10|3|1|2|2016-12-01|2017-01-20|21|USD|2400|800|3|grocery|330|1|1|1|2"
+        "golden-1|true|1|2017-02-10|3|1|2|2016-12-01|2017-01-20|21|USD|2200|733|3|grocery|330|1|1|1|2"
     );
     assert_eq!(of("golden-5"), "golden-5|true|1|2017-02-10|0|0|0|||||||0|||1|1|1|0");
     assert!(!customers.iter().any(|row| row.starts_with("unknown")), "nobody is no customer");
 
     let locations = rows("dim_location", &["location_id", "is_known", "orders", "stocked_products"]).await;
-    assert_eq!(locations, ["0|true|0|150", "1|true|0|150", "330|true|5|0", "unknown|false|1|0"]);
+    assert_eq!(locations, ["0|true|0|150", "1|true|0|150", "330|true|4|0", "unknown|false|1|0"]);
     let promotions = rows("dim_promotion", &["promo_id", "days", "coupons", "products", "members"]).await;
     assert_eq!(promotions, ["26|59|1|2|2", "27|32|1|1|1"]);
     let unknown = rows("dim_product", &["is_known", "sku", "department"]).await;
@@ -257,7 +261,7 @@ async fn parts_of_large_amounts_are_right() {
     assert_eq!(
         of_dong("agg_promo_lift", &["currency", "promo_id", "expected_minor", "lift_minor", "lift_ppm"])
             .await,
-        ["VND|26|13225806451612|6774193548388|512195"]
+        ["VND|26|14516129032258|5483870967742|377777"]
     );
 }
 

@@ -263,11 +263,11 @@ fn order(number: i64, days: i64, amount_minor: i64) -> Order {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn get_online_features_leaves_out_what_was_cancelled() {
+async fn get_online_features_counts_neither_cancelled_orders_nor_returns() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
     let cancelled = Order { status: OrderStatus::Cancelled.into(), ..order(2, 5, 500) };
-    publish(&sandbox, &[order(1, 9, 1_000), cancelled, order(3, 3, 700)]).await;
+    publish(&sandbox, &[order(1, 9, 1_000), cancelled, order(3, 3, 700), order(4, 2, -300)]).await;
     sandbox
         .serve_then(sandbox.root(), async |channel| {
             run(&channel).await;
@@ -285,7 +285,10 @@ async fn get_online_features_leaves_out_what_was_cancelled() {
             let ids = [("golden_id", "golden-0"), ("sku", "sku-0"), ("order_uid", "order-3")];
             let answer = online(&mut client, &features, vec![entity(ids)]).await;
             let found: Vec<_> = answer.entities[0].values.iter().filter_map(plain).collect();
-            assert_eq!(found, [2, 1_700, 2, 2, 2, 1_700, 700, 2], "fraud looks at what was tried");
+            assert_eq!(found, [2, 1_400, 2, 2, 1, 1_400, 700, 2], "fraud looks at what was tried");
+            let answer = online(&mut client, &["customer_daily:last_order_at"], customers()).await;
+            let last = answer.entities[0].values.iter().find_map(plain).unwrap();
+            assert_eq!((time(&answer) - last) / DAY, 3, "a return is no order");
         })
         .await;
 }

@@ -11,7 +11,7 @@
 WITH by_channel AS (
     SELECT golden_id, channel, count(DISTINCT order_uid) AS orders, max(ordered_at) AS updated_at
     FROM gold.fct_order_line
-    WHERE golden_id <> 'unknown' AND status IS DISTINCT FROM 'cancelled'
+    WHERE golden_id <> 'unknown' AND amount_minor >= 0 AND status IS DISTINCT FROM 'cancelled'
     GROUP BY golden_id, channel
 )
 SELECT

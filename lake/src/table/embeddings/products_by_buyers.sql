@@ -12,7 +12,7 @@
 WITH bought AS (
     SELECT sku, max(ordered_at) AS updated_at
     FROM gold.fct_order_line
-    WHERE golden_id <> 'unknown' AND status IS DISTINCT FROM 'cancelled'
+    WHERE golden_id <> 'unknown' AND amount_minor >= 0 AND status IS DISTINCT FROM 'cancelled'
     GROUP BY sku
 )
 SELECT

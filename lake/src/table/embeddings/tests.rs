@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     Layer, TableName,
-    columns::{Column, batch, list, optional_text, text},
+    columns::{Column, batch, integer, list, optional_text, text},
     dataset::Store,
     sql,
     table::Derived,
@@ -97,6 +97,7 @@ impl Lake {
                 lines.iter().map(|line| if line.1 == "taken-back" { "cancelled" } else { "placed" }),
             ),
             text("sku", lines.iter().map(|line| line.1)),
+            integer("amount_minor", lines.iter().map(|line| if line.1 == "returned" { -100 } else { 100 })),
             Column::new("ordered_at", times.with_timezone("UTC")),
         ];
         self.put(Layer::Gold, "fct_order_line", columns).await;
@@ -196,7 +197,7 @@ async fn products_are_alike_that_the_same_customers_buy() {
     let mut lake = Lake::new();
     lake.products(&PRODUCTS).await;
     // Ada and Bob buy cheese, Cy and Dee buy soap and something that no catalogue knows; `unknown` is nobody.
-    let mut lines = vec![("unknown", "1"), ("ada", "taken-back")];
+    let mut lines = vec![("unknown", "1"), ("ada", "taken-back"), ("ada", "returned")];
     for customer in ["ada", "bob"] {
         lines.extend([(customer, "2"), (customer, "3"), (customer, "2")]);
     }

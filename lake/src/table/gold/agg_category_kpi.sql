@@ -1,4 +1,5 @@
--- What each category sold in each month. Cancelled orders are left out.
+-- What each category sold in each month. Cancelled orders are left out; what was returned lowers
+-- the amount, and counts as no order.
 -- grain: one row per month, category and currency
 -- key: month_start, category, currency
 -- owner: analytics
@@ -9,7 +10,7 @@
 -- column orders: Orders with a product of the category.
 -- column customers: Different customers of these, among those whom somebody knows.
 -- column products: Different products that were sold.
--- column lines: Lines of orders.
+-- column lines: Lines of orders and returns.
 -- column amount_minor: What was paid after discounts, in the currency's minor unit.
 -- column discount_minor: What was taken off, in the currency's minor unit.
 -- column share_ppm: The category's part of all that was paid in the month, in millionths, rounded down.
@@ -35,7 +36,7 @@ orders AS (
 customers AS (
     SELECT
         month_start, department, category, currency, golden_id,
-        count(*) AS orders,
+        count(*) FILTER (WHERE amount_minor >= 0) AS orders,
         sum(lines) AS lines,
         sum(amount_minor) AS amount_minor,
         sum(discount_minor) AS discount_minor
@@ -46,7 +47,7 @@ sold AS (
     SELECT
         month_start, department, category, currency,
         sum(orders) AS orders,
-        count(*) FILTER (WHERE golden_id <> 'unknown') AS customers,
+        count(*) FILTER (WHERE golden_id <> 'unknown' AND orders > 0) AS customers,
         sum(lines) AS lines,
         sum(amount_minor) AS amount_minor,
         sum(discount_minor) AS discount_minor
@@ -54,10 +55,12 @@ sold AS (
     GROUP BY month_start, department, category, currency
 ),
 products AS (
-    SELECT month_start, category, currency, sku FROM lines GROUP BY month_start, category, currency, sku
+    SELECT month_start, category, currency, sku, max(amount_minor) AS most_minor
+    FROM lines
+    GROUP BY month_start, category, currency, sku
 ),
 assortments AS (
-    SELECT month_start, category, currency, count(*) AS products
+    SELECT month_start, category, currency, count(*) FILTER (WHERE most_minor >= 0) AS products
     FROM products
     GROUP BY month_start, category, currency
 )
