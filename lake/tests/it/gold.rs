@@ -60,6 +60,8 @@ fn orders() -> Vec<Order> {
         order(5, "", 37, "none", 150),
         order(6, "golden-1", 38, "1", 999),
         order(7, "golden-1", 75, "1", -200),
+        // Still the evening of the day of the second redemption, where the customer is.
+        order(8, "golden-1", 39, "2", 250),
     ];
     orders[0].channel = Channel::Web.into();
     orders[1].lines.push(line("9", 700));
@@ -139,6 +141,7 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
         [
             "2016-12-01|web|USD|1|1|1|1000",
             "2017-01-07|pos|USD|2|1|3|1150",
+            "2017-01-09|pos|USD|1|1|1|250",
             "2017-01-20|pos|USD|1|1|1|400",
             "2017-02-10|pos|USD|1|1|1|500",
             "2017-02-14|pos|USD|0|0|1|-200",
@@ -151,8 +154,8 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
         rows("agg_category_kpi", &columns).await,
         [
             "2016-12-01|grocery.cheese|1|1|1000|1000000|47619",
-            "2017-01-01|grocery.cheese|2|3|1400|903225|96774",
-            "2017-01-01|unknown|1|1|150|96774|250000",
+            "2017-01-01|grocery.cheese|3|3|1650|916666|108108",
+            "2017-01-01|unknown|1|1|150|83333|250000",
             "2017-02-01|grocery.cheese|1|1|300|1000000|142857",
         ]
     );
@@ -175,7 +178,7 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
     ];
     assert_eq!(
         rows("agg_promo_lift", &columns).await,
-        ["26|USD|2|1|1|1|300|1000|45|31|1200|1000|1451|-251|-172984", "27|XXX|0|0|0|0|0|0|0|18|0|0|0|0|"]
+        ["26|USD|2|1|1|1|550|1250|45|31|1450|1000|1451|-1|-689", "27|XXX|0|0|0|0|0|0|0|18|0|0|0|0|"]
     );
     let columns = [
         "golden_id",
@@ -191,7 +194,7 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
     ];
     assert_eq!(
         rows("agg_rfm_clv", &columns).await,
-        ["golden-1|21|3|2200|1|2|2|2|3|8800", "golden-2|0|1|500|2|1|1|1|1|6000"]
+        ["golden-1|21|4|2450|1|2|2|2|3|9800", "golden-2|0|1|500|2|1|1|1|1|6000"]
     );
     let columns = [
         "golden_id",
@@ -220,13 +223,13 @@ async fn facts_and_aggregates_come_to_what_is_on_the_page() {
         |golden_id: &str| customers.iter().find(|row| row.starts_with(&format!("{golden_id}|"))).unwrap();
     assert_eq!(
         of("golden-1"),
-        "golden-1|true|1|2017-02-10|3|1|2|2016-12-01|2017-01-20|21|USD|2200|733|3|grocery|330|1|1|1|2"
+        "golden-1|true|1|2017-02-10|4|1|3|2016-12-01|2017-01-20|21|USD|2450|612|3|grocery|330|1|1|1|2"
     );
     assert_eq!(of("golden-5"), "golden-5|true|1|2017-02-10|0|0|0|||||||0|||1|1|1|0");
     assert!(!customers.iter().any(|row| row.starts_with("unknown")), "nobody is no customer");
 
     let locations = rows("dim_location", &["location_id", "is_known", "orders", "stocked_products"]).await;
-    assert_eq!(locations, ["0|true|0|150", "1|true|0|150", "330|true|4|0", "unknown|false|1|0"]);
+    assert_eq!(locations, ["0|true|0|150", "1|true|0|150", "330|true|5|0", "unknown|false|1|0"]);
     let promotions = rows("dim_promotion", &["promo_id", "days", "coupons", "products", "members"]).await;
     assert_eq!(promotions, ["26|59|1|2|2", "27|32|1|1|1"]);
     let unknown = rows("dim_product", &["is_known", "sku", "department"]).await;
