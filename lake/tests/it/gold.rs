@@ -64,6 +64,7 @@ fn orders() -> Vec<Order> {
         order(8, "golden-1", 39, "2", 250),
     ];
     orders[0].channel = Channel::Web.into();
+    orders[0].sources[0].source = source("shop", 1);
     orders[1].lines.push(line("9", 700));
     orders[4].location_id.clear();
     orders[5].status = OrderStatus::Cancelled.into();
