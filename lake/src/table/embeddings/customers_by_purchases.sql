@@ -3,6 +3,7 @@
 -- grain: one row per customer who has bought something
 -- key: entity_id
 -- owner: personalization
+-- schedule: 0 * * * *
 -- column entity_id: The customer's golden id. [pii=quasi]
 -- column channel: The channel of most of the customer's orders: web, marketplace, pos.
 -- column orders: The customer's orders.

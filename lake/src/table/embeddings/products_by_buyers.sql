@@ -3,6 +3,7 @@
 -- grain: one row per product that a known customer has bought
 -- key: entity_id
 -- owner: personalization
+-- schedule: 0 * * * *
 -- column entity_id: The product's sku.
 -- column title: What the product is called.
 -- column department: The product's department, as in gold.dim_product.

@@ -2,6 +2,7 @@
 -- grain: one row per product that is described
 -- key: entity_id
 -- owner: personalization
+-- schedule: 0 * * * *
 -- column entity_id: The product's sku.
 -- column text: What the vector was made of: the title, then the categories from the nearest up, in lower case.
 -- column department: The product's department, as in gold.dim_product.

@@ -3,6 +3,7 @@
 -- grain: one row per month, category and currency
 -- key: month_start, category, currency
 -- owner: analytics
+-- schedule: */15 * * * *
 -- column month_start: The month, by its first day in UTC.
 -- column department: The top of the tree of categories that the category is in; `unknown` if nobody knows.
 -- column category: The category: two levels of that tree; `unknown` if nobody knows.

@@ -3,6 +3,7 @@
 -- grain: one row per customer
 -- key: golden_id
 -- owner: analytics
+-- schedule: */15 * * * *
 -- optional: gold.fct_session (golden_id TEXT, began_at TIMESTAMP, views BIGINT, searches BIGINT, baskets BIGINT, purchases BIGINT)
 -- optional: silver.redemptions (golden_id TEXT)
 -- column golden_id: The person. [pii=quasi] [volatile]

@@ -5,6 +5,7 @@
 -- grain: one row per campaign and currency
 -- key: promo_id, currency
 -- owner: analytics
+-- schedule: */15 * * * *
 -- column promo_id: The campaign.
 -- column currency: The currency of the amounts; XXX if nothing was bought, or nobody redeemed.
 -- column redemptions: Times that a coupon was redeemed; the same in each of the campaign's currencies.

@@ -3,6 +3,7 @@
 -- grain: one row per customer and currency
 -- key: golden_id, currency
 -- owner: analytics
+-- schedule: */15 * * * *
 -- column golden_id: The person. [pii=quasi] [volatile]
 -- column currency: The currency of the amounts.
 -- column as_of: The last day on which anything was sold to anybody.
