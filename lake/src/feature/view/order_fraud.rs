@@ -15,7 +15,8 @@ pub(super) static VIEW: View = View {
     name: "order_fraud",
     doc: "What an order looks like beside what its customer did before; of a customer whom nobody knows, nothing. \
           Cancelled orders count as well: that they were cancelled was not known as they were placed. A return lowers \
-          what was paid and is no order.",
+          what was paid and is no order. An order's values are known once a run has seen it, some minutes to half an \
+          hour after it was placed: ask about a later moment than that, of orders to train on as of orders to judge.",
     owner: "risk",
     entity: "order_uid",
     pii: Pii::Quasi,
