@@ -7,6 +7,7 @@
 //! grain: one row per line of an order
 //! key: order_uid, line_no
 //! owner: sales
+//! freshness: seconds behind the events
 //! proto: omnimesh.order.v1.Order
 //! column amount_minor: What was paid for the line, in the currency's minor unit.
 //! column note: What the customer wrote. [pii=direct]
@@ -25,7 +26,7 @@ use serde::Serialize;
 use crate::columns;
 
 /// What a line of a card begins with; of a table that is a query also what it can lack, and by what it has parts.
-const NAMES: [&str; 7] = ["grain", "key", "owner", "schedule", "proto", "optional", "parts"];
+const NAMES: [&str; 8] = ["grain", "key", "owner", "schedule", "freshness", "proto", "optional", "parts"];
 /// What the line of a column begins with.
 const COLUMN: &str = "column ";
 /// The class of a column, in its metadata.
@@ -67,6 +68,8 @@ pub(crate) struct Card {
     pub(crate) owner: String,
     /// When it is computed, as a cron expression; empty: whenever its inputs have changed.
     pub(crate) schedule: String,
+    /// How far it may be behind what it is made of; empty: as far as its schedule says.
+    pub(crate) freshness: String,
     pub(crate) columns: BTreeMap<String, Column>,
     /// Whatever else is known of it, by name.
     pub(crate) more: BTreeMap<String, String>,
@@ -92,6 +95,7 @@ impl Card {
                 "grain" => card.grain = value,
                 "owner" => card.owner = value,
                 "schedule" => card.schedule = value,
+                "freshness" => card.freshness = value,
                 "proto" => proto = value,
                 "key" => card.key = value.split(',').map(|column| column.trim().to_owned()).collect(),
                 _ => {
@@ -130,6 +134,7 @@ impl Card {
             ("key", self.key.join(",")),
             ("owner", self.owner.clone()),
             ("schedule", self.schedule.clone()),
+            ("freshness", self.freshness()),
         ];
         let said = said.into_iter().map(|(name, value)| (name.to_owned(), value));
         let more = self.more.iter().map(|(name, value)| (name.clone(), value.clone()));
@@ -140,6 +145,17 @@ impl Card {
             .collect();
         metadata.insert("omnimesh.layer".to_owned(), layer.to_owned());
         metadata
+    }
+
+    /// How far the table may be behind what it is made of.
+    fn freshness(&self) -> String {
+        match (self.freshness.as_str(), self.schedule.as_str()) {
+            ("", "") => {
+                "computed once its inputs have changed, at most `lake.refresh_seconds` later".to_owned()
+            }
+            ("", schedule) => format!("computed at {schedule} (UTC) once its inputs have changed"),
+            (said, _) => said.to_owned(),
+        }
     }
 
     /// The table's columns as they are kept: with their docs, the key marked, types that every reader knows.
@@ -280,5 +296,12 @@ mod tests {
         assert!(!columns::is_key(dressed.field(1)) && columns::is_volatile(dressed.field(2)));
         assert_eq!(Card::default().dress(&dressed).field(1).metadata()["omnimesh.pii"], "direct");
         assert_eq!(card.metadata("gold")["omnimesh.card.key"], "golden_id,version");
+        for (line, freshness) in [
+            ("freshness: seconds", "seconds"),
+            ("schedule: 0 * * * *", "computed at 0 * * * * (UTC) once its inputs have changed"),
+            ("", "computed once its inputs have changed, at most `lake.refresh_seconds` later"),
+        ] {
+            assert_eq!(Card::parse(line).metadata("gold")["omnimesh.card.freshness"], freshness);
+        }
     }
 }

@@ -39,7 +39,7 @@ use crate::{
     card::Card,
     deny::Denied,
     root,
-    table::{Change, RECORDED_TO},
+    table::{Change, RECORDED_TO, own},
 };
 use durable::Durable;
 pub(crate) use feed::changed_values;
@@ -94,7 +94,7 @@ impl Store {
     pub(crate) async fn append(&self, name: &TableName, rows: RecordBatch) -> Result<(), Error> {
         let turn = self.turn().await?;
         let change = Change::Append(vec![rows]);
-        self.open(name.clone()).await?.commit(&turn, change, HashMap::new(), &Card::default()).await
+        self.open(name.clone()).await?.commit(&turn, change, HashMap::new(), &own::card(name)).await
     }
 
     /// Opens a table for writing, healed if it needs to be.

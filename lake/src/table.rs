@@ -10,6 +10,7 @@ mod identity_links;
 mod inventory_snapshots;
 pub(crate) mod model;
 mod orders_unified;
+pub(crate) mod own;
 mod products_scd;
 mod stock_ledger;
 mod users_scd;

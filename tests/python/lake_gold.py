@@ -155,7 +155,8 @@ def order_line_faults(lake: Lake) -> list[str]:
     lists = orders["lines"].combine_chunks()
     days = orders["business_date"].combine_chunks().take(pc.list_parent_indices(lists))
     ordered = pa.table({"business_date": days, "amount_minor": lists.flatten().field("amount_minor")})
-    lines = lake.rows("gold/fct_order_line", ["business_date", "amount_minor", "golden_id", "order_uid", "status"])
+    columns = ["business_date", "amount_minor", "currency", "golden_id", "order_uid", "status"]
+    lines = lake.rows("gold/fct_order_line", columns)
     faults = differing("gold/fct_order_line: lines", lines.num_rows, ordered.num_rows)
     wanted = by_day(ordered, "amount_minor")
     faults += differing("gold/fct_order_line: amounts by day", by_day(lines, "amount_minor"), wanted)
@@ -171,11 +172,21 @@ def order_line_faults(lake: Lake) -> list[str]:
         faults += differing("gold/agg_category_kpi: amount", pc.sum(kpi["amount_minor"]).as_py() or 0, total)
     if lake.has("gold/agg_rfm_clv"):
         bought = sold.filter(pc.not_equal(sold["golden_id"], "unknown"))
-        wanted = [pc.sum(bought["amount_minor"]).as_py(), pc.count_distinct(bought["order_uid"]).as_py() or None]
-        rfm = lake.rows("gold/agg_rfm_clv", ["monetary_minor", "frequency"])
-        found = [pc.sum(rfm[name]).as_py() for name in rfm.column_names]
-        faults += differing("gold/agg_rfm_clv: amount and orders", found, wanted)
+        rfm = lake.rows("gold/agg_rfm_clv", ["golden_id", "currency", "monetary_minor", "frequency"]).to_pylist()
+        found = {(row["golden_id"], row["currency"]): [row["monetary_minor"], row["frequency"]] for row in rfm}
+        faults += differing("gold/agg_rfm_clv: amount and orders by customer", found, spending(bought))
     return faults
+
+
+def spending(lines: pa.Table) -> dict[tuple[str, str], list[int]]:
+    """What customers paid in each currency, and in how many orders: what comes to less than 0 is a return."""
+    orders = lines.group_by(["golden_id", "currency", "order_uid"]).aggregate([("amount_minor", "sum")])
+    spent: dict[tuple[str, str], list[int]] = {}
+    for order in orders.to_pylist():
+        sums = spent.setdefault((order["golden_id"], order["currency"]), [0, 0])
+        sums[0] += order["amount_minor_sum"]
+        sums[1] += order["amount_minor_sum"] >= 0
+    return {customer: sums for customer, sums in spent.items() if sums[1]}
 
 
 def by_day(rows: pa.Table, *sums: str) -> dict:

@@ -7,9 +7,15 @@ use arrow::{
 };
 use datafusion::common::HashMap;
 
-/// Orders as facts about their customers.
-pub(crate) static PURCHASES: &str = include_str!("fact/purchases.sql");
-/// Order lines as facts about products.
+/// Orders as facts about their customers, those that were cancelled among them.
+pub(crate) static ORDERS: &str = include_str!("fact/orders.sql");
+/// The same of orders that stand.
+pub(crate) static PURCHASES: &str = concat!(
+    "SELECT * FROM (",
+    include_str!("fact/orders.sql"),
+    ") AS orders WHERE status IS DISTINCT FROM 'cancelled' ORDER BY subject, ordered_at, order_uid"
+);
+/// Lines of orders that stand as facts about products.
 pub(crate) static SALES: &str = include_str!("fact/sales.sql");
 
 /// Where something was bought.
@@ -36,6 +42,13 @@ pub(crate) struct Purchase {
     pub(crate) amount_minor: i64,
     pub(crate) discount_minor: i64,
     pub(crate) largest_line_minor: i64,
+}
+
+impl Purchase {
+    /// Whether more was paid back than was paid: that lowers amounts and units, and is no order.
+    pub(crate) fn is_return(&self) -> bool {
+        self.amount_minor < 0
+    }
 }
 
 /// All facts about one subject, by when they happened; of a subject that is not known, whose name is empty, a single one.

@@ -23,17 +23,18 @@ What a source wrote, unaltered: a row for each time that a record was read.
 grain: one row per record and reading
 key: _ingest_id
 owner: ingest
+freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 column _ingest_id: Which reading of which record: the event that told of it, and its place in it.
 column _source: The source.
 column _entity: What the record is, in the source's words.
 column _object: The file or table that it was read from.
 column _revision: How often that had become another: what an older revision had no longer counts.
-column _position: Its place in that.
+column _position: Its place in that: its line, or its key. [pii=quasi]
 column _op: How it came to be seen, in Debezium's terms.
 column _received_at: When it was read.
 column _trace_id: The trace of the run that read it.
 column _payload: The record as the source wrote it. [pii=direct]
-column _payload_sha256: SHA-256 of the payload.
+column _payload_sha256: SHA-256 of the payload. [pii=quasi]
 ";
 
 static SOURCE: Source = Source {

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What the columns are that every table of vectors has.
-const COLUMNS: &str = "
+const COLUMNS: &str = "\
 column vector: Where it lies: of length 1, so that the dot product of two is their cosine.
 column model_id: The model that made the vector; only vectors of one model can be compared.
 column text_sha256: Digest of the text, by which it is known whether it has changed.
@@ -38,7 +38,11 @@ column text_sha256: Digest of the text, by which it is known whether it has chan
 /// The card of a query, and of the columns that join its own.
 fn card(sql: &str) -> Card {
     let comments: Vec<_> = sql.lines().map_while(|line| line.strip_prefix("--")).collect();
-    Card::parse(&format!("{COLUMNS}{}", comments.join("\n")))
+    let mut card = Card::parse(&comments.join("\n"));
+    for (column, said) in Card::parse(COLUMNS).columns {
+        card.columns.entry(column).or_insert(said);
+    }
+    card
 }
 
 /// What a query returns: at least one batch, if only to tell its columns.

@@ -21,7 +21,8 @@ Whose each source record is, and was held to be before: a record is one person's
 grain: one row per source record and person that it was linked to
 key: link_id
 owner: identity
-column link_id: The row: record, person, time of recording.
+freshness: seconds behind the events, at most `lake.linger_ms` and a commit
+column link_id: The row: record, person, time of recording. [pii=direct]
 column source_system: The record's system.
 column source_id: The record in its system; a loyalty card's number, where the system has no other. [pii=direct]
 column golden_id: The person. [pii=quasi]

@@ -19,10 +19,14 @@ Stock on hand now, by product and location.
 grain: one row per product and location
 key: sku, location_id
 owner: inventory
+freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 proto: omnimesh.inventory.v1.Stock
 column sku: The product.
 column location_id: Where it is.
+column as_of: When it last changed, by the sources' own times.
 column on_hand: Units that are there.
+column last_count_at: When they were last counted; null if they never were.
+column ledger_seq: Place of the last movement in the stock's ledger, from 1.
 ";
 
 static SOURCE: Source = Source {

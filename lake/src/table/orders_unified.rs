@@ -21,14 +21,28 @@ Orders, each once, whichever systems saw it.
 grain: one row per physical order
 key: order_uid
 owner: order
+freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 proto: omnimesh.order.v1.Order
 column order_uid: The order.
 column golden_id: Who bought. [pii=quasi]
-column channel: Where it was placed.
+column channel: Where it was placed: web, marketplace or pos.
+column origin_system: The system in which it was placed; null if only copies of it were seen.
 column ordered_at: When it was placed.
 column business_date: The day in UTC on which it was placed.
-column total_minor: What is to be paid, in the currency's minor unit.
-column lines: What was bought.
+column location_id: Where it was sold or fulfilled; null if nobody says.
+column status: How far it has come: placed, completed or cancelled; null if nobody says.
+column currency: The currency of every amount, by ISO 4217.
+column subtotal_minor: What its lines came to before discounts, in the currency's minor unit.
+column discount_minor: What was taken off.
+column total_minor: What is to be paid; less than 0 is paid back, for what was returned.
+column paid_minor: What its payments come to; null where no system tells of payments.
+column source_refs: The records that it was seen in, each with its version and whether it is the origin or a copy.
+column match_rule: Why its copies belong to it: reference, payment, content or asserted; null without a copy.
+column lines: What was bought: product, quantity in its sales unit, what was paid for it and what was taken off.
+column payments: How it was paid: the provider's reference, the method, the till's authorisation, the amount.
+column first_seen: When it was first recorded.
+column last_event_time: When it last changed, as it was recorded.
+column lineage_id: The event that the row was made of.
 ";
 
 static SOURCE: Source = Source {

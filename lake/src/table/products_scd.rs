@@ -23,6 +23,7 @@ product is as it says, so that a period begins when we learnt of it.
 grain: one row per product, period and recording
 key: product_sk
 owner: catalog
+freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 column product_sk: The row: product, beginning of the period, time of recording.
 column sku: The product's stock-keeping unit.
 column valid_from: When the product became so.

@@ -25,6 +25,7 @@ stands has no `recorded_to`; a movement that was corrected is kept, closed.
 grain: one row per movement and recording
 key: movement_id
 owner: inventory
+freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 column movement_id: The entry in the inventory service's ledger: location, product and place.
 column location_id: Where.
 column sku: What moved.

@@ -24,8 +24,9 @@ Customers' profiles through time: a row for each period in which one was true an
 grain: one row per customer, period and recording
 key: user_sk
 owner: customer
+freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 proto: omnimesh.customer.v1.Customer
-column user_sk: The row: customer, beginning of the period, time of recording.
+column user_sk: The row: customer, beginning of the period, time of recording. [pii=quasi]
 column golden_id: The person. [pii=quasi]
 column version: The row's place in the customer's history, from 1.
 column valid_from: When the profile became true, by the sources' own times.
@@ -33,9 +34,15 @@ column valid_to: When the next one became true; null in the last.
 column recorded_from: When it was recorded.
 column recorded_to: When something else was recorded in its place; null while it stands.
 column is_current: Whether it is the customer's profile now.
+column given_name: First name. [pii=direct]
+column family_name: Last name. [pii=direct]
+column email: E-mail address. [pii=direct]
+column phone: Phone number. [pii=direct]
 column addr: Postal address. [pii=direct]
-column attr_source: Where each value came from. [pii=quasi]
-column hash_diff: Digest of what the profile says.
+column loyalty_cards: Numbers of the loyalty cards. [pii=direct]
+column attr_source: Where each value came from: the record, its time, and why it was preferred. [pii=direct]
+column source_refs: The records that the profile was made of; a loyalty card's number may be a record's id. [pii=direct]
+column hash_diff: Digest of what the profile says. [pii=quasi]
 column identity_version: Version of the identity that the profile was made of.
 ";
 

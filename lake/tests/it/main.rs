@@ -3,6 +3,7 @@
 
 mod bucket;
 mod crash;
+mod described;
 mod erase;
 mod export;
 mod flight;

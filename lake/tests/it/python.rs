@@ -7,6 +7,7 @@ use std::{
 };
 
 use lake::{Root, TableSummary};
+use lance::Dataset;
 use tempfile::TempDir;
 
 use crate::{rpc_feature, sandbox::Sandbox, world};
@@ -74,11 +75,23 @@ async fn the_notebook_makes_the_frame_that_the_service_makes() {
         let write = async |channel| fs::write(&expected, rpc_feature::frame(channel, &orders).await).unwrap();
         sandbox.serve_then(sandbox.root(), write).await;
     }
-    let check = Command::new("python3")
-        .args(["../tests/python/notebook_check.py", "notebooks/training_frame.ipynb"])
-        .arg(&expected)
-        .env("OMNIMESH_LAKE", sandbox.root())
-        .output()
-        .unwrap();
-    assert!(check.status.success(), "{}", said(&check));
+    let check = || {
+        let mut check = Command::new("python3");
+        check.args(["../tests/python/notebook_check.py", "notebooks/training_frame.ipynb"]).arg(&expected);
+        check.env("OMNIMESH_LAKE", sandbox.root());
+        check
+    };
+    let now = check().output().unwrap();
+    assert!(now.status.success(), "{}", said(&now));
+
+    for table in ["silver/orders_unified", "features/customer_daily"] {
+        let path = sandbox.root().join(format!("{table}.lance"));
+        let dataset = Dataset::open(path.to_str().unwrap()).await.unwrap();
+        dataset.tags().create("train-r1", dataset.version().version).await.unwrap();
+    }
+    rpc_feature::publish(&sandbox, &rpc_feature::orders(22, 100)).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    let tagged = check().env("OMNIMESH_TAG", "train-r1").output().unwrap();
+    assert!(tagged.status.success(), "{}", said(&tagged));
 }

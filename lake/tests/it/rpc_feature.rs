@@ -17,7 +17,7 @@ use omnimesh_proto::{
         feature_value::Value,
     },
     lake::v1::{RunDatasetsRequest, dataset_service_client::DatasetServiceClient, run_output::State},
-    order::v1::{Channel, Order, OrderChanged, OrderLine},
+    order::v1::{Channel, Order, OrderChanged, OrderLine, OrderStatus},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -240,6 +240,55 @@ async fn get_online_features_says_what_the_orders_come_to() {
                 online(&mut client, &features, vec![entity([("order_uid", &order.order_uid)])]).await;
             let found: Vec<_> = answer.entities[0].values.iter().map(plain).collect();
             assert_eq!(found, [Some(order.total_minor), Some(1)]);
+        })
+        .await;
+}
+
+/// An order of one line, as many days ago.
+fn order(number: i64, days: i64, amount_minor: i64) -> Order {
+    let at = Timestamp::now().micros() - days * DAY;
+    let quantity = amount_minor.signum();
+    Order {
+        order_uid: format!("order-{number}"),
+        golden_id: "golden-0".to_owned(),
+        channel: Channel::Pos.into(),
+        location_id: number.to_string(),
+        order_time: Some(Timestamp::from_micros(at).into()),
+        currency_code: "USD".to_owned(),
+        total_minor: amount_minor,
+        lines: vec![OrderLine { sku: "sku-0".to_owned(), quantity, amount_minor, discount_minor: 0 }],
+        create_time: Some(Timestamp::now().into()),
+        ..Order::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn get_online_features_counts_neither_cancelled_orders_nor_returns() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let cancelled = Order { status: OrderStatus::Cancelled.into(), ..order(2, 5, 500) };
+    publish(&sandbox, &[order(1, 9, 1_000), cancelled, order(3, 3, 700), order(4, 2, -300)]).await;
+    sandbox
+        .serve_then(sandbox.root(), async |channel| {
+            run(&channel).await;
+            let mut client = Client::new(channel);
+            let features = [
+                "customer_daily:orders_30d",
+                "customer_daily:spend_minor",
+                "customer_daily:locations_30d",
+                "product_daily:orders",
+                "product_daily:units_30d",
+                "product_daily:revenue_minor",
+                "order_fraud:amount_minor",
+                "order_fraud:orders_7d",
+            ];
+            let ids = [("golden_id", "golden-0"), ("sku", "sku-0"), ("order_uid", "order-3")];
+            let answer = online(&mut client, &features, vec![entity(ids)]).await;
+            let found: Vec<_> = answer.entities[0].values.iter().filter_map(plain).collect();
+            assert_eq!(found, [2, 1_400, 2, 2, 1, 1_400, 700, 2], "fraud looks at what was tried");
+            let answer = online(&mut client, &["customer_daily:last_order_at"], customers()).await;
+            let last = answer.entities[0].values.iter().find_map(plain).unwrap();
+            assert_eq!((time(&answer) - last) / DAY, 3, "a return is no order");
         })
         .await;
 }

@@ -60,10 +60,6 @@ async fn a_run_computes_what_changed_and_nothing_else() {
     for dataset in lake::datasets(&config).await.unwrap() {
         if dataset.layer == "gold" {
             assert_eq!(dataset.tags["prod"], dataset.version, "{}", dataset.table);
-            assert!(!dataset.card["description"].is_empty() && !dataset.card["owner"].is_empty());
-            for column in &dataset.columns {
-                assert!(!column.description.is_empty(), "{}.{} says nothing", dataset.table, column.name);
-            }
         }
         if dataset.table == "orders_unified" {
             assert_eq!(dataset.tags[&first.tag()], output.inputs["silver/orders_unified"]);

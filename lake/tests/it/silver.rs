@@ -1,9 +1,17 @@
 //! Silver tables that are computed from what landed: each record once, in whichever order and however often it came.
 
 use lake::{Outcome, TableSummary};
+use omnimesh_proto::{
+    identity::v1::{IdentityChanged, IdentityLink},
+    order::v1::{Channel, Order, OrderSource},
+};
 use tempfile::TempDir;
 
-use crate::{landed, python, sandbox::Sandbox, world};
+use crate::{
+    landed, python,
+    sandbox::Sandbox,
+    world::{self, at, changed, order_changed, source},
+};
 
 const COMPUTED: [&str; 6] =
     ["campaign_members", "campaigns", "coupons", "demographics", "events_sessionized", "redemptions"];
@@ -74,6 +82,45 @@ async fn what_landed_is_each_record_once_as_it_was_said_last() {
     assert!(verdict.status.success(), "{}", python::said(&verdict));
     let again = sandbox.run().await;
     assert!(again.outputs.iter().all(|output| output.outcome == Outcome::Unchanged), "{:?}", again.outputs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_of_customers_of_whichever_shop_there_is() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    landed::publish(&sandbox, None).await;
+    let known = [("web_shop", 3), ("web_shop", 6), ("outlet", 6)];
+    let orders = known.map(|(shop, number)| {
+        let origin =
+            OrderSource { source: source(shop, number), role: "ORIGIN".to_owned(), ..OrderSource::default() };
+        order_changed(&Order {
+            order_uid: format!("{shop}-order-{number}"),
+            channel: Channel::Web.into(),
+            order_time: at(1),
+            sources: vec![origin],
+            ..Order::default()
+        })
+    });
+    sandbox.publish("order", &orders, 3).await;
+    let links = known.map(|(shop, number)| {
+        let golden_id = format!("{shop}-golden-{number}");
+        let subject = format!("identities/{golden_id}");
+        let link =
+            IdentityLink { source: source(shop, number), golden_id, link_time: at(1), unlink_time: None };
+        let link = IdentityChanged { linked: vec![link], ..IdentityChanged::default() };
+        changed("omnimesh.identity.v1.IdentityChanged", subject, &link)
+    });
+    sandbox.publish("identity", &links, 3).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    let columns = ["event_type", "customer_id", "golden_id", "order_uid"];
+    let events = sandbox.rows("silver/events_sessionized", &columns).await;
+    let purchases: Vec<_> = events.iter().filter(|event| event.starts_with("purchase|")).collect();
+    assert_eq!(
+        purchases,
+        ["purchase|0||", "purchase|3|web_shop-golden-3|web_shop-order-3", "purchase|6||", "purchase|9||"],
+        "what two shops say is nobody's"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
--- Order lines as facts about products, and from when on they were known, as in purchases.sql.
+-- Lines of orders that stand as facts about products, and from when on they were known, as in orders.sql.
 WITH birth AS (
     SELECT min(first_seen) AS birth
     FROM silver.orders_unified
@@ -8,7 +8,7 @@ lines AS (
         order_uid, ordered_at, last_event_time, channel, location_id, golden_id, currency,
         unnest(lines) AS line
     FROM silver.orders_unified
-    WHERE ordered_at IS NOT NULL
+    WHERE ordered_at IS NOT NULL AND status IS DISTINCT FROM 'cancelled'
 )
 SELECT
     line['sku'] AS subject,

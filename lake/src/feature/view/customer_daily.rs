@@ -10,7 +10,8 @@ use crate::{card::Pii, feature::fact::PURCHASES};
 
 pub(super) static VIEW: View = View {
     name: "customer_daily",
-    doc: "How often, how much and where a customer buys, as of each midnight UTC at which that changed.",
+    doc: "How often, how much and where a customer buys, as of each midnight UTC at which that changed. Orders that \
+          are known to be cancelled do not count; a return lowers what was paid, and is no order.",
     owner: "analytics",
     entity: "golden_id",
     pii: Pii::Quasi,

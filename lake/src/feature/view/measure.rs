@@ -56,11 +56,11 @@ pub(super) fn feature(
 }
 
 pub(super) fn count(purchases: &[Purchase]) -> Option<i64> {
-    i64::try_from(purchases.len()).ok()
+    i64::try_from(bought(purchases).count()).ok()
 }
 
 pub(super) fn lines(purchases: &[Purchase]) -> Option<i64> {
-    sum(purchases, |purchase| purchase.lines)
+    sum(bought(purchases), |purchase| purchase.lines)
 }
 
 pub(super) fn units(purchases: &[Purchase]) -> Option<i64> {
@@ -77,21 +77,22 @@ pub(super) fn discount(purchases: &[Purchase]) -> Option<i64> {
 }
 
 pub(super) fn largest(purchases: &[Purchase]) -> Option<i64> {
-    in_one_currency(purchases)?.iter().map(|purchase| purchase.amount_minor).max()
+    bought(in_one_currency(purchases)?).map(|purchase| purchase.amount_minor).max()
 }
 
 pub(super) fn locations(purchases: &[Purchase]) -> Option<i64> {
-    distinct(purchases.iter().map(|purchase| purchase.location))
+    distinct(bought(purchases).map(|purchase| purchase.location))
 }
 
 pub(super) fn customers(purchases: &[Purchase]) -> Option<i64> {
-    distinct(purchases.iter().filter_map(|purchase| purchase.customer))
+    distinct(bought(purchases).filter_map(|purchase| purchase.customer))
 }
 
 pub(super) fn days(purchases: &[Purchase]) -> Option<i64> {
+    let mut days: Vec<_> = bought(purchases).map(|purchase| purchase.at.div_euclid(DAY)).collect();
     // They are in the order of time.
-    let same = |pair: &&[Purchase]| pair[0].at.div_euclid(DAY) == pair[1].at.div_euclid(DAY);
-    i64::try_from(purchases.len() - purchases.windows(2).filter(same).count()).ok()
+    days.dedup();
+    i64::try_from(days.len()).ok()
 }
 
 pub(super) fn on_web(purchases: &[Purchase]) -> Option<i64> {
@@ -107,11 +108,16 @@ pub(super) fn in_stores(purchases: &[Purchase]) -> Option<i64> {
 }
 
 pub(super) fn first(purchases: &[Purchase]) -> Option<i64> {
-    purchases.first().map(|purchase| purchase.at)
+    bought(purchases).next().map(|purchase| purchase.at)
 }
 
 pub(super) fn last(purchases: &[Purchase]) -> Option<i64> {
-    purchases.last().map(|purchase| purchase.at)
+    bought(purchases).next_back().map(|purchase| purchase.at)
+}
+
+/// The purchases that are no returns.
+pub(super) fn bought(purchases: &[Purchase]) -> impl DoubleEndedIterator<Item = &Purchase> {
+    purchases.iter().filter(|purchase| !purchase.is_return())
 }
 
 /// The purchases, if they add up.
@@ -120,13 +126,16 @@ pub(super) fn in_one_currency(purchases: &[Purchase]) -> Option<&[Purchase]> {
 }
 
 fn on(purchases: &[Purchase], channel: Channel) -> Option<i64> {
-    i64::try_from(purchases.iter().filter(|purchase| purchase.channel == channel).count()).ok()
+    i64::try_from(bought(purchases).filter(|purchase| purchase.channel == channel).count()).ok()
 }
 
 fn distinct(names: impl Iterator<Item = u32>) -> Option<i64> {
     i64::try_from(names.collect::<BTreeSet<_>>().len()).ok()
 }
 
-fn sum(purchases: &[Purchase], of: impl Fn(&Purchase) -> i64) -> Option<i64> {
-    purchases.iter().map(of).try_fold(0_i64, i64::checked_add)
+fn sum<'a>(
+    purchases: impl IntoIterator<Item = &'a Purchase>,
+    of: impl Fn(&'a Purchase) -> i64,
+) -> Option<i64> {
+    purchases.into_iter().map(of).try_fold(0_i64, i64::checked_add)
 }

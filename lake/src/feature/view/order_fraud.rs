@@ -8,18 +8,21 @@ use super::{
 };
 use crate::{
     card::Pii,
-    feature::fact::{PURCHASES, Purchase},
+    feature::fact::{ORDERS, Purchase},
 };
 
 pub(super) static VIEW: View = View {
     name: "order_fraud",
-    doc: "What an order looks like beside what its customer did before; of a customer whom nobody knows, nothing.",
+    doc: "What an order looks like beside what its customer did before; of a customer whom nobody knows, nothing. \
+          Cancelled orders count as well: that they were cancelled was not known as they were placed. A return lowers \
+          what was paid and is no order. An order's values are known once a run has seen it, some minutes to half an \
+          hour after it was placed: ask about a later moment than that, of orders to train on as of orders to judge.",
     owner: "risk",
     entity: "order_uid",
     pii: Pii::Quasi,
     grain: Grain::Order,
     ttl: 90 * DAY,
-    facts: PURCHASES,
+    facts: ORDERS,
     features: LazyLock::new(features),
     definition: OnceLock::new(),
 };
@@ -133,14 +136,14 @@ fn day_of_week(past: &Past<'_>) -> Option<i64> {
 }
 
 fn since(past: &Past<'_>) -> Option<i64> {
-    Some((past.order?.at - past.last(MEMORY).last()?.at) / SECOND)
+    Some((past.order?.at - measure::last(past.last(MEMORY))?) / SECOND)
 }
 
 fn is_new_location(past: &Past<'_>) -> Option<i64> {
     let order = past.order?;
-    let before = past.last(MEMORY);
+    let mut before = measure::bought(past.last(MEMORY)).peekable();
     let is_known = |purchase: &Purchase| purchase.location == order.location;
-    Some(i64::from(!before.is_empty() && !before.iter().any(is_known)))
+    Some(i64::from(before.peek().is_some() && !before.any(is_known)))
 }
 
 fn amount_to_mean(past: &Past<'_>) -> Option<i64> {
@@ -148,6 +151,7 @@ fn amount_to_mean(past: &Past<'_>) -> Option<i64> {
     let before = past.last(MEMORY);
     let is_same = before.first()?.currency == order.currency;
     let sum = measure::amount(before).filter(|sum| is_same && *sum > 0)?;
-    let ratio = i128::from(order.amount_minor) * 10_000 * before.len() as i128 / i128::from(sum);
+    let ratio =
+        i128::from(order.amount_minor) * 10_000 * i128::from(measure::count(before)?) / i128::from(sum);
     i64::try_from(ratio).ok()
 }

@@ -10,7 +10,8 @@ use crate::{card::Pii, feature::fact::SALES};
 
 pub(super) static VIEW: View = View {
     name: "product_daily",
-    doc: "How much of a product is sold, to how many and where, as of each midnight UTC at which that changed.",
+    doc: "How much of a product is sold, to how many and where, as of each midnight UTC at which that changed. \
+          Orders that are known to be cancelled do not count; a return lowers what was sold, and is no order.",
     owner: "analytics",
     entity: "sku",
     pii: Pii::None,

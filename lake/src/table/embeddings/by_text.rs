@@ -54,7 +54,7 @@ impl Derived for ProductsByText {
     }
 
     fn inputs(&self) -> Result<Vec<TableName>, Error> {
-        Ok(vec![TableName::new(Layer::Silver, "products_scd")?])
+        Ok(vec![TableName::new(Layer::Silver, "products_scd")?, TableName::new(Layer::Gold, "dim_product")?])
     }
 
     fn card(&self) -> Card {

@@ -3,6 +3,7 @@
 -- grain: one row per customer who has bought something
 -- key: entity_id
 -- owner: personalization
+-- schedule: 0 * * * *
 -- column entity_id: The customer's golden id. [pii=quasi]
 -- column channel: The channel of most of the customer's orders: web, marketplace, pos.
 -- column orders: The customer's orders.
@@ -11,7 +12,7 @@
 WITH by_channel AS (
     SELECT golden_id, channel, count(DISTINCT order_uid) AS orders, max(ordered_at) AS updated_at
     FROM gold.fct_order_line
-    WHERE golden_id IS NOT NULL AND status IS DISTINCT FROM 'cancelled'
+    WHERE golden_id <> 'unknown' AND amount_minor >= 0 AND status IS DISTINCT FROM 'cancelled'
     GROUP BY golden_id, channel
 )
 SELECT

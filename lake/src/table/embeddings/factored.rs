@@ -47,10 +47,7 @@ impl Derived for ProductsByBuyers {
     }
 
     fn inputs(&self) -> Result<Vec<TableName>, Error> {
-        Ok(vec![
-            TableName::new(Layer::Gold, "fct_order_line")?,
-            TableName::new(Layer::Silver, "products_scd")?,
-        ])
+        Ok(vec![TableName::new(Layer::Gold, "fct_order_line")?, TableName::new(Layer::Gold, "dim_product")?])
     }
 
     fn card(&self) -> Card {

@@ -2,15 +2,16 @@
 -- grain: one row per product that is described
 -- key: entity_id
 -- owner: personalization
+-- schedule: 0 * * * *
 -- column entity_id: The product's sku.
 -- column text: What the vector was made of: the title, then the categories from the nearest up, in lower case.
--- column department: The top of the product's category path.
--- column category: The node below it.
+-- column department: The product's department, as in gold.dim_product.
+-- column category: Its category, as there.
 -- column brand: Class of the product's brand, such as National or Private.
 -- column updated_at: When the product became so.
 WITH described AS (
     SELECT
-        sku, title, brand, category_path, valid_from,
+        sku, title, valid_from,
         -- Where a product's own title is the last node of its path, it need not be said twice.
         CASE
             WHEN regexp_replace(lower(title), '[^a-z0-9]', '-', 'g') = array_element(category_path, -1)
@@ -21,11 +22,10 @@ WITH described AS (
     WHERE is_current
 )
 SELECT
-    sku AS entity_id,
-    concat_ws(', ', title, nullif(replace(array_to_string(array_reverse(nodes), ', '), '-', ' '), '')) AS text,
-    array_element(category_path, 1) AS department,
-    array_element(category_path, 2) AS category,
-    brand,
+    described.sku AS entity_id,
+    concat_ws(', ', described.title, nullif(replace(array_to_string(array_reverse(nodes), ', '), '-', ' '), '')) AS text,
+    department, category, brand,
     valid_from AS updated_at
 FROM described
+LEFT JOIN gold.dim_product ON dim_product.sku = described.sku
 ORDER BY entity_id

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     Layer, TableName,
-    columns::{Column, batch, list, optional_text, text},
+    columns::{Column, batch, integer, list, optional_text, text},
     dataset::Store,
     sql,
-    table::Derived,
+    table::{DERIVED, Derived},
     vector::{
         components,
         embedder::{HashEmbedder, TextEmbedder},
@@ -69,19 +69,26 @@ impl Lake {
         self.snapshot.insert(name, table.dataset().unwrap().clone());
     }
 
-    /// Products: sku, title, category path, brand.
+    /// Products: sku, title, category path, brand; and what gold makes of them.
     async fn products(&mut self, products: &[(&str, &str, &[&str], &str)]) {
         let paths = products.iter().map(|product| product.2);
         let count = products.len();
+        let ids: Vec<_> = paths.clone().map(|path| path.join(".")).collect();
+        let unsaid = || std::iter::repeat_n("", count);
         let columns = vec![
             text("sku", products.iter().map(|product| product.0)),
             optional_text("title", products.iter().map(|product| product.1)),
             list("category_path", paths.clone().map(<[_]>::len), text("item", paths.flatten().copied())),
             optional_text("brand", products.iter().map(|product| product.3)),
+            optional_text("category_id", ids.iter().map(String::as_str)),
+            optional_text("manufacturer_id", unsaid()),
+            optional_text("package_size", unsaid()),
             Column::new("is_current", BooleanArray::from(vec![true; count])),
             Column::new("valid_from", TimestampMicrosecondArray::from(vec![1; count]).with_timezone("UTC")),
         ];
         self.put(Layer::Silver, "products_scd", columns).await;
+        let is_dimension = |derived: &&&dyn Derived| derived.name().unwrap().as_str() == "dim_product";
+        self.compute(*DERIVED.iter().find(is_dimension).unwrap()).await;
     }
 
     /// Lines of orders of their own: customer, sku.
@@ -90,13 +97,14 @@ impl Lake {
         let times = TimestampMicrosecondArray::from_iter_values(0..lines.len() as i64);
         let columns = vec![
             text("order_uid", orders.iter().map(String::as_str)),
-            optional_text("golden_id", lines.iter().map(|line| line.0)),
+            text("golden_id", lines.iter().map(|line| line.0)),
             text("channel", lines.iter().map(|line| if line.0 == "ada" { "pos" } else { "web" })),
             text(
                 "status",
                 lines.iter().map(|line| if line.1 == "taken-back" { "cancelled" } else { "placed" }),
             ),
             text("sku", lines.iter().map(|line| line.1)),
+            integer("amount_minor", lines.iter().map(|line| if line.1 == "returned" { -100 } else { 100 })),
             Column::new("ordered_at", times.with_timezone("UTC")),
         ];
         self.put(Layer::Gold, "fct_order_line", columns).await;
@@ -158,8 +166,9 @@ async fn products_are_described_by_title_and_categories() {
         "soap",
     ];
     assert_eq!(column(&rows, TEXT), texts);
-    assert_eq!(column(&rows, "department"), ["nutrition", "grocery", "grocery", ""]);
-    assert_eq!(column(&rows, "category"), ["condiments", "cheese", "cheese", ""]);
+    assert_eq!(column(&rows, "department"), ["nutrition", "grocery", "grocery", "unknown"]);
+    let categories = ["nutrition.condiments", "grocery.cheese", "grocery.cheese", "unknown"];
+    assert_eq!(column(&rows, "category"), categories);
     assert_eq!(column(&rows, MODEL), ["hash256"; 4]);
     let (dimension, values) = components(&rows).unwrap();
     for (text, vector) in texts.iter().zip(values.chunks_exact(dimension)) {
@@ -195,8 +204,8 @@ async fn only_texts_that_changed_are_embedded_again() {
 async fn products_are_alike_that_the_same_customers_buy() {
     let mut lake = Lake::new();
     lake.products(&PRODUCTS).await;
-    // Ada and Bob buy cheese, Cy and Dee buy soap and something that no catalogue knows.
-    let mut lines = vec![("", "1"), ("ada", "taken-back")];
+    // Ada and Bob buy cheese, Cy and Dee buy soap and something that no catalogue knows; `unknown` is nobody.
+    let mut lines = vec![("unknown", "1"), ("ada", "taken-back"), ("ada", "returned")];
     for customer in ["ada", "bob"] {
         lines.extend([(customer, "2"), (customer, "3"), (customer, "2")]);
     }
@@ -206,7 +215,7 @@ async fn products_are_alike_that_the_same_customers_buy() {
     lake.lines(&lines).await;
     let products = lake.compute(&ProductsByBuyers).await;
     assert_eq!(column(&products, ENTITY), ["2", "3", "5", "unknown"]);
-    assert_eq!(column(&products, "department"), ["grocery", "grocery", "", ""]);
+    assert_eq!(column(&products, "department"), ["grocery", "grocery", "unknown", ""]);
     assert!(cosine(&products, "2", "3") > 0.999 && cosine(&products, "5", "unknown") > 0.999);
     assert!(cosine(&products, "2", "5").abs() < 1e-3);
 
@@ -229,7 +238,7 @@ async fn products_are_alike_that_the_same_customers_buy() {
 async fn without_purchases_there_are_no_vectors() {
     let mut lake = Lake::new();
     lake.products(&PRODUCTS).await;
-    lake.lines(&[("", "1")]).await;
+    lake.lines(&[("unknown", "1")]).await;
     assert_eq!(lake.compute(&ProductsByBuyers).await.num_rows(), 0);
     assert_eq!(lake.compute(&CustomersByPurchases).await.num_rows(), 0);
 }

@@ -1,8 +1,9 @@
--- All that is known of each customer's doings, in one row. Cancelled orders are left out; now is the last day on which
--- anything was sold. Who the customer is, is in dim_customer.
+-- All that is known of each customer's doings, in one row. Cancelled orders are left out; a return lowers what was
+-- paid, and is no order; now is the last day on which anything was sold. Who the customer is, is in dim_customer.
 -- grain: one row per customer
 -- key: golden_id
 -- owner: analytics
+-- schedule: */15 * * * *
 -- optional: gold.fct_session (golden_id TEXT, began_at TIMESTAMP, views BIGINT, searches BIGINT, baskets BIGINT, purchases BIGINT)
 -- optional: silver.redemptions (golden_id TEXT)
 -- column golden_id: The person. [pii=quasi] [volatile]
@@ -18,7 +19,7 @@
 -- column last_order_on: The day of the last one.
 -- column days_since_order: Days from the last order to `as_of`.
 -- column currency: The currency in which the customer orders most often; of several the first by name.
--- column amount_minor: What was paid in that currency, in its minor unit.
+-- column amount_minor: What was paid in that currency less what was paid back, in its minor unit.
 -- column average_order_minor: What was paid for an order in that currency on average, rounded down.
 -- column products: Different products that were bought.
 -- column departments: Different departments that these are of.
@@ -58,6 +59,7 @@ orders AS (
     FROM gold.fct_order_line
     WHERE golden_id <> 'unknown' AND status IS DISTINCT FROM 'cancelled'
     GROUP BY golden_id, location_id, channel, order_uid
+    HAVING sum(amount_minor) >= 0
 ),
 locations AS (
     SELECT
@@ -85,7 +87,7 @@ channels AS (
 products AS (
     SELECT golden_id, sku, count(*) AS lines
     FROM gold.fct_order_line
-    WHERE golden_id <> 'unknown' AND status IS DISTINCT FROM 'cancelled'
+    WHERE golden_id <> 'unknown' AND amount_minor >= 0 AND status IS DISTINCT FROM 'cancelled'
     GROUP BY golden_id, sku
 ),
 departments AS (

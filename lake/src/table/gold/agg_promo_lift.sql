@@ -1,16 +1,19 @@
 -- What campaigns of the loyalty programme came to: what was redeemed, and whether those who redeemed bought more than
 -- before. Their spending in the campaign's days is held against their daily average in as many days before it, as far as
--- sales are known that far back. That shows no cause: whoever redeems may have meant to buy anyway.
+-- sales are known that far back. That shows no cause: whoever redeems may have meant to buy anyway. Days of sales are in
+-- UTC and those of the programme are its own, so that an evening's sale may be of the day after.
 -- grain: one row per campaign and currency
 -- key: promo_id, currency
 -- owner: analytics
+-- schedule: */15 * * * *
 -- column promo_id: The campaign.
 -- column currency: The currency of the amounts; XXX if nothing was bought, or nobody redeemed.
 -- column redemptions: Times that a coupon was redeemed; the same in each of the campaign's currencies.
 -- column coupons: Different coupons among them.
 -- column households: Loyalty cards that redeemed any.
 -- column customers: Persons behind these cards, as far as somebody knows.
--- column redeemed_minor: What these paid on the days of their redemptions for products that the coupon is for.
+-- column redeemed_minor: What these paid on the days of their redemptions for products that the coupon is for; on the day
+-- after, where it was nothing on the day itself.
 -- column basket_minor: What they paid for the whole orders that these products were in.
 -- column days: Days of the campaign on which sales are known.
 -- column days_before: Of as many days before it, those on which sales are known.
@@ -68,19 +71,32 @@ spent AS (
     WHERE CAST(business_date AS INT) BETWEEN begins_before AND ends_on
     GROUP BY redeemers.promo_id, currency
 ),
--- What was bought on the day of a redemption, and of that what the coupon is for.
+-- What was bought from the day of a redemption on, and of that what the coupon is for.
 redemption_lines AS (
-    SELECT DISTINCT campaign_id, coupon_upc, currency, order_uid, line_no, sku, amount_minor
+    SELECT
+        redemptions.golden_id, campaign_id, coupon_upc, redeemed_on,
+        business_date, currency, order_uid, line_no, sku, amount_minor
     FROM silver.redemptions
-    JOIN lines ON lines.golden_id = redemptions.golden_id AND lines.business_date = redemptions.redeemed_on
+    JOIN lines
+        ON lines.golden_id = redemptions.golden_id
+        AND CAST(business_date AS INT) - CAST(redeemed_on AS INT) BETWEEN 0 AND 1
 ),
--- A line counts once, however many coupons were for it.
-redeemed_lines AS (
-    SELECT DISTINCT redeemed.campaign_id AS promo_id, currency, order_uid, line_no, amount_minor
+coupon_lines AS (
+    SELECT redeemed.*
     FROM redemption_lines AS redeemed
     JOIN silver.coupons
         ON coupons.campaign_id = redeemed.campaign_id AND coupons.coupon_upc = redeemed.coupon_upc
         AND coupons.sku = redeemed.sku
+),
+first_lines AS (
+    SELECT *
+    FROM coupon_lines
+    QUALIFY
+        business_date = min(business_date) OVER (PARTITION BY golden_id, campaign_id, coupon_upc, redeemed_on)
+),
+-- A line counts once, however many coupons were for it.
+redeemed_lines AS (
+    SELECT DISTINCT campaign_id AS promo_id, currency, order_uid, line_no, amount_minor FROM first_lines
 ),
 redeemed_orders AS (
     SELECT DISTINCT promo_id, currency, order_uid FROM redeemed_lines
@@ -115,10 +131,16 @@ campaigns AS (
     LEFT JOIN baskets ON baskets.promo_id = spent.promo_id AND baskets.currency = spent.currency
 ),
 expected AS (
-    SELECT *, amount_before_minor * days / nullif(days_before, 0) AS expected_minor FROM campaigns
+    -- The product may be too large for a BIGINT, as may the millions below.
+    SELECT
+        *,
+        try_cast(CAST(amount_before_minor AS DECIMAL(38, 0)) * days / nullif(days_before, 0) AS BIGINT) AS expected_minor
+    FROM campaigns
 )
 SELECT
     *,
     amount_minor - expected_minor AS lift_minor,
-    (amount_minor - expected_minor) * 1000000 / nullif(expected_minor, 0) AS lift_ppm
+    try_cast(
+        CAST(amount_minor - expected_minor AS DECIMAL(38, 0)) * 1000000 / nullif(expected_minor, 0) AS BIGINT
+    ) AS lift_ppm
 FROM expected

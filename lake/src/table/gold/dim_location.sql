@@ -5,18 +5,21 @@
 -- optional: silver.stock_ledger (sku TEXT, location_id TEXT)
 -- column location_id: The location.
 -- column is_known: Whether it is one: false for `unknown` alone.
--- column first_order_on: The day in UTC of the first order that was sold or fulfilled there; null if none was.
+-- column first_order_on: The day in UTC of the first order that was sold or fulfilled there, neither cancelled nor a
+-- return; null if none was.
 -- column last_order_on: The day of the last one.
 -- column orders: Such orders.
 -- column stocked_products: Products whose stock there is known.
-WITH sold AS (
+WITH orders AS (
     SELECT
         coalesce(location_id, 'unknown') AS location_id,
-        min(business_date) AS first_order_on,
-        max(business_date) AS last_order_on,
-        count(*) AS orders
+        CASE WHEN total_minor >= 0 AND status IS DISTINCT FROM 'cancelled' THEN business_date END AS sold_on
     FROM silver.orders_unified
-    GROUP BY coalesce(location_id, 'unknown')
+),
+sold AS (
+    SELECT location_id, min(sold_on) AS first_order_on, max(sold_on) AS last_order_on, count(sold_on) AS orders
+    FROM orders
+    GROUP BY location_id
 ),
 stocked AS (
     SELECT location_id, count(DISTINCT sku) AS products FROM silver.stock_ledger GROUP BY location_id

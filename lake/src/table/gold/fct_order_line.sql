@@ -14,8 +14,9 @@
 -- column status: The order's status.
 -- column currency: The currency of the amounts.
 -- column sku: What was bought.
--- column quantity: How much, in the product's sales unit; may be 0.
--- column amount_minor: What was paid for the line after discounts, in the currency's minor unit.
+-- column quantity: How much, in the product's sales unit; may be 0, and less than 0 was returned.
+-- column amount_minor: What was paid for the line after discounts, in the currency's minor unit; less than 0 was paid
+-- back. An order whose lines come to less than 0 is a return.
 -- column discount_minor: What was taken off, in the currency's minor unit.
 WITH lines AS (
     SELECT

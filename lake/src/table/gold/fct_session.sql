@@ -2,7 +2,7 @@
 -- grain: one row per session
 -- key: session_id
 -- owner: analytics
--- column session_id: The session: visitor and time of the first event.
+-- column session_id: The session: visitor and time of the first event. [pii=quasi]
 -- column visitor_id: The visitor's device. [pii=quasi]
 -- column golden_id: Who that was; `unknown` if nobody was logged in, or nobody knows. [pii=quasi] [volatile]
 -- column business_date: The day in UTC on which it began.

@@ -19,12 +19,12 @@ WITH landed AS (
             'card_number', 'age', 'income', 'home_ownership', 'marital_status', 'household_size', 'household_comp',
             'kids_count'
         ) AS household,
-        _received_at, _object, try_cast(_position AS BIGINT) AS line
+        _source, _received_at, _object, try_cast(_position AS BIGINT) AS line
     FROM bronze.bronze_loyalty__demographics
     QUALIFY _revision = max(_revision) OVER (PARTITION BY _object)
 ),
 newest AS (
-    SELECT household, _received_at
+    SELECT household, _source, _received_at
     FROM landed
     WHERE line IS NOT NULL AND household['card_number'] IS NOT NULL
     -- What was received last counts.
@@ -45,4 +45,4 @@ SELECT
     _received_at AS received_at
 FROM newest
 LEFT JOIN silver.identity_links
-    ON source_system = 'loyalty' AND source_id = household['card_number'] AND recorded_to IS NULL
+    ON source_system = _source AND source_id = household['card_number'] AND recorded_to IS NULL

@@ -1,5 +1,6 @@
 -- The clickstream, each event once and with its session: what a visitor did until half an hour went by without anything.
--- A session is of the customer who was logged in last, also before the login.
+-- A session is of the customer who was logged in last, also before the login; whose the ids of customers and orders are
+-- tell the systems in which orders of the web are placed.
 -- grain: one row per event
 -- key: event_id
 -- owner: web
@@ -106,11 +107,27 @@ sessions AS (
         ) AS session_customer_id
     FROM numbered
 ),
+-- The shops are the systems in which orders of the web are placed; an id that several of them use tells nothing.
+shops AS (
+    SELECT DISTINCT origin_system AS shop FROM silver.orders_unified WHERE channel = 'web'
+),
 order_references AS (
     SELECT order_uid, unnest(source_refs) AS reference FROM silver.orders_unified
 ),
 shop_orders AS (
-    SELECT order_uid, reference['id'] AS shop_order_id FROM order_references WHERE reference['system'] = 'shop'
+    SELECT reference['id'] AS shop_order_id, min(order_uid) AS order_uid
+    FROM order_references
+    JOIN shops ON shop = reference['system']
+    GROUP BY reference['id']
+    HAVING count(*) = 1
+),
+shop_customers AS (
+    SELECT source_id AS shop_customer_id, min(golden_id) AS golden_id
+    FROM silver.identity_links
+    JOIN shops ON shop = source_system
+    WHERE recorded_to IS NULL
+    GROUP BY source_id
+    HAVING count(*) = 1
 )
 SELECT
     event_id, event_type, occurred_at, concat(visitor_id, '/', CAST(began_at AS TEXT)) AS session_id,
@@ -118,6 +135,5 @@ SELECT
     sku, quantity, query, results, order_id, order_uid, total_minor, currency, line_count, source_session_id,
     received_at
 FROM sessions
-LEFT JOIN silver.identity_links
-    ON source_system = 'shop' AND source_id = session_customer_id AND recorded_to IS NULL
+LEFT JOIN shop_customers ON shop_customer_id = session_customer_id
 LEFT JOIN shop_orders ON shop_order_id = order_id

@@ -11,7 +11,7 @@
 WITH landed AS (
     SELECT
         csv_record(_payload, 'card_number', 'coupon_upc', 'campaign_id', 'redemption_date') AS redemption,
-        _received_at, _position
+        _source, _received_at, _position
     FROM bronze.bronze_loyalty__redemptions
     QUALIFY _revision = max(_revision) OVER (PARTITION BY _object)
 ),
@@ -21,13 +21,13 @@ redeemed AS (
         redemption['coupon_upc'] AS coupon_upc,
         redemption['campaign_id'] AS campaign_id,
         try_cast(redemption['redemption_date'] AS DATE) AS redeemed_on,
-        _received_at
+        _source, _received_at
     FROM landed
     WHERE _position <> ''
 )
 SELECT card_number, coupon_upc, campaign_id, redeemed_on, golden_id, min(_received_at) AS received_at
 FROM redeemed
 LEFT JOIN silver.identity_links
-    ON source_system = 'loyalty' AND source_id = card_number AND recorded_to IS NULL
+    ON source_system = _source AND source_id = card_number AND recorded_to IS NULL
 WHERE card_number IS NOT NULL AND coupon_upc IS NOT NULL AND campaign_id IS NOT NULL AND redeemed_on IS NOT NULL
 GROUP BY card_number, coupon_upc, campaign_id, redeemed_on, golden_id

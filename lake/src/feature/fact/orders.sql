@@ -24,6 +24,7 @@ SELECT
     ordered_at,
     CASE WHEN ordered_at >= birth AND last_event_time > ordered_at THEN last_event_time ELSE ordered_at END AS known_at,
     channel,
+    status,
     coalesce(location_id, '') AS location_id,
     coalesce(golden_id, '') AS golden_id,
     golden_id IS NOT NULL AS is_customer_known,
