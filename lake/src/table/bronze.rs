@@ -32,6 +32,7 @@ column _position: Its place in that.
 column _op: How it came to be seen, in Debezium's terms.
 column _received_at: When it was read.
 column _trace_id: The trace of the run that read it.
+column _columns: The names of its fields, in their order and between commas, if it is a row of CSV.
 column _payload: The record as the source wrote it. [pii=direct]
 column _payload_sha256: SHA-256 of the payload.
 ";
@@ -97,6 +98,7 @@ fn unaltered(
     let digests = payload.iter().map(|payload| payload.map(|text| Sha256::digest(text.as_bytes())));
     let digests = FixedSizeBinaryArray::try_from_sparse_iter_with_size(digests, 32)?;
     let same = |name, value| text(name, repeat_n(value, count));
+    let columns = landed.columns.join(",");
     Ok(batch(vec![
         text("_ingest_id", ids.iter().map(String::as_str)).key(1).volatile(),
         same("_source", &landed.system),
@@ -108,6 +110,7 @@ fn unaltered(
         same("_op", READ),
         time("_received_at", repeat_n(landed.read_time, count)).volatile(),
         optional_text("_trace_id", repeat_n(trace_id(event), count)).volatile(),
+        optional_text("_columns", repeat_n(columns.as_str(), count)),
         // Its digest stands for it where tables are compared.
         Column::new("_payload", payload).volatile(),
         Column::new("_payload_sha256", digests),

@@ -4,6 +4,7 @@
 mod bucket;
 mod crash;
 mod erase;
+mod erase_ids;
 mod export;
 mod flight;
 mod gold;
