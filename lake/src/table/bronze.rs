@@ -11,7 +11,7 @@ use arrow::{
 use omnimesh_proto::{event::v1::Event, ingest::v1::RecordsLanded};
 use sha2::{Digest, Sha256};
 
-use super::{Change, Route, Source, Table, decode};
+use super::{Change, Route, Source, Table, decode, unusable};
 use crate::{
     Error, Layer, TableName,
     card::Card,
@@ -71,16 +71,23 @@ impl Table for Bronze {
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
         let mut rows = Vec::new();
         for event in &events {
-            let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
-            let mut first = 0;
-            for records in StreamReader::try_new(Cursor::new(&landed.records), None)? {
-                let records = records?;
-                rows.push(unaltered(event, &landed, &records, first)?);
-                first += records.num_rows();
-            }
+            rows.extend(read(event).map_err(|error| error.of_event(event))?);
         }
         Ok(Change::Append(rows))
     }
+}
+
+/// Rows for an event's records.
+fn read(event: &Event) -> Result<Vec<RecordBatch>, Error> {
+    let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
+    let mut rows = Vec::new();
+    let mut first = 0;
+    for records in StreamReader::try_new(Cursor::new(&landed.records), None)? {
+        let records = records?;
+        rows.push(unaltered(event, &landed, &records, first)?);
+        first += records.num_rows();
+    }
+    Ok(rows)
 }
 
 /// Rows for the records of a batch, of which the first is the event's `first`th.
@@ -123,8 +130,7 @@ fn trace_id(event: &Event) -> &str {
 }
 
 fn strings(event: &Event, records: &RecordBatch, name: &str) -> Result<StringArray, Error> {
-    let invalid =
-        || Error::Event { id: event.id.clone(), reason: format!("its records lack the text `{name}`") };
+    let invalid = || unusable(event, format!("its records lack the text `{name}`"));
     let column = cast(records.column_by_name(name).ok_or_else(invalid)?, &DataType::Utf8)?;
     let strings = column.as_any().downcast_ref::<StringArray>().filter(|strings| strings.null_count() == 0);
     strings.cloned().ok_or_else(invalid)
