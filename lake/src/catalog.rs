@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{Error, TableName, columns, dataset::Store};
 
 /// A table of the lake.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct DatasetInfo {
     /// Its layer.
     pub layer: String,
@@ -32,6 +32,9 @@ pub struct DatasetInfo {
     pub columns: Vec<ColumnInfo>,
     /// The version that each tag is on.
     pub tags: BTreeMap<String, u64>,
+    /// Why it cannot be read, if it cannot: but for its name nothing is known of it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A column of a table.
@@ -50,11 +53,28 @@ pub struct ColumnInfo {
     pub key: bool,
 }
 
-/// Every table that has rows.
+impl DatasetInfo {
+    fn of(store: &Store, name: &TableName) -> Self {
+        Self {
+            layer: name.layer().as_str().to_owned(),
+            table: name.as_str().to_owned(),
+            uri: format!("{}/{}/{}.lance", store.uri(), name.layer().as_str(), name.as_str()),
+            ..Self::default()
+        }
+    }
+}
+
+/// Every table that has rows, or cannot be read.
 pub(crate) async fn list(store: &Store) -> Result<Vec<DatasetInfo>, Error> {
     let mut datasets = Vec::new();
     for name in store.names().await? {
-        datasets.extend(get(store, &name).await?);
+        match events::caught(get(store, &name)).await {
+            Ok(found) => datasets.extend(found),
+            Err(error) => datasets.push(DatasetInfo {
+                error: Some(error.of(&name).to_string()),
+                ..DatasetInfo::of(store, &name)
+            }),
+        }
     }
     Ok(datasets)
 }
@@ -70,9 +90,6 @@ pub(crate) async fn get(store: &Store, name: &TableName) -> Result<Option<Datase
         .iter()
         .filter_map(|(name, value)| Some((name.strip_prefix("omnimesh.card.")?.to_owned(), value.clone())));
     Ok(Some(DatasetInfo {
-        layer: name.layer().as_str().to_owned(),
-        table: name.as_str().to_owned(),
-        uri: format!("{}/{}/{}.lance", store.uri(), name.layer().as_str(), name.as_str()),
         version: dataset.version().version,
         rows,
         bytes: bytes(&dataset),
@@ -81,6 +98,7 @@ pub(crate) async fn get(store: &Store, name: &TableName) -> Result<Option<Datase
         card: card.collect(),
         columns: columns(&Schema::from(dataset.schema())),
         tags: tags.into_iter().map(|(tag, contents)| (tag, contents.version)).collect(),
+        ..DatasetInfo::of(store, name)
     }))
 }
 

@@ -349,5 +349,5 @@ impl Table {
 }
 
 pub(crate) fn failed(table: &TableName, action: &'static str, error: LanceError) -> Error {
-    Error::Table { table: table.clone(), action, source: Box::new(error) }
+    Error::Table { table: table.clone(), action, cause: Box::new(error) }
 }

@@ -3,22 +3,23 @@
 //! The list is in the lake itself and is written before the first row goes. Whatever is written later is held against
 //! it, so that events that come again, or a run that read too early, bring nobody back.
 
+mod field;
+mod rows;
 mod text;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch},
-    buffer::OffsetBuffer,
-    compute::{cast, filter_record_batch, not},
-    datatypes::DataType,
+    array::{BooleanArray, RecordBatch},
+    compute::{filter_record_batch, not},
     error::ArrowError,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::table::Change;
-pub(crate) use text::{SHORTEST, spellings};
+use field::{About, Field};
+pub(crate) use text::{SHORTEST, is_qualified, speaks_for_itself, spellings};
 
 /// Where the list is, below the lake's root.
 pub(crate) const FILE: &str = "_meta/denylist.json";
@@ -92,75 +93,31 @@ impl Denied {
         hex::encode(self.hmac.of(text))
     }
 
-    /// Whether a text holds one of the keys.
+    /// Whether a text, of which nothing else is known, holds one of the keys.
     pub(crate) fn holds(&self, text: &str) -> bool {
-        !self.keys.is_empty() && text::any(text, &mut |part| self.keys.contains(&self.hmac.of(part)))
+        self.is_in(text, Field::default())
+    }
+
+    /// Whether the text of a field holds one of the keys.
+    fn is_in(&self, text: &str, field: Field<'_>) -> bool {
+        !self.keys.is_empty() && text::any(text, field, &mut |part| self.is_key(part))
+    }
+
+    /// Whether a record holds one, as its source wrote it.
+    fn is_in_record(&self, payload: &str, record: Field<'_>, columns: &[About]) -> bool {
+        text::any_of_record(payload, record, columns, &mut |part| self.is_key(part))
+    }
+
+    fn is_key(&self, text: &str) -> bool {
+        self.keys.contains(&self.hmac.of(text))
     }
 
     /// Which rows hold one of the keys, in any text of any column.
     pub(crate) fn rows(&self, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
-        let mut held = vec![false; batch.num_rows()];
-        if !self.keys.is_empty() {
-            let rows: Vec<_> = (0..batch.num_rows()).collect();
-            for column in batch.columns() {
-                self.mark(column, &rows, &mut held)?;
-            }
-        }
-        Ok(BooleanArray::from(held))
-    }
-
-    /// Marks the rows of which `array` holds a key; its items belong to `rows`.
-    fn mark(&self, array: &ArrayRef, rows: &[usize], held: &mut [bool]) -> Result<(), ArrowError> {
-        match array.data_type() {
-            DataType::Utf8 => {
-                // A value often comes many times in a row.
-                let mut last = ("", false);
-                for (text, row) in array.as_string::<i32>().iter().zip(rows) {
-                    let text = text.unwrap_or_default();
-                    if last.0 != text {
-                        last = (text, self.holds(text));
-                    }
-                    if last.1
-                        && let Some(held) = held.get_mut(*row)
-                    {
-                        *held = true;
-                    }
-                }
-                Ok(())
-            }
-            DataType::LargeUtf8 | DataType::Utf8View => self.mark(&cast(array, &DataType::Utf8)?, rows, held),
-            DataType::Dictionary(_, values) if has_text(values) => {
-                self.mark(&cast(array, &DataType::Utf8)?, rows, held)
-            }
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
-                let bytes = cast(array, &DataType::LargeBinary)?;
-                let texts = bytes.as_binary::<i64>().iter().map(|bytes| bytes.map(String::from_utf8_lossy));
-                for (text, row) in texts.zip(rows) {
-                    if text.is_some_and(|text| self.holds(&text))
-                        && let Some(held) = held.get_mut(*row)
-                    {
-                        *held = true;
-                    }
-                }
-                Ok(())
-            }
-            DataType::Struct(_) => {
-                array.as_struct().columns().iter().try_for_each(|column| self.mark(column, rows, held))
-            }
-            DataType::List(_) => {
-                let list = array.as_list::<i32>();
-                self.mark(list.values(), &spread(list.offsets(), rows), held)
-            }
-            DataType::Map(_, _) => {
-                let map = array.as_map();
-                let entries: ArrayRef = Arc::new(map.entries().clone());
-                self.mark(&entries, &spread(map.offsets(), rows), held)
-            }
-            DataType::LargeList(item) | DataType::FixedSizeList(item, _) if has_text(item.data_type()) => {
-                self.mark(&cast(array, &DataType::List(item.clone()))?, rows, held)
-            }
-            _ => Ok(()),
-        }
+        Ok(BooleanArray::from(match self.keys.is_empty() {
+            true => vec![false; batch.num_rows()],
+            false => rows::held(self, batch)?,
+        }))
     }
 
     /// A change without the rows that hold a key, and how many those were.
@@ -188,23 +145,6 @@ impl Denied {
             0 => Ok((rows, 0)),
             count => Ok((filter_record_batch(&rows, &not(&held)?)?, count)),
         }
-    }
-}
-
-/// For each item of lists, the row that its list belongs to. Items before the first list belong to none.
-fn spread(offsets: &OffsetBuffer<i32>, rows: &[usize]) -> Vec<usize> {
-    let first = offsets.first().map_or(0, |first| *first as usize);
-    let items = offsets.lengths().zip(rows).flat_map(|(length, row)| std::iter::repeat_n(*row, length));
-    std::iter::repeat_n(usize::MAX, first).chain(items).collect()
-}
-
-fn has_text(kind: &DataType) -> bool {
-    match kind {
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            has_text(item.data_type())
-        }
-        DataType::Struct(fields) => fields.iter().any(|field| has_text(field.data_type())),
-        kind => !kind.is_numeric() && !kind.is_temporal() && *kind != DataType::Boolean,
     }
 }
 

@@ -1,13 +1,18 @@
 //! What can go wrong with the lake.
 
+mod plain;
+
 use std::{path::PathBuf, time::Duration};
 
 use arrow::error::ArrowError;
-
+use datafusion::error::DataFusionError;
 use mesh::{Code, ServiceError};
+use omnimesh_proto::event::v1::Event;
+use parquet::errors::ParquetError;
 use types::{InvalidRequest, Violation};
 
 use crate::TableName;
+use plain::plain;
 
 /// A lake that could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -38,17 +43,20 @@ pub enum Error {
     Root(String),
     /// A place of the lake cannot be used.
     #[error(
-        "the lake cannot use {place}: {source}; check the permissions and the space, of a bucket the AWS_… variables"
+        "the lake cannot use {place}: {}; check the permissions and the space, of a bucket the AWS_… variables",
+        plain(cause)
     )]
     Place {
         /// The place.
         place: String,
         /// What its store says.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Lance refused to read or write a table.
     #[error(
-        "lake table {table} could not be {action}: {source}; it goes on by itself once the cause is gone"
+        "lake table {table} could not be {action}: {}; check that its files are whole, their permissions and the free \
+         space",
+        plain(cause)
     )]
     Table {
         /// The table.
@@ -56,7 +64,15 @@ pub enum Error {
         /// What was tried, as a participle.
         action: &'static str,
         /// What Lance says.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What went wrong with a table, if that does not name it.
+    #[error("lake table {table}: {cause}")]
+    OfTable {
+        /// The table.
+        table: TableName,
+        /// What went wrong.
+        cause: Box<Error>,
     },
     /// An erasure has changed a table since it was opened for writing.
     #[error("lake table {table} was changed by an erasure; it is opened anew by itself")]
@@ -140,22 +156,26 @@ pub enum Error {
         reason: String,
     },
     /// A query failed.
-    #[error("the query failed: {}", .0.strip_backtrace().lines().next().unwrap_or_default())]
-    Query(#[from] datafusion::error::DataFusionError),
+    #[error("the query failed: {}", plain(.0))]
+    Query(DataFusionError),
     /// An event does not make rows.
-    #[error("event {id} makes no rows: {reason}")]
+    #[error(
+        "event {id} at {position} of its log makes no rows: {reason}; its table waits for a release that reads it"
+    )]
     Event {
         /// The event.
         id: String,
+        /// Where it is in the log.
+        position: String,
         /// Why not.
         reason: String,
     },
     /// Columns of a table do not fit together.
-    #[error("rows do not form a batch: {0}")]
-    Arrow(#[from] ArrowError),
+    #[error("rows do not form a batch: {}", plain(.0))]
+    Arrow(ArrowError),
     /// Rows do not fit into a Parquet file.
-    #[error("rows do not form a Parquet file: {0}")]
-    Parquet(#[from] parquet::errors::ParquetError),
+    #[error("rows do not form a Parquet file: {}", plain(.0))]
+    Parquet(ParquetError),
     /// Events could not be understood.
     #[error(transparent)]
     Events(#[from] events::Error),
@@ -173,9 +193,58 @@ pub enum Error {
     Interrupted(#[from] tokio::task::JoinError),
 }
 
+impl Error {
+    /// The same, with the table that it is about unless it names one.
+    pub(crate) fn of(self, table: &TableName) -> Self {
+        match self {
+            Self::Files { .. }
+            | Self::Place { .. }
+            | Self::Query(_)
+            | Self::Event { .. }
+            | Self::Arrow(_)
+            | Self::Parquet(_)
+            | Self::Events(_)
+            | Self::Interrupted(_) => Self::OfTable { table: table.clone(), cause: Box::new(self) },
+            named => named,
+        }
+    }
+
+    /// The same, with the event that it is about.
+    pub(crate) fn of_event(self, event: &Event) -> Self {
+        let reason = match self {
+            named @ Self::Event { .. } => return named,
+            // It names the event too.
+            Self::Events(events::Error::Payload { r#type: kind, .. }) => format!("it does not hold a {kind}"),
+            other => other.to_string(),
+        };
+        Self::Event { id: event.id.clone(), position: event.cursor.clone(), reason }
+    }
+}
+
+// What these say goes into our own words: as sources they would be told again, as they are.
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        Self::Query(error)
+    }
+}
+
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        Self::Arrow(error)
+    }
+}
+
+impl From<ParquetError> for Error {
+    fn from(error: ParquetError) -> Self {
+        Self::Parquet(error)
+    }
+}
+
 impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
+            Self::OfTable { cause, .. } => cause.code(),
             Self::Name { .. } | Self::Root(_) | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
             Self::NotFound { .. } | Self::EntityNotFound { .. } => Code::NotFound,
             Self::Missing { .. }
@@ -202,6 +271,7 @@ impl ServiceError for Error {
 
     fn reason(&self) -> &'static str {
         match self {
+            Self::OfTable { cause, .. } => cause.reason(),
             Self::Name { .. } | Self::Invalid(_) => "INVALID_REQUEST",
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",

@@ -122,10 +122,11 @@ impl From<DatasetInfo> for pb::Dataset {
             version: info.version.cast_signed(),
             row_count: info.rows.cast_signed(),
             byte_count: info.bytes.cast_signed(),
-            update_time: Some(timestamp(info.updated_at)),
+            update_time: info.error.is_none().then(|| timestamp(info.updated_at)),
             card: info.card.into_iter().collect(),
             columns: info.columns.into_iter().map(Into::into).collect(),
             tags: info.tags.into_iter().map(|(tag, version)| (tag, version.cast_signed())).collect(),
+            error: info.error.unwrap_or_default(),
         }
     }
 }

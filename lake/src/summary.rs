@@ -23,6 +23,9 @@ pub struct TableExtent {
     pub version: u64,
     /// The rows of that version.
     pub rows: u64,
+    /// Why it cannot be read, if it cannot: but for its name nothing is known of it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Asks every table of the lake in `root` for its size, which its manifest tells.
@@ -30,12 +33,17 @@ pub async fn extents(root: impl Into<Root>) -> Result<Vec<TableExtent>, Error> {
     let store = Store::existing(&root.into());
     let mut extents = Vec::new();
     for name in store.names().await? {
-        let Some((version, rows)) = store.extent(&name).await? else { continue };
+        let (version, rows, error) = match events::caught(store.extent(&name)).await {
+            Ok(Some((version, rows))) => (version, rows, None),
+            Ok(None) => continue,
+            Err(error) => (0, 0, Some(error.of(&name).to_string())),
+        };
         extents.push(TableExtent {
             layer: name.layer().as_str().to_owned(),
             table: name.as_str().to_owned(),
             version,
             rows,
+            error,
         });
     }
     Ok(extents)

@@ -240,9 +240,13 @@ fn once<R>(rows: Vec<R>, key: impl Fn(&R) -> (String, bool)) -> Vec<R> {
 }
 
 fn decode<M: Message + Default>(event_type: &'static str, event: &Event) -> Result<M, Error> {
-    Ok(events::decode(event_type, event)?)
+    events::decode(event_type, event).map_err(|error| Error::from(error).of_event(event))
 }
 
 fn missing(event: &Event, what: &str) -> Error {
-    Error::Event { id: event.id.clone(), reason: format!("it has no {what}") }
+    unusable(event, format!("it has no {what}"))
+}
+
+fn unusable(event: &Event, reason: String) -> Error {
+    Error::Event { id: event.id.clone(), position: event.cursor.clone(), reason }
 }

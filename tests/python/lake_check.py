@@ -39,6 +39,7 @@ BRONZE = {
     "_op": "string",
     "_received_at": TIME,
     "_trace_id": "string",
+    "_columns": "string",
     "_payload": "string",
     "_payload_sha256": "fixed_size_binary[32]",
 }

@@ -90,8 +90,8 @@ impl Store {
         self.objects.get_or_try_init(open).await.map_err(|error| self.unusable("", error))
     }
 
-    pub(super) fn unusable(&self, path: &str, source: LanceError) -> Error {
-        Error::Place { place: self.root.at(path), source: Box::new(source) }
+    pub(super) fn unusable(&self, path: &str, error: LanceError) -> Error {
+        Error::Place { place: self.root.at(path), cause: Box::new(error) }
     }
 }
 

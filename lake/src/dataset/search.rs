@@ -16,7 +16,10 @@ use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Store, files::below};
-use crate::{Error, deny::Denied};
+use crate::{
+    Error,
+    deny::{Denied, speaks_for_itself},
+};
 
 /// Rows that are decoded at once.
 const ROWS: u64 = 4_096;
@@ -31,7 +34,8 @@ pub(crate) struct Found {
 }
 
 impl Store {
-    /// Looks into every file below a directory of the lake for what is denied, and for `keys` as they are.
+    /// Looks into every file below a directory of the lake for what is denied, and for those of `keys` as they are
+    /// that cannot be anything else.
     pub(crate) async fn search(
         &self,
         directory: &str,
@@ -105,9 +109,8 @@ async fn holds(
         _ => {
             let bytes = objects.read_one_all(path).await?;
             let text = String::from_utf8_lossy(&bytes);
-            return Ok(
-                keys.iter().any(|key| text.contains(key)) || text.lines().any(|line| denied.holds(line))
-            );
+            let mut telling = keys.iter().filter(|key| speaks_for_itself(key));
+            return Ok(telling.any(|key| text.contains(key)) || text.lines().any(|line| denied.holds(line)));
         }
     };
     while let Some(batch) = batches.try_next().await? {

@@ -1,9 +1,14 @@
 //! Keys in every kind of column, and what is only like them.
 
-use arrow::array::{ListArray, StringArray, StructArray};
-use arrow::datatypes::{Field, Schema};
+use std::sync::Arc;
 
-use super::*;
+use arrow::{
+    array::{Array, ArrayRef, ListArray, StringArray, StructArray},
+    buffer::OffsetBuffer,
+    datatypes::{DataType, Field, Schema},
+};
+
+use super::{Denied, Hmac, RecordBatch};
 
 fn denied(keys: &[&str]) -> Denied {
     let denied = Denied::default().with(keys.iter().copied());
@@ -23,7 +28,9 @@ fn a_key_is_found_however_it_is_written() {
         " ADA.LOVELACE@EXAMPLE.COM ",
         "write to ada.lovelace@example.com.",
         "(555) 123-4567",
-        "000012345678",
+        "0000 1234 5678",
+        r#"{"card":"000012345678"}"#,
+        r#"{"loyaltyCards":[{"id":"000012345678"}],"phones":[{"no":5551234567}]}"#,
         r#"{"a":[{"b":"555.123.4567"}]}"#,
         r#"{"mail":"ada.lovelace\u0040example.com"}"#,
         r#"7,"Lovelace, Ada",C-918273,"#,
@@ -36,6 +43,10 @@ fn a_key_is_found_however_it_is_written() {
         "ada.lovelace@example.com.au",
         "555 123 4568",
         "C-9182734",
+        "SKU-5551234567",
+        "000012345678",
+        r#"7,000012345678,5551234567"#,
+        r#"{"sku":"000012345678","total_minor":5551234567,"customer":{"orders":[5551234567]}}"#,
         "{\"a\":1}",
         "",
         "Ada",
@@ -82,4 +93,71 @@ fn the_list_holds_no_key_and_only_grows() {
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     );
     assert!(Denied::parse(b"{}".to_vec()).is_none());
+}
+
+fn texts(columns: &[(&str, &[&str])]) -> RecordBatch {
+    let column = |(name, texts): &(&str, &[&str])| {
+        (name.to_string(), Arc::new(StringArray::from(texts.to_vec())) as ArrayRef)
+    };
+    RecordBatch::try_from_iter(columns.iter().map(column)).unwrap()
+}
+
+#[test]
+fn an_id_is_a_persons_only_where_it_is_about_a_person_of_its_system() {
+    let denied = denied(&["shop/1082185"]);
+    assert!(!denied.holds("1082185") && !denied.holds("shop/1082185"));
+    let landed = |system: &str, entity: &str, columns: &str, payload: &str| {
+        let columns: [(&str, &[&str]); 4] = [
+            ("_source", &[system]),
+            ("_entity", &[entity]),
+            ("_columns", &[columns]),
+            ("_payload", &[payload]),
+        ];
+        !held(&denied, &texts(&columns)).is_empty()
+    };
+    for (entity, columns, payload) in [
+        ("orders", "", r#"{"order_id":7,"customer_id":1082185}"#),
+        ("orders", "", r#"{"buyer":{"id":"1082185"}}"#),
+        ("customers", "", r#"{"id":1082185}"#),
+        ("customers", "id,name", "1082185,Ann"),
+        ("orders", "order_id,customer_id,product_id", "7,\"1082185\",8"),
+    ] {
+        assert!(landed("shop", entity, columns, payload), "{payload}");
+        assert!(!landed("marketplace", entity, columns, payload), "{payload} of others");
+    }
+    for (entity, columns, payload) in [
+        (
+            "orders",
+            "",
+            r#"{"order_id":1082185,"customer_id":7,"lines":[{"sku":1082185,"quantity":1082185}]}"#,
+        ),
+        ("orders", "", r#"{"customer_id":10821850,"total":1082185.0,"note":"1082185"}"#),
+        ("orders", "order_id,customer_id,product_id", "1082185,7,1082185"),
+        ("orders", "", "7,1082185,8"),
+        ("products", "", r#"{"id":1082185}"#),
+    ] {
+        assert!(!landed("shop", entity, columns, payload), "{payload}");
+    }
+}
+
+#[test]
+fn a_reference_to_an_order_is_none_to_a_person_of_the_same_number() {
+    let denied = denied(&["shop/1082185"]);
+    let linked: [(&str, &[&str]); 3] = [
+        ("source_system", &["shop", "shop", "pos"]),
+        ("source_id", &["7", "1082185", "1082185"]),
+        ("golden_id", &["a", "b", "c"]),
+    ];
+    assert_eq!(held(&denied, &texts(&linked)), [1]);
+    assert!(held(&denied, &texts(&linked[..2])).is_empty(), "a movement of stock is of an order");
+    let references = |beside: &str| {
+        let texts = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+        let field = |name| Arc::new(Field::new(name, DataType::Utf8, false));
+        let record =
+            StructArray::from(vec![(field("system"), texts("shop")), (field("id"), texts("1082185"))]);
+        let columns = [("source_refs", Arc::new(record) as ArrayRef), (beside, texts("1082185"))];
+        held(&denied, &RecordBatch::try_from_iter(columns).unwrap())
+    };
+    assert_eq!(references("golden_id"), [0]);
+    assert_eq!(references("order_uid"), [] as [usize; 0]);
 }

@@ -1,63 +1,121 @@
-//! The parts of a text that may be somebody's key: what it says as a whole, the values of a JSON document, the fields of a
-//! CSV row, single words.
+//! The parts of a text that may be somebody's key: what it says as a whole, the values of a JSON document, the fields of
+//! a CSV row, single words.
 
 use serde_json::Value;
-use types::contact;
+use types::{contact, csv};
+
+use super::field::{About, Field};
 
 /// Shorter texts stand for too much to be somebody's key.
 pub(crate) const SHORTEST: usize = 6;
 /// Longer texts are no e-mail address, phone number or card, however they are written.
 const LONGEST_CONTACT: usize = 320;
 
-/// The forms in which a key compares: as it is written, and as an e-mail address, a phone number or a card.
+/// The forms in which a key compares: as it is written, and as an e-mail address, a phone number or a card. An id with
+/// its system has but one.
 pub(crate) fn spellings(key: &str) -> impl Iterator<Item = String> {
     let key = key.trim();
-    let mut spelled = vec![key.to_owned(), key.to_lowercase()];
-    spelled.extend(contact::email(key));
-    spelled.extend(contact::phone(key));
-    spelled.extend(contact::loyalty_card(key));
-    spelled.into_iter().filter(|spelled| spelled.len() >= SHORTEST)
+    let mut spelled = vec![key.to_owned()];
+    if !is_qualified(key) {
+        spelled.push(key.to_lowercase());
+        spelled.extend(contact::email(key));
+        spelled.extend(phone(key));
+        spelled.extend(contact::loyalty_card(key));
+    }
+    spelled.into_iter().filter(|spelled| spelled.len() >= SHORTEST || is_qualified(spelled))
 }
 
-/// Whether `is_key` holds of any part of a text.
-pub(super) fn any(text: &str, is_key: &mut dyn FnMut(&str) -> bool) -> bool {
-    let text = text.trim();
-    if text.len() < SHORTEST {
-        return false;
+/// Whether it is an id together with its system: `<system>/<id>`.
+pub(crate) fn is_qualified(key: &str) -> bool {
+    key.contains('/')
+}
+
+/// Whether a key says whose it is wherever it stands. A number or an id may stand for anything.
+pub(crate) fn speaks_for_itself(key: &str) -> bool {
+    !is_qualified(key) && !is_number(key)
+}
+
+fn is_number(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit() || first == '-') && text.parse::<f64>().is_ok()
+}
+
+/// Whether a part of a field may be compared with keys.
+fn counts(part: &str, field: Field<'_>) -> bool {
+    match field.about {
+        About::Belonging => true,
+        About::Person => !is_number(part),
+        About::Other => speaks_for_itself(part),
     }
+}
+
+/// Whether `is_key` holds of any part of a record as its source wrote it; `columns` tell what the fields of a CSV row
+/// are about, `record` what the record is.
+pub(super) fn any_of_record(
+    payload: &str,
+    record: Field<'_>,
+    columns: &[About],
+    is_key: &mut dyn FnMut(&str) -> bool,
+) -> bool {
+    let row = if columns.is_empty() { None } else { csv::row(payload).ok() };
+    match row.filter(|row| row.len() == columns.len()) {
+        Some(row) => {
+            let mut fields = row.iter().zip(columns);
+            fields.any(|(text, about)| any(text, Field { about: *about, ..record }, is_key))
+        }
+        None => any(payload, record, is_key),
+    }
+}
+
+/// Whether `is_key` holds of any part of a field's text.
+pub(super) fn any(text: &str, field: Field<'_>, is_key: &mut dyn FnMut(&str) -> bool) -> bool {
+    let text = text.trim();
     if text.starts_with(['{', '['])
         && let Ok(document) = serde_json::from_str(text)
     {
-        return any_value(&document, is_key);
+        return any_value(&document, field, is_key);
     }
+    if !field.system.is_empty()
+        && field.about != About::Other
+        && !text.is_empty()
+        && is_key(&format!("{}/{text}", field.system))
+    {
+        return true;
+    }
+    if text.len() < SHORTEST && !is_qualified(text) {
+        return false;
+    }
+    // What is between commas is of as many fields, whose names nobody tells.
     let has_fields = text.contains(',');
-    (has_fields && is_key(text)) || text.split(',').any(|field| any_word(field, is_key))
+    let field = if has_fields { Field::default() } else { field };
+    (has_fields && counts(text, field) && is_key(text))
+        || text.split(',').any(|part| any_word(part, field, is_key))
 }
 
-fn any_value(value: &Value, is_key: &mut dyn FnMut(&str) -> bool) -> bool {
+fn any_value(value: &Value, field: Field<'_>, is_key: &mut dyn FnMut(&str) -> bool) -> bool {
     match value {
-        Value::String(text) => any(text, is_key),
-        Value::Number(number) => any(&number.to_string(), is_key),
-        Value::Array(items) => items.iter().any(|item| any_value(item, is_key)),
-        Value::Object(members) => {
-            members.iter().any(|(name, value)| any(name, is_key) || any_value(value, is_key))
-        }
+        Value::String(text) => any(text, field, is_key),
+        Value::Number(number) => any(&number.to_string(), field, is_key),
+        Value::Array(items) => items.iter().any(|item| any_value(item, field, is_key)),
+        Value::Object(members) => members.iter().any(|(name, value)| {
+            any(name, Field::default(), is_key) || any_value(value, field.inside(name), is_key)
+        }),
         Value::Null | Value::Bool(_) => false,
     }
 }
 
-/// Looks at a field as a whole, then at its words.
-fn any_word(field: &str, is_key: &mut dyn FnMut(&str) -> bool) -> bool {
-    let field = field.trim_matches(|letter: char| letter.is_whitespace() || letter == '"');
-    if field.len() < SHORTEST {
+/// Looks at a text as a whole, then at its words.
+fn any_word(text: &str, field: Field<'_>, is_key: &mut dyn FnMut(&str) -> bool) -> bool {
+    let text = text.trim_matches(|letter: char| letter.is_whitespace() || letter == '"');
+    if text.len() < SHORTEST && !is_qualified(text) {
         return false;
     }
-    if is_key(field) || is_contact(field, is_key) {
+    if counts(text, field) && (is_key(text) || is_contact(text, is_key)) {
         return true;
     }
-    let words = field.split(|letter: char| !(letter.is_alphanumeric() || "._-+@%".contains(letter)));
+    let words = text.split(|letter: char| !(letter.is_alphanumeric() || "._-+@%".contains(letter)));
     let words = words.map(|word| word.trim_matches(['.', '-'])).filter(|word| word.len() >= SHORTEST);
-    words.filter(|word| *word != field).any(|word| is_key(word) || is_email(word, is_key))
+    let mut words = words.filter(|word| *word != text && counts(word, field));
+    words.any(|word| is_key(word) || is_email(word, is_key))
 }
 
 fn is_contact(field: &str, is_key: &mut dyn FnMut(&str) -> bool) -> bool {
@@ -70,11 +128,17 @@ fn is_contact(field: &str, is_key: &mut dyn FnMut(&str) -> bool) -> bool {
     let digits = field.bytes().filter(u8::is_ascii_digit).count();
     let differs = |spelled: &String| spelled != field && spelled.len() >= SHORTEST;
     digits >= SHORTEST
-        && [contact::phone(field), contact::loyalty_card(field)]
+        && [phone(field), contact::loyalty_card(field)]
             .into_iter()
             .flatten()
             .filter(differs)
             .any(|spelled| is_key(&spelled))
+}
+
+/// A phone number in E.164. What has letters before its end is an id with as many digits.
+fn phone(text: &str) -> Option<String> {
+    let number = text.split(['x', 'X']).next().unwrap_or_default().trim_end_matches(char::is_alphabetic);
+    contact::phone(text).filter(|_| !number.contains(char::is_alphabetic))
 }
 
 fn is_email(word: &str, is_key: &mut dyn FnMut(&str) -> bool) -> bool {

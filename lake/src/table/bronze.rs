@@ -11,7 +11,7 @@ use arrow::{
 use omnimesh_proto::{event::v1::Event, ingest::v1::RecordsLanded};
 use sha2::{Digest, Sha256};
 
-use super::{Change, Route, Source, Table, decode};
+use super::{Change, Route, Source, Table, decode, unusable};
 use crate::{
     Error, Layer, TableName,
     card::Card,
@@ -33,6 +33,7 @@ column _position: Its place in that: its line, or its key. [pii=quasi]
 column _op: How it came to be seen, in Debezium's terms.
 column _received_at: When it was read.
 column _trace_id: The trace of the run that read it.
+column _columns: The names of its fields, in their order and between commas, if it is a row of CSV.
 column _payload: The record as the source wrote it. [pii=direct]
 column _payload_sha256: SHA-256 of the payload. [pii=quasi]
 ";
@@ -71,16 +72,23 @@ impl Table for Bronze {
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {
         let mut rows = Vec::new();
         for event in &events {
-            let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
-            let mut first = 0;
-            for records in StreamReader::try_new(Cursor::new(&landed.records), None)? {
-                let records = records?;
-                rows.push(unaltered(event, &landed, &records, first)?);
-                first += records.num_rows();
-            }
+            rows.extend(read(event).map_err(|error| error.of_event(event))?);
         }
         Ok(Change::Append(rows))
     }
+}
+
+/// Rows for an event's records.
+fn read(event: &Event) -> Result<Vec<RecordBatch>, Error> {
+    let landed: RecordsLanded = decode(SOURCE.event_type, event)?;
+    let mut rows = Vec::new();
+    let mut first = 0;
+    for records in StreamReader::try_new(Cursor::new(&landed.records), None)? {
+        let records = records?;
+        rows.push(unaltered(event, &landed, &records, first)?);
+        first += records.num_rows();
+    }
+    Ok(rows)
 }
 
 /// Rows for the records of a batch, of which the first is the event's `first`th.
@@ -98,6 +106,7 @@ fn unaltered(
     let digests = payload.iter().map(|payload| payload.map(|text| Sha256::digest(text.as_bytes())));
     let digests = FixedSizeBinaryArray::try_from_sparse_iter_with_size(digests, 32)?;
     let same = |name, value| text(name, repeat_n(value, count));
+    let columns = landed.columns.join(",");
     Ok(batch(vec![
         text("_ingest_id", ids.iter().map(String::as_str)).key(1).volatile(),
         same("_source", &landed.system),
@@ -109,6 +118,7 @@ fn unaltered(
         same("_op", READ),
         time("_received_at", repeat_n(landed.read_time, count)).volatile(),
         optional_text("_trace_id", repeat_n(trace_id(event), count)).volatile(),
+        optional_text("_columns", repeat_n(columns.as_str(), count)),
         // Its digest stands for it where tables are compared.
         Column::new("_payload", payload).volatile(),
         Column::new("_payload_sha256", digests),
@@ -121,8 +131,7 @@ fn trace_id(event: &Event) -> &str {
 }
 
 fn strings(event: &Event, records: &RecordBatch, name: &str) -> Result<StringArray, Error> {
-    let invalid =
-        || Error::Event { id: event.id.clone(), reason: format!("its records lack the text `{name}`") };
+    let invalid = || unusable(event, format!("its records lack the text `{name}`"));
     let column = cast(records.column_by_name(name).ok_or_else(invalid)?, &DataType::Utf8)?;
     let strings = column.as_any().downcast_ref::<StringArray>().filter(|strings| strings.null_count() == 0);
     strings.cloned().ok_or_else(invalid)

@@ -37,6 +37,7 @@ impl Landing {
             records: self::records(&records).into(),
             first_position: self.first as i64,
             revision: self.revision,
+            ..RecordsLanded::default()
         };
         changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{}", self.system), &payload)
     }

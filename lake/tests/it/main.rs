@@ -1,10 +1,12 @@
 //! The lake fed by real event logs: complete, readable from Python, the same after every kind of interruption, healed
 //! after a torn write, queried by SQL, and rid of whoever is erased.
 
+mod broken;
 mod bucket;
 mod crash;
 mod described;
 mod erase;
+mod erase_ids;
 mod export;
 mod flight;
 mod gold;

@@ -72,7 +72,30 @@ impl Sandbox {
         self.serve(config, mesh, after).await;
     }
 
+    /// Exports until `done` is, whether everything is there or not.
+    pub(crate) async fn export_until(&self, done: impl Future<Output = ()>) {
+        self.serve_while(Self::config(&self.root), mesh::Config::default(), async |_, _| done.await).await;
+    }
+
     async fn serve(&self, config: Config, mesh: mesh::Config, after: impl AsyncFnOnce(Peers)) {
+        let caught_up = async |peers: Peers, consumers: Consumers| {
+            for mut position in consumers.positions() {
+                let head: Cursor = self.logs[position.domain].1.head().await.unwrap();
+                let caught_up = position.cursor.wait_for(|cursor| *cursor >= head);
+                let caught_up = tokio::time::timeout(Duration::from_secs(120), caught_up).await;
+                caught_up.unwrap_or_else(|_| panic!("{} does not catch up", position.consumer)).unwrap();
+            }
+            after(peers).await;
+        };
+        self.serve_while(config, mesh, caught_up).await;
+    }
+
+    async fn serve_while(
+        &self,
+        config: Config,
+        mesh: mesh::Config,
+        work: impl AsyncFnOnce(Peers, Consumers),
+    ) {
         let permissions = ["event.read", "lake.read", "lake.write", "lake.erase"];
         let policy = Policy::new([("lake", permissions.as_slice()), ("bi", &["lake.query"])]);
         let mut server = ServerBuilder::new(mesh, policy, None);
@@ -86,14 +109,7 @@ impl Sandbox {
         let stop = CancellationToken::new();
         let server = server.build().await.unwrap();
         let server = tokio::spawn(server.serve(stop.clone().cancelled_owned()));
-
-        for mut position in consumers.positions() {
-            let head: Cursor = self.logs[position.domain].1.head().await.unwrap();
-            let caught_up = position.cursor.wait_for(|cursor| *cursor >= head);
-            let caught_up = tokio::time::timeout(Duration::from_secs(120), caught_up).await;
-            caught_up.unwrap_or_else(|_| panic!("{} does not catch up", position.consumer)).unwrap();
-        }
-        after(peers).await;
+        work(peers, consumers.clone()).await;
         consumers.stop().await;
         stop.cancel();
         server.await.unwrap().unwrap();

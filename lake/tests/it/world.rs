@@ -104,6 +104,10 @@ pub(crate) const PERSON: [&str; 7] = [
     "C-5501928374",
 ];
 
+/// The columns of a till's file.
+const RECEIPT: [&str; 7] =
+    ["store_id", "receipt_no", "customer_name", "loyalty_card", "product_id", "quantity", "amount"];
+
 /// Publishes records of which half are the person's, or only the other half; and what is made of them.
 pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
     let [golden_id, given_name, family_name, email, phone, card, account] = PERSON;
@@ -128,6 +132,7 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
             record_count: landed.len() as i64,
             read_time: at(9_000),
             records: records(&landed).into(),
+            columns: if system == "pos" { RECEIPT.map(str::to_owned).into() } else { Vec::new() },
             ..RecordsLanded::default()
         };
         changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{system}"), &payload)

@@ -6,7 +6,7 @@ use futures::{Stream, TryStreamExt};
 use omnimesh_proto::ingest::v1 as pb;
 use types::Timestamp;
 
-use crate::{Error, domain::SourceState, landing::Batch};
+use crate::{Error, domain::SourceState, landing::Batch, source::Entity};
 
 const RECORDS_LANDED: &str = "omnimesh.ingest.v1.RecordsLanded";
 const SOURCE_CHANGED: &str = "omnimesh.ingest.v1.SourceChanged";
@@ -14,20 +14,21 @@ const SOURCE_CHANGED: &str = "omnimesh.ingest.v1.SourceChanged";
 /// A batch has landed; `stream` is its Arrow stream.
 pub(crate) fn records_landed(
     system: &str,
-    entity: &str,
+    entity: &Entity,
     batch: &Batch,
     stream: &Bytes,
     now: Timestamp,
 ) -> NewEvent {
     let payload = pb::RecordsLanded {
         system: system.to_owned(),
-        entity: entity.to_owned(),
+        entity: entity.name.clone(),
         object: batch.object.to_string(),
         record_count: batch.len() as i64,
         read_time: Some(now.into()),
         records: stream.clone(),
         first_position: batch.first_position,
         revision: batch.revision,
+        columns: entity.schema.columns().map(str::to_owned).collect(),
     };
     NewEvent::new(RECORDS_LANDED, format!("sources/{system}"), now, &payload)
 }

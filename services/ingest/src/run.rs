@@ -95,7 +95,10 @@ impl Run {
             .batches
             .iter()
             .zip(&portion.streams)
-            .map(|(batch, stream)| event::records_landed(system, names[batch.entity], batch, stream, now))
+            .map(|(batch, stream)| {
+                let entity = &self.source.entities[batch.entity];
+                event::records_landed(system, entity, batch, stream, now)
+            })
             .collect();
         let head = self.log.head().await?.to_string();
         let mut tx = self.store.begin().await?;

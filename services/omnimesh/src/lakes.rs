@@ -39,12 +39,14 @@ async fn status(args: LakeStatusArgs) -> Result<(), Failure> {
             return Err(failed(lake::Error::NotFound { what: format!("table {name}") }));
         }
     }
+    let broken: Vec<_> = datasets.iter().filter_map(|dataset| dataset.error.clone()).collect();
     if args.read.json {
         println!("{}", serde_json::to_string_pretty(&datasets).map_err(Failure::usage)?);
-    } else if let (Some(_), [dataset]) = (&args.table, datasets.as_slice()) {
+    } else if let (Some(_), [dataset], []) = (&args.table, datasets.as_slice(), broken.as_slice()) {
         describe(dataset);
     } else {
-        let rows = datasets.iter().map(|dataset| {
+        let readable = datasets.iter().filter(|dataset| dataset.error.is_none());
+        let rows = readable.map(|dataset| {
             vec![
                 format!("{}/{}", dataset.layer, dataset.table),
                 dataset.version.to_string(),
@@ -72,7 +74,15 @@ async fn status(args: LakeStatusArgs) -> Result<(), Failure> {
             println!("{reason}");
         }
     }
-    Ok(())
+    all_readable(&broken)
+}
+
+/// Fails with what is wrong with the tables that cannot be read, if there are any.
+pub(crate) fn all_readable(broken: &[String]) -> Result<(), Failure> {
+    match broken {
+        [] => Ok(()),
+        _ => Err(Failure::Unsound(broken.join("\n"))),
+    }
 }
 
 fn describe(dataset: &DatasetInfo) {

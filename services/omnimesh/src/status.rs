@@ -15,6 +15,7 @@ use crate::{
     client,
     config::Config,
     error::Failure,
+    lakes,
     node::Whereabouts,
     table::{grouped, table},
 };
@@ -70,6 +71,8 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     } else {
         print(&status, &config);
     }
+    let broken: Vec<_> = status.lake.iter().filter_map(|table| table.error.clone()).collect();
+    lakes::all_readable(&broken)?;
     match (&status.running, status.quarantine.len()) {
         (Some(_), 0) => Ok(()),
         (None, 0) => Err(nothing_runs(&config)),
@@ -180,7 +183,8 @@ fn print(status: &Status, config: &Config) {
         println!("{}", table(&["source", "entity", "record", "reason"], &[], rows));
     }
     if !status.lake.is_empty() {
-        let rows = status.lake.iter().map(|row| {
+        let readable = status.lake.iter().filter(|row| row.error.is_none());
+        let rows = readable.map(|row| {
             let rows = i64::try_from(row.rows).unwrap_or(i64::MAX);
             vec![row.layer.clone(), row.table.clone(), row.version.to_string(), grouped(rows)]
         });

@@ -71,6 +71,11 @@ impl Schema {
         self.fields.iter().map(|field| field.name.as_str())
     }
 
+    /// The names of a row's columns; none of a document's fields, which have theirs beside them.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.names().filter(|_| self.shape == Shape::Row)
+    }
+
     pub(crate) fn field(&self, name: &str) -> Result<usize, String> {
         self.names().position(|known| known == name).ok_or_else(|| format!("`{name}` is not in `expect`"))
     }
@@ -100,14 +105,14 @@ impl Schema {
             return Err("the text is damaged: it is cut off, or not UTF-8".to_owned());
         }
         let parsed = match self.shape {
-            Shape::Row => Parsed::Row(self.columns(payload)?),
+            Shape::Row => Parsed::Row(self.row(payload)?),
             Shape::Document => Parsed::document(payload)?,
         };
         self.check(&parsed)?;
         Ok(parsed)
     }
 
-    fn columns<'p>(&self, line: &'p str) -> Result<Vec<std::borrow::Cow<'p, str>>, String> {
+    fn row<'p>(&self, line: &'p str) -> Result<Vec<std::borrow::Cow<'p, str>>, String> {
         let columns = csv::row(line)?;
         if columns.len() == self.fields.len() {
             return Ok(columns);

@@ -31,6 +31,7 @@ pub(crate) async fn landed(sandbox: &Sandbox, system: &str) -> Vec<(String, Stri
             }
         }
         assert_eq!(landed.record_count as usize, records.len() - before);
+        assert_eq!(!landed.columns.is_empty(), landed.object.ends_with(".csv"), "{}", landed.object);
     }
     records
 }

@@ -1,0 +1,209 @@
+//! A table that cannot be read or written stops no other: it is named with what is wrong with it, and goes on once it
+//! can.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use lake::{Config, Root, TableExtent};
+use omnimesh_proto::ingest::v1::RecordsLanded;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+use crate::{
+    export::files,
+    sandbox::Sandbox,
+    world::{self, changed, records},
+};
+
+const VICTIM: &str = "OMNIMESH_LAKE_FULL";
+/// Runs what follows so that no file grows beyond a mebibyte or two, whatever a block is to the shell: who writes on is
+/// told so, as on a disk that is full.
+const LIMITED: &str = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\"";
+/// More than that, however it is compressed.
+const LARGE: usize = 4 * 1024 * 1024;
+
+fn rows(extents: Vec<TableExtent>, but: &str) -> BTreeMap<String, u64> {
+    let extents = extents.into_iter().filter(|extent| extent.table != but && extent.error.is_none());
+    extents.map(|extent| (extent.table, extent.rows)).collect()
+}
+
+/// Waits until every table but one has as many rows as in another lake.
+async fn complete(root: &Path, other: &Path, but: &str) {
+    let expected = rows(lake::extents(other).await.unwrap(), but);
+    let complete = async {
+        while rows(lake::extents(root).await.unwrap(), but) != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    let complete = tokio::time::timeout(Duration::from_secs(120), complete).await;
+    complete.unwrap_or_else(|_| panic!("{but} stops others"));
+}
+
+/// The lake as it is where nothing is broken.
+async fn undisturbed(sandbox: &Sandbox, directory: &Path) -> PathBuf {
+    let root = directory.join("undisturbed");
+    sandbox.export_then(&root, async {}).await;
+    root
+}
+
+async fn assert_same(root: &Path, other: &Path) {
+    assert_eq!(lake::summary(root).await.unwrap(), lake::summary(other).await.unwrap());
+}
+
+fn is_for_users(error: &str, table: &str) -> bool {
+    error.contains(table) && !error.contains(".rs:") && !error.contains("github.com")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_manifest_stops_no_other_table() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    world::publish(&sandbox, 31).await;
+    sandbox.export().await;
+    world::publish(&sandbox, 32).await;
+    let other = undisturbed(&sandbox, directory.path()).await;
+
+    let (table, name) = ("bronze_shop__customers", "bronze/bronze_shop__customers");
+    let manifests = files(&root.join(format!("{name}.lance/_versions")));
+    // Lance counts manifests' names down, so that the newest comes first.
+    let newest = manifests.iter().find(|path| path.ends_with(".manifest")).unwrap();
+    let whole = fs::read(newest).unwrap();
+    let mut corrupt = whole.clone();
+    // The end, which tells where the manifest's message begins, is as it should be: no torn write.
+    let (body, end) = corrupt.split_at_mut(whole.len() - 16);
+    let begin = u64::from_le_bytes(end[..8].try_into().unwrap()) as usize;
+    body[begin + size_of::<u32>()..].fill(0xff);
+    fs::write(newest, corrupt).unwrap();
+    let broken = async {
+        complete(root, &other, table).await;
+        let config = Config { root: Root::from(root), ..Config::default() };
+        for dataset in lake::datasets(&config).await.unwrap() {
+            let error = dataset.error.unwrap_or_default();
+            assert_eq!(dataset.table == table, is_for_users(&error, name), "{}: {error}", dataset.table);
+        }
+        fs::write(newest, &whole).unwrap();
+        complete(root, &other, "").await;
+    };
+    sandbox.export_until(broken).await;
+    assert_same(root, &other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_data_file_is_named_by_who_reads_it() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    world::publish(&sandbox, 33).await;
+    sandbox.export().await;
+    let name = "bronze/bronze_shop__orders";
+    let data = files(&root.join(format!("{name}.lance/data"))).pop_first().unwrap();
+    let whole = fs::read(&data).unwrap();
+    fs::write(&data, vec![0xff_u8; whole.len()]).unwrap();
+    // New rows come all the same, of this table as well.
+    world::publish(&sandbox, 34).await;
+    sandbox.export().await;
+    let error = lake::summary(root).await.unwrap_err().to_string();
+    assert!(is_for_users(&error, name), "{error}");
+    fs::write(&data, whole).unwrap();
+    assert_same(root, &undisturbed(&sandbox, directory.path()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_cannot_be_written_stops_no_other_table() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    world::publish(&sandbox, 35).await;
+    let other = undisturbed(&sandbox, directory.path()).await;
+    // Nobody may write into a file as into a directory, not even root.
+    let table = root.join("bronze/bronze_pos__transactions.lance");
+    fs::create_dir_all(&table).unwrap();
+    let obstacle = table.join("data");
+    fs::write(&obstacle, "").unwrap();
+    let broken = async {
+        complete(root, &other, "bronze_pos__transactions").await;
+        fs::remove_file(&obstacle).unwrap();
+        complete(root, &other, "").await;
+    };
+    sandbox.export_until(broken).await;
+    sandbox.export().await;
+    assert_same(root, &other).await;
+}
+
+/// Records of a source's entity `large`.
+fn large(payload: String) -> events::NewEvent {
+    let payload = RecordsLanded {
+        system: "shop".to_owned(),
+        entity: "large".to_owned(),
+        object: "large".to_owned(),
+        record_count: 1,
+        records: records(&[("1".to_owned(), payload)]).into(),
+        ..RecordsLanded::default()
+    };
+    changed("omnimesh.ingest.v1.RecordsLanded", "sources/shop".to_owned(), &payload)
+}
+
+/// Not a test by itself: the process that the test below starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn victim_exports_to_a_full_disk() {
+    let Some(directory) = std::env::var_os(VICTIM).map(PathBuf::from) else { return };
+    Sandbox::open(&directory).await.export_until(std::future::pending()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_no_table_that_has_space() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    let mut random = ChaCha8Rng::seed_from_u64(36);
+    let payload = (0..LARGE).map(|_| char::from(random.random_range(b'0'..b'p'))).collect();
+    sandbox.publish("ingest", &[large(payload)], 1).await;
+    world::publish(&sandbox, 36).await;
+    let other = undisturbed(&sandbox, directory.path()).await;
+    let mut victim = Command::new("sh")
+        .args(["-c", LIMITED])
+        .arg(std::env::current_exe().unwrap())
+        .args(["broken::victim_exports_to_a_full_disk", "--exact"])
+        .env(VICTIM, directory.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    complete(root, &other, "bronze_shop__large").await;
+    assert!(victim.try_wait().unwrap().is_none(), "the victim died by itself");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let extents = lake::extents(root).await.unwrap();
+    assert!(extents.iter().all(|extent| extent.table != "bronze_shop__large"), "{extents:?}");
+    sandbox.export().await;
+    assert_same(root, &other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_makes_no_rows_stops_no_other_table() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let root = sandbox.root();
+    world::publish(&sandbox, 37).await;
+    let other = undisturbed(&sandbox, directory.path()).await;
+    let payload = RecordsLanded {
+        system: "shop".to_owned(),
+        entity: "broken".to_owned(),
+        record_count: 1,
+        records: "no Arrow stream".into(),
+        ..RecordsLanded::default()
+    };
+    let event = changed("omnimesh.ingest.v1.RecordsLanded", "sources/shop".to_owned(), &payload);
+    sandbox.publish("ingest", &[event], 1).await;
+    let nameless = RecordsLanded { system: "No Name".to_owned(), ..payload };
+    let event = changed("omnimesh.ingest.v1.RecordsLanded", "sources/no".to_owned(), &nameless);
+    sandbox.publish("ingest", &[event], 1).await;
+    sandbox.export_until(complete(root, &other, "")).await;
+    assert_same(root, &other).await;
+}
