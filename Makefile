@@ -116,6 +116,10 @@ bench: build dataset text-model ## Measures the release binary and prints a tabl
 bench-edge: build setup-bench ## Measures the edge beside Envoy and nginx, one core each, and prints two tables
 	@cargo run --locked --release --package bench --bin bench-edge -- $(ARGS)
 
+.PHONY: bench-lake
+bench-lake: build setup-bench dataset text-model ## Measures the lake beside pylance, Polars, DuckDB and LanceDB; a table
+	@cargo run --locked --release --package bench --bin bench-lake -- $(ARGS)
+
 .PHONY: fuzz
 fuzz: setup-build $(TOOLS)/bin/cargo-fuzz ## Feeds what the edge parses with made-up input; ARGS='-max_total_time=60' each
 	@$(packages)
@@ -168,7 +172,7 @@ setup-test: $(VENV)/requirements.txt $(CLIENTS)/node_modules/.package-lock.json
 	provide
 
 .PHONY: setup-bench
-setup-bench: $(VENV)/requirements.txt
+setup-bench: $(VENV)/bench-requirements.txt
 	@$(packages)
 	need nghttp2-client 'command -v h2load'
 	need nghttp2-server 'command -v nghttpd'
@@ -192,6 +196,11 @@ $(VENV)/bin/python3: | setup-python
 # A copy of the list beside what was installed from it: a changed list is installed again.
 $(VENV)/requirements.txt: tests/python/requirements.txt | $(VENV)/bin/python3
 	@echo "Installing the Python tools that the tests use"
+	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	cp $< $@
+
+$(VENV)/bench-requirements.txt: tests/bench/requirements.txt $(VENV)/requirements.txt
+	@echo "Installing the Python tools that the lake is measured beside"
 	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	cp $< $@
 

@@ -4,7 +4,7 @@
 //! [`table`] keeps it as tables of the lake, [`asof`] finds what was current at a time, [`online`] answers for now and
 //! [`historical`] for any time before, by the same rows: what the one said, the other says later.
 
-mod asof;
+pub(crate) mod asof;
 mod fact;
 mod grpc;
 mod historical;

@@ -4,6 +4,8 @@
 //! computes the tables that are made of other tables, by [sql] for the most part; a [card] says what a table is;
 //! [`extents`] says how much is there, [`summary`] reads it back.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod card;
 mod catalog;
 mod columns;
