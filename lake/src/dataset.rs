@@ -24,8 +24,9 @@ use futures::{Stream, TryStreamExt};
 use lance::{
     Error as LanceError,
     dataset::{
-        CommitBuilder, Dataset, InsertBuilder, WhenMatched, WriteMode, WriteParams, builder::DatasetBuilder,
-        transaction::Transaction,
+        CommitBuilder, Dataset, InsertBuilder, WhenMatched, WriteMode, WriteParams,
+        builder::DatasetBuilder,
+        transaction::{Operation, Transaction},
     },
     session::Session,
 };
@@ -291,6 +292,7 @@ impl Table {
         card: &Card,
         properties: HashMap<String, String>,
     ) -> Result<(), Error> {
+        let is_whole = matches!(transaction.operation, Operation::Overwrite { .. });
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
         self.durable.sync().await?;
         let dataset =
@@ -298,7 +300,7 @@ impl Table {
         self.dataset = Some(dataset);
         self.describe(card).await?;
         self.durable.sync().await?;
-        self.maintain(properties).await;
+        self.maintain(properties, is_whole).await;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 mod plain;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
@@ -94,6 +94,9 @@ pub enum Error {
         /// The table.
         table: TableName,
     },
+    /// What a table is made of cannot be read.
+    #[error(transparent)]
+    Input(Arc<Error>),
     /// Another exporter writes the same table.
     #[error("another exporter has begun lake table {table}; going on from what it has")]
     Overtaken {
@@ -245,6 +248,7 @@ impl ServiceError for Error {
     fn code(&self) -> Code {
         match self {
             Self::OfTable { cause, .. } => cause.code(),
+            Self::Input(cause) => cause.code(),
             Self::Name { .. } | Self::Root(_) | Self::Invalid(_) | Self::Query(_) => Code::InvalidArgument,
             Self::NotFound { .. } | Self::EntityNotFound { .. } => Code::NotFound,
             Self::Missing { .. }
@@ -272,6 +276,7 @@ impl ServiceError for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::OfTable { cause, .. } => cause.reason(),
+            Self::Input(cause) => cause.reason(),
             Self::Name { .. } | Self::Invalid(_) => "INVALID_REQUEST",
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",

@@ -145,7 +145,12 @@ impl Runner {
             let mut is_due = last.is_none_or(|last| last.definition != definition(derived));
             let mut is_possible = true;
             for input in derived.inputs()? {
-                let version = self.input(&input).await?.map(|dataset| dataset.version().version);
+                // What cannot be read now may be at another time.
+                let Ok(found) = self.input(&input).await else {
+                    is_possible = false;
+                    continue;
+                };
+                let version = found.map(|dataset| dataset.version().version);
                 is_possible &= version.is_some() || changed.contains(&input) || derived.can_lack(&input)?;
                 let used = last.and_then(|last| last.inputs.get(&input.to_string()));
                 is_due |= version.as_ref() != used || changed.contains(&input);
@@ -153,9 +158,10 @@ impl Runner {
             let began = last.and_then(|last| last.began_at);
             let rests = known.get(&name.to_string()).is_some_and(|known| known.rests(jiff::Timestamp::now()));
             let stands = known.get(&name.to_string()).and_then(|known| known.standing.as_ref());
-            let promised = self.input(&name).await?.map(|dataset| dataset.version().version);
             // A run that was cut short may not have come to promise what it made.
-            is_due |= stands.is_some_and(|stands| promised != Some(stands.version));
+            if let (Some(stands), Ok(Some(promised))) = (stands, self.input(&name).await) {
+                is_due |= promised.version().version != stands.version;
+            }
             if is_due && is_possible && !rests && schedule::has_come(&derived.card().schedule, began)? {
                 changed.insert(name.clone());
                 due.push(name);
@@ -164,13 +170,15 @@ impl Runner {
         Ok(due)
     }
 
-    /// Everything that is read.
+    /// Everything that is read, as far as it can be.
     async fn pin(&self, plan: &[&dyn Derived]) -> Result<Snapshot, Error> {
         let mut snapshot = Snapshot::default();
         for derived in plan {
             for input in derived.inputs()? {
-                if let Some(dataset) = self.input(&input).await? {
-                    snapshot.insert(input, dataset);
+                match self.input(&input).await {
+                    Ok(Some(dataset)) => snapshot.insert(input, dataset),
+                    Ok(None) => {}
+                    Err(error) => snapshot.lose(input, error),
                 }
             }
         }
@@ -203,11 +211,11 @@ impl Runner {
             output.attempts = attempt;
             // These would be the same again.
             output.refused = matches!(error, Error::Definition { .. });
-            let is_final = attempt == ATTEMPTS || output.refused || matches!(error, Error::Missing { .. });
-            output.outcome = match error {
-                Error::Missing { .. } => Outcome::Skipped { reason: error.to_string() },
-                error => Outcome::Failed { reason: error.to_string() },
-            };
+            let is_skipped = matches!(error, Error::Missing { .. } | Error::Input(_));
+            let is_final = attempt == ATTEMPTS || output.refused || is_skipped;
+            let reason = error.to_string();
+            output.outcome =
+                if is_skipped { Outcome::Skipped { reason } } else { Outcome::Failed { reason } };
             if is_final {
                 break;
             }
@@ -233,7 +241,7 @@ impl Runner {
         output.inputs.clear();
         for input in derived.inputs()? {
             let dataset = match sources.dataset(&input) {
-                Err(_) if derived.can_lack(&input)? => continue,
+                Err(Error::Missing { .. }) if derived.can_lack(&input)? => continue,
                 dataset => Arc::clone(dataset?),
             };
             output.inputs.insert(input.to_string(), dataset.version().version);

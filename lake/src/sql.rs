@@ -35,6 +35,8 @@ pub(crate) const CATALOG: &str = "lake";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     datasets: BTreeMap<TableName, Arc<Dataset>>,
+    /// Why others cannot be read.
+    broken: BTreeMap<TableName, Arc<Error>>,
     /// Of this table only the rows are seen that have the column's values.
     narrowed: Option<(TableName, RecordBatch)>,
 }
@@ -42,6 +44,11 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     pub(crate) fn insert(&mut self, name: TableName, dataset: Dataset) {
         self.datasets.insert(name, Arc::new(dataset));
+    }
+
+    /// Notes why a table cannot be read.
+    pub(crate) fn lose(&mut self, name: TableName, error: Error) {
+        self.broken.insert(name, Arc::new(error));
     }
 
     pub(crate) fn share(&mut self, name: TableName, dataset: &Arc<Dataset>) {
@@ -55,7 +62,10 @@ impl Snapshot {
 
     /// A table that is in the snapshot.
     pub(crate) fn dataset(&self, name: &TableName) -> Result<&Arc<Dataset>, Error> {
-        self.datasets.get(name).ok_or_else(|| Error::Missing { table: name.clone() })
+        self.datasets.get(name).ok_or_else(|| match self.broken.get(name) {
+            Some(error) => Error::Input(Arc::clone(error)),
+            None => Error::Missing { table: name.clone() },
+        })
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = (&TableName, &Arc<Dataset>)> {

@@ -32,14 +32,18 @@ const TINY_ROWS: usize = 1_000;
 const LARGE_ROWS: usize = 100_000;
 /// The newest versions, which stay readable.
 const VERSIONS: usize = 100;
-/// Versions beyond them that may gather, because cleaning up reads every manifest.
-const SPARE_VERSIONS: usize = 25;
+/// Those of a table that is made anew as a whole: each has files of its own for all rows.
+const WHOLE_VERSIONS: usize = 12;
+/// Versions beyond them that may gather, because cleaning up reads every manifest: one for so many that stay.
+const SPARE: usize = 4;
 
 impl Table {
-    /// Does what has become due. A failure is no harm: it stays due after the next commit.
-    pub(super) async fn maintain(&mut self, properties: HashMap<String, String>) {
+    /// Does what has become due after a commit that made all of the table anew, or only a part. A failure is no harm: it
+    /// stays due after the next commit.
+    pub(super) async fn maintain(&mut self, properties: HashMap<String, String>, is_whole: bool) {
+        let kept = if is_whole { WHOLE_VERSIONS } else { VERSIONS };
         let done = match self.put_together(properties).await {
-            Ok(()) => self.clean_up().await,
+            Ok(()) => self.clean_up(kept).await,
             Err(error) => Err(error),
         };
         if let Err(error) = done {
@@ -55,22 +59,22 @@ impl Table {
         compact(&self.name, dataset, &mut self.durable, &options).await
     }
 
-    /// Removes old versions, but those that a tag or a branch is on.
-    async fn clean_up(&self) -> Result<(), Error> {
+    /// Removes all but the newest versions, and those that a tag or a branch is on.
+    async fn clean_up(&self, kept: usize) -> Result<(), Error> {
         let Some(dataset) = &self.dataset else { return Ok(()) };
         let failed = |error| failed(&self.name, "cleaned up", error);
         let versions = dataset.version_refs().await.map_err(failed)?;
-        let old = versions.get(..versions.len().saturating_sub(VERSIONS)).unwrap_or_default();
-        if old.len() <= SPARE_VERSIONS {
+        let old = versions.get(..versions.len().saturating_sub(kept)).unwrap_or_default();
+        if old.len() <= kept / SPARE {
             return Ok(());
         }
         let tags = dataset.tags().list().await.map_err(failed)?;
         let tagged: BTreeSet<_> = tags.values().map(|tag| tag.version).collect();
-        if old.iter().filter(|old| !tagged.contains(&old.version)).count() <= SPARE_VERSIONS {
+        if old.iter().filter(|old| !tagged.contains(&old.version)).count() <= kept / SPARE {
             return Ok(());
         }
         let policy = CleanupPolicyBuilder::default().error_if_tagged_old_versions(false);
-        let policy = policy.retain_n_versions(dataset, VERSIONS).await.map_err(failed)?.build();
+        let policy = policy.retain_n_versions(dataset, kept).await.map_err(failed)?.build();
         dataset.cleanup_with_policy(policy).await.map_err(failed)?;
         Ok(())
     }

@@ -271,7 +271,8 @@ pub(super) fn known(manifests: &[Manifest]) -> BTreeMap<String, Known> {
     let mut tables: BTreeMap<_, Known> = BTreeMap::new();
     for output in manifests.iter().flat_map(|manifest| &manifest.outputs) {
         let known = tables.entry(output.table.clone()).or_default();
-        if known.standing.is_none() && matches!(output.outcome, Outcome::Failed { .. }) {
+        let has_failed = matches!(output.outcome, Outcome::Failed { .. }) && !output.refused;
+        if known.standing.is_none() && has_failed {
             known.failures += 1;
             known.tried_at = known.tried_at.or(output.began_at);
         }

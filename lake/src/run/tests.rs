@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     ops::Range,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
@@ -11,7 +12,6 @@ use async_trait::async_trait;
 use datafusion::{execution::SendableRecordBatchStream, physical_plan::stream::RecordBatchStreamAdapter};
 use futures::stream;
 use tempfile::TempDir;
-use tokio::sync::Barrier;
 
 use super::*;
 use crate::{
@@ -28,26 +28,25 @@ struct Made {
     definition: AtomicUsize,
     is_bad: AtomicBool,
     computed: AtomicUsize,
-    /// Where two runs meet that have read what they add to, if it only grows.
-    meeting: Option<Barrier>,
-    extended: AtomicUsize,
+    grows: bool,
 }
 
 impl Made {
     fn new(name: &str, inputs: &[&Self]) -> Arc<Self> {
-        Arc::new(Self::growing(name, inputs, None))
-    }
-
-    fn growing(name: &str, inputs: &[&Self], meeting: Option<Barrier>) -> Self {
-        Self {
+        Arc::new(Self {
             name: TableName::new(Layer::Gold, name).unwrap(),
             inputs: inputs.iter().map(|input| input.name.clone()).collect(),
             definition: AtomicUsize::new(1),
             is_bad: AtomicBool::new(false),
             computed: AtomicUsize::new(0),
-            meeting,
-            extended: AtomicUsize::new(0),
-        }
+            grows: false,
+        })
+    }
+
+    /// One to whose rows others are added, up to eight.
+    fn growing(name: &str) -> Arc<Self> {
+        let made = Arc::into_inner(Self::new(name, &[])).unwrap();
+        Arc::new(Self { grows: true, ..made })
     }
 }
 
@@ -85,13 +84,8 @@ impl Derived for Made {
         standing: &Arc<Dataset>,
         _: &Arc<RuntimeEnv>,
     ) -> Result<Option<SendableRecordBatchStream>, Error> {
-        let Some(meeting) = &self.meeting else { return Ok(None) };
         let stands = standing.count_rows(None).await.unwrap() as i64;
-        // Who comes again comes alone.
-        if self.extended.fetch_add(1, Relaxed) < 2 {
-            meeting.wait().await;
-        }
-        Ok(Some(rows(stands..8)))
+        Ok(self.grows.then(|| rows(stands..8)))
     }
 
     async fn ready(&self, _: &mut Table) -> Result<BTreeMap<String, String>, Error> {
@@ -126,6 +120,15 @@ impl Runs {
     /// What becomes of each table.
     async fn run(&self) -> Vec<Output> {
         self.runner.run(&self.wanted, &|_| {}).await.unwrap().outputs
+    }
+
+    /// The keys of a table's rows, in their order.
+    async fn keys(&self, made: &Made) -> Vec<i64> {
+        let dataset = self.runner.store.load(&made.name).await.unwrap().unwrap();
+        let rows = dataset.scan().try_into_batch().await.unwrap();
+        let mut keys = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+        keys.sort_unstable();
+        keys
     }
 
     async fn is_due(&self, made: &Made) -> bool {
@@ -183,7 +186,7 @@ async fn what_is_refused_is_no_input_of_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_runs_that_add_the_same_rows_at_once_add_them_once() {
-    let made = Arc::new(Made::growing("dim_made", &[], Some(Barrier::new(2))));
+    let made = Made::growing("dim_made");
     let runs = Runs::of(&[&made]);
     assert_eq!(runs.run().await[0].rows, 1);
 
@@ -194,10 +197,49 @@ async fn two_runs_that_add_the_same_rows_at_once_add_them_once() {
     let (one, other) = tokio::join!(runs.run(), other.run(&runs.wanted, &told));
     let outcomes = [&one[0].outcome, &other.unwrap().outputs[0].outcome].map(Clone::clone);
     assert!(outcomes.contains(&Outcome::Published) && outcomes.contains(&Outcome::Unchanged), "{outcomes:?}");
-    assert_eq!(made.extended.load(Relaxed), 3, "one of them goes on from what the other has made");
-    let dataset = runs.runner.store.load(&made.name).await.unwrap().unwrap();
-    let rows = dataset.scan().try_into_batch().await.unwrap();
-    let mut keys = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
-    keys.sort_unstable();
-    assert_eq!(keys, (0..8).collect::<Vec<_>>());
+    assert_eq!(runs.keys(&made).await, (0..8).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_add_to_the_same_version_one_is_told() {
+    let made = Made::growing("dim_made");
+    let runs = Runs::of(&[&made]);
+    runs.run().await;
+    let store = &runs.runner.store;
+    // As where there are no locks: both have read the same version.
+    let mut tables =
+        [store.open(made.name.clone()).await.unwrap(), store.open(made.name.clone()).await.unwrap()];
+    for (number, table) in tables.iter_mut().enumerate() {
+        let turn = store.turn().await.unwrap();
+        let added = table.extend(&turn, rows(1..8), &made.card(), HashMap::new(), Digest::default()).await;
+        assert_eq!(added.is_ok(), number == 0, "{added:?}");
+    }
+    assert_eq!(runs.keys(&made).await, (0..8).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_that_cannot_be_read_stops_nothing_else() {
+    let broken = Made::new("dim_broken", &[]);
+    let made = Made::new("dim_made", &[&broken]);
+    let other = Made::new("dim_other", &[]);
+    let runs = Runs::of(&[&broken]);
+    runs.run().await;
+    let versions = runs.directory.path().join("gold/dim_broken.lance/_versions");
+    for version in fs::read_dir(versions).unwrap() {
+        fs::write(version.unwrap().path(), "torn").unwrap();
+    }
+    let configured = [&made, &other].map(|made| Arc::clone(made) as Arc<dyn Derived>).into();
+    let config = Config { root: runs.directory.path().into(), ..Config::default() };
+    let store = Arc::new(Store::existing(&config.root));
+    let runner = Runner::new(&config, store, configured).unwrap();
+    assert!(runner.due().await.unwrap().contains(&other.name));
+    let wanted = [made.name.clone(), other.name.clone()];
+    let outputs = runner.run(&wanted, &|_| {}).await.unwrap().outputs;
+    let outcome = |made: &Made| {
+        let table = made.name.to_string();
+        outputs.iter().find(|output| output.table == table).map(|output| output.outcome.clone()).unwrap()
+    };
+    assert_eq!(outcome(&other), Outcome::Published);
+    let Outcome::Skipped { reason } = outcome(&made) else { panic!("{:?}", outcome(&made)) };
+    assert!(reason.contains("gold/dim_broken"), "{reason}");
 }
