@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     card::Pii,
-    feature::fact::{ORDERS, Purchase},
+    feature::fact::{self, Purchase},
 };
 
 pub(super) static VIEW: View = View {
@@ -22,7 +22,7 @@ pub(super) static VIEW: View = View {
     pii: Pii::Quasi,
     grain: Grain::Order,
     ttl: 90 * DAY,
-    facts: ORDERS,
+    facts: fact::ORDERS,
     features: LazyLock::new(features),
     definition: OnceLock::new(),
 };

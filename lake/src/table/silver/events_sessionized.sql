@@ -29,6 +29,21 @@ WITH landed AS (
     UNION ALL SELECT 'basket' AS event_type, * FROM bronze.bronze_events__baskets
     UNION ALL SELECT 'purchase' AS event_type, * FROM bronze.bronze_events__purchases
 ),
+-- Windows end at the current row throughout: DataFusion holds in memory all that others look at.
+newest AS (
+    SELECT event_type AS newest_type, _object AS newest_object, max(_revision) AS newest_revision
+    FROM landed
+    GROUP BY event_type, _object
+),
+received AS (
+    SELECT
+        *,
+        first_value(_received_at) OVER (
+            PARTITION BY event_type, _payload_sha256 ORDER BY _received_at
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS received_at
+    FROM landed
+),
 records AS (
     SELECT
         event_type,
@@ -37,10 +52,9 @@ records AS (
             'event_id', 'occurred_at', 'session_id', 'device_id', 'customer_id',
             'product_id', 'quantity', 'query', 'results', 'order_id', 'total_minor', 'currency', 'lines'
         ) AS record,
-        min(_received_at) OVER (PARTITION BY event_type, _payload_sha256) AS received_at,
-        _received_at, _object, try_cast(_position AS BIGINT) AS line
-    FROM landed
-    QUALIFY _revision = max(_revision) OVER (PARTITION BY event_type, _object)
+        received_at, _received_at, _object, try_cast(_position AS BIGINT) AS line
+    FROM received
+    JOIN newest ON newest_type = event_type AND newest_object = _object AND newest_revision = _revision
 ),
 fields AS (
     SELECT
@@ -99,13 +113,21 @@ numbered AS (
 sessions AS (
     SELECT
         *,
-        min(occurred_at) OVER (PARTITION BY visitor_id, session_no) AS began_at,
-        row_number() OVER (PARTITION BY visitor_id, session_no ORDER BY occurred_at, event_id) AS session_seq,
-        last_value(customer_id) IGNORE NULLS OVER (
-            PARTITION BY visitor_id, session_no ORDER BY occurred_at, event_id
-            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        first_value(occurred_at) OVER session AS began_at,
+        row_number() OVER session AS session_seq,
+        -- The last login of the session, if it is still to come, and else if it has been.
+        coalesce(
+            first_value(customer_id) IGNORE NULLS OVER (
+                PARTITION BY visitor_id, session_no ORDER BY occurred_at DESC, event_id DESC
+                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            ),
+            last_value(customer_id) IGNORE NULLS OVER session
         ) AS session_customer_id
     FROM numbered
+    WINDOW session AS (
+        PARTITION BY visitor_id, session_no ORDER BY occurred_at, event_id
+        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    )
 ),
 -- The shops are the systems in which orders of the web are placed; an id that several of them use tells nothing.
 shops AS (
