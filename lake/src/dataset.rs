@@ -315,7 +315,7 @@ impl Table {
                 Some(self.create(vec![rows], card).await).transpose()
             }
             (Change::Upsert { rows, stale, newer }, Some(dataset)) => {
-                let newer = newer.map(|column| format!("source.{column} > target.{column}"));
+                let newer = newer.map(|column| format!("source.{column} >= target.{column}"));
                 let matched = newer.map_or(WhenMatched::UpdateAll, WhenMatched::UpdateIf);
                 merge(dataset, vec![rows], matched, filter(&stale)).await
             }

@@ -190,7 +190,7 @@ pub(crate) enum Change {
         rows: RecordBatch,
         /// Rows to delete unless `rows` has their key.
         stale: Stale,
-        /// The column by which a row must be newer than the one that it replaces.
+        /// The column by which a row must not be older than the one that it replaces.
         newer: Option<&'static str>,
     },
     /// Rows of a bitemporal table: new ones, and ones to close that [`RECORDED_TO`] is set in. That is all that ever

@@ -31,7 +31,7 @@ const TINY_ROWS: usize = 1_000;
 /// Pieces of more rows are not written again for tiny ones.
 const LARGE_ROWS: usize = 100_000;
 /// The newest versions, which stay readable.
-const VERSIONS: usize = 100;
+const VERSIONS: usize = 80;
 /// Those of a table that is made anew as a whole: each has files of its own for all rows.
 const WHOLE_VERSIONS: usize = 12;
 /// Versions beyond them that may gather, because cleaning up reads every manifest: one for so many that stay.

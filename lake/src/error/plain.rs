@@ -26,7 +26,7 @@ mod tests {
     fn what_only_its_authors_can_use_is_left_out() {
         for (said, plain) in [
             (
-                "LanceError(IO): Object at x/y not found: No such file, /root/.cargo/registry/src/index.crates.io-1/\
+                "LanceError(IO): Object at x/y not found: No such file, /cargo/registry/src/mirror-1/\
                  lance-io-14.0.2/src/local.rs:76:22",
                 "LanceError(IO): Object at x/y not found: No such file",
             ),

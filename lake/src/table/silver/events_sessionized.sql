@@ -29,7 +29,7 @@ WITH landed AS (
     UNION ALL SELECT 'basket' AS event_type, * FROM bronze.bronze_events__baskets
     UNION ALL SELECT 'purchase' AS event_type, * FROM bronze.bronze_events__purchases
 ),
--- Windows end at the current row throughout: DataFusion holds in memory all that others look at.
+-- Windows end at the current row throughout, and what joins hold stands on the left: both are kept in memory as a whole.
 newest AS (
     SELECT event_type AS newest_type, _object AS newest_object, max(_revision) AS newest_revision
     FROM landed
@@ -53,8 +53,8 @@ records AS (
             'product_id', 'quantity', 'query', 'results', 'order_id', 'total_minor', 'currency', 'lines'
         ) AS record,
         received_at, _received_at, _object, try_cast(_position AS BIGINT) AS line
-    FROM received
-    JOIN newest ON newest_type = event_type AND newest_object = _object AND newest_revision = _revision
+    FROM newest
+    JOIN received ON newest_type = event_type AND newest_object = _object AND newest_revision = _revision
 ),
 fields AS (
     SELECT
@@ -156,6 +156,7 @@ SELECT
     CAST(session_seq AS BIGINT) AS session_seq, visitor_id, session_customer_id AS customer_id, golden_id,
     sku, quantity, query, results, order_id, order_uid, total_minor, currency, line_count, source_session_id,
     received_at
-FROM sessions
-LEFT JOIN shop_customers ON shop_customer_id = session_customer_id
-LEFT JOIN shop_orders ON shop_order_id = order_id
+FROM shop_orders
+RIGHT JOIN (
+    SELECT * FROM shop_customers RIGHT JOIN sessions ON shop_customer_id = session_customer_id
+) AS customers_sessions ON shop_order_id = order_id
