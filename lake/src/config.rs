@@ -20,7 +20,7 @@ pub struct Config {
     pub quiet_ms: u64,
     /// Events held in memory at most, in MiB, over all tables. Default: 64.
     pub buffer_mib: usize,
-    /// Memory that queries and runs may hold at once, in MiB; what needs more goes to the disk meanwhile. Default: 256.
+    /// Memory that queries and runs may hold at once, in MiB; what needs more goes to the disk meanwhile. Default: 512.
     pub query_mib: usize,
     /// Rows that a query may answer with. Default: 10000000.
     pub query_rows: u64,
@@ -40,7 +40,7 @@ impl Default for Config {
             linger_ms: 30_000,
             quiet_ms: 250,
             buffer_mib: 64,
-            query_mib: 256,
+            query_mib: 512,
             query_rows: 10_000_000,
             query_seconds: 60,
             refresh_seconds: 60,

@@ -28,6 +28,8 @@ const BATCH_ROWS: usize = 8_192;
 const PARTITIONS: usize = 2;
 /// What queries and runs may put on the disk at once.
 const SPILL_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// What each sort keeps for putting together again what it has put on the disk: a query of many windows has many sorts.
+const MERGE_BYTES: usize = 2 * 1024 * 1024;
 /// The catalogue that tables are in.
 pub(crate) const CATALOG: &str = "lake";
 
@@ -79,6 +81,7 @@ impl Snapshot {
             .with_batch_size(BATCH_ROWS)
             .with_target_partitions(PARTITIONS)
             .with_information_schema(true);
+        config.options_mut().execution.sort_spill_reservation_bytes = MERGE_BYTES;
         // Tables keep plain texts: a view would be cast again at the end.
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         // Fields of tables say what they hold; plans lose that on the way, and need not agree about it.
