@@ -51,7 +51,7 @@ use omnimesh_proto::{
     feature::v1::vector_service_server::VectorServiceServer,
     lake::v1::dataset_service_server::DatasetServiceServer,
 };
-pub use run::{Input, Manifest, Outcome, Output};
+pub use run::{Input, Manifest, Outcome, Output, is_of_run};
 use vector::{embedder, serve::Vectors};
 
 /// Adds the lake's services to `server`, and exports beside them whatever the tables' domains publish.
@@ -143,7 +143,7 @@ pub async fn tag(
     force: bool,
 ) -> Result<u64, Error> {
     let taken = |reason| Err(Error::Tag { tag: tag.to_owned(), reason });
-    if tag == run::PROD || run::is_of_run(tag) {
+    if tag == run::PROD || is_of_run(tag) {
         return taken("runs put and move it; choose another name, such as train-churn-2026-11");
     }
     if Version::from(tag) != Version::Tag(tag.to_owned()) {

@@ -35,8 +35,8 @@ use crate::{
 };
 
 use manifest::Known;
-pub use manifest::{Input, Manifest, Outcome, Output};
-pub(crate) use manifest::{all as manifests, is_of_run, refusals};
+pub use manifest::{Input, Manifest, Outcome, Output, is_of_run};
+pub(crate) use manifest::{all as manifests, refusals};
 use part::Part;
 
 /// The tag on what was published last, and may be relied on.
@@ -141,7 +141,8 @@ impl Runner {
         let mut due = Vec::new();
         for derived in plan::order(self.tables(), &[])? {
             let name = derived.name()?;
-            let last = known.get(&name.to_string()).and_then(Known::latest);
+            let known = known.get(&name.to_string());
+            let last = known.and_then(Known::latest);
             let mut is_due = last.is_none_or(|last| last.definition != definition(derived));
             let mut is_possible = true;
             for input in derived.inputs()? {
@@ -156,8 +157,8 @@ impl Runner {
                 is_due |= version.as_ref() != used || changed.contains(&input);
             }
             let began = last.and_then(|last| last.began_at);
-            let rests = known.get(&name.to_string()).is_some_and(|known| known.rests(jiff::Timestamp::now()));
-            let stands = known.get(&name.to_string()).and_then(|known| known.standing.as_ref());
+            let rests = known.is_some_and(|known| known.rests(jiff::Timestamp::now()));
+            let stands = known.and_then(|known| known.standing.as_ref());
             // A run that was cut short may not have come to promise what it made.
             if let (Some(stands), Ok(Some(promised))) = (stands, self.input(&name).await) {
                 is_due |= promised.version().version != stands.version;
@@ -365,7 +366,7 @@ impl Runner {
         if let Some(run) = remembered.last() {
             table.tag(run, version).await?;
         }
-        table.untag(|tag| manifest::is_of_run(tag) && !remembered.contains(tag)).await?;
+        table.untag(|tag| is_of_run(tag) && !remembered.contains(tag)).await?;
         Ok(table)
     }
 }

@@ -219,7 +219,7 @@ fn tag(run_id: &str) -> String {
 }
 
 /// Whether a tag is one that runs put and take away.
-pub(crate) fn is_of_run(tag: &str) -> bool {
+pub fn is_of_run(tag: &str) -> bool {
     tag.starts_with("run-")
 }
 

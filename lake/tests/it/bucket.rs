@@ -2,14 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use futures::TryStreamExt;
 use lake::Root;
 use object_store::{ObjectStore, aws::AmazonS3Builder};
+use rand::{Rng, distr::Uniform};
 use tempfile::TempDir;
 
 use crate::{export, run};
@@ -35,15 +36,15 @@ const PORTS: [&str; 10] = [
 struct Server {
     process: Child,
     endpoint: String,
+    /// It says more than is waited for, and would end if nobody could read it.
+    _stdout: BufReader<ChildStdout>,
     _directory: TempDir,
 }
 
 impl Server {
     fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        // All at once, so that no two are the same.
-        let free = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let ports = free.map(|listener| listener.local_addr().unwrap().port());
+        let ports = free_ports();
         let mut process = Command::new("weed")
             .args([
                 "mini",
@@ -62,10 +63,11 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("weed starts; `make test` installs what tests need");
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut said = lines.map_while(Result::ok);
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let mut said = stdout.by_ref().lines().map_while(Result::ok);
         assert!(said.any(|line| line.contains("components are running")), "the server does not start");
-        Self { process, endpoint: format!("http://127.0.0.1:{}", ports[0]), _directory: directory }
+        let endpoint = format!("http://127.0.0.1:{}", ports[0]);
+        Self { process, endpoint, _stdout: stdout, _directory: directory }
     }
 
     /// Runs a test of this binary in a process that finds the server.
@@ -87,6 +89,14 @@ impl Drop for Server {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
+}
+
+/// Ports below those that systems give to connections, so that none of a neighbour's takes one before the server does.
+fn free_ports() -> [u16; PORTS.len()] {
+    let mut candidates = rand::rng().sample_iter(Uniform::new(10_000, 32_000).unwrap());
+    let mut free = || candidates.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).unwrap();
+    // All at once, so that no two are the same.
+    PORTS.map(|_| free()).map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// Every object in the bucket, with what tells whether it was written again.

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use events::NewEvent;
 use lake::Config;
 use omnimesh_proto::{
-    customer::v1::{Customer, CustomerChanged, CustomerVersion},
-    identity::v1::{IdentityChanged, IdentityLink},
+    customer::v1::Customer,
     ingest::v1::RecordsLanded,
     order::v1::{Channel, Order, OrderLine, OrderSource},
 };
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     sandbox::Sandbox,
-    world::{self, at, changed, order_changed, records, source},
+    world::{self, at, changed, customer_changed, linked, order_changed, records, source},
 };
 
 /// The customer of the shop who goes. It is also an order of the shop, a product, a quantity, a receipt, and a customer
@@ -61,31 +60,15 @@ fn landings() -> Vec<NewEvent> {
 }
 
 fn customer((golden_id, system, number): (&str, &str, usize)) -> NewEvent {
-    let customer = Customer {
+    customer_changed(Customer {
         golden_id: golden_id.to_owned(),
         source_refs: source(system, number).into_iter().collect(),
         ..Customer::default()
-    };
-    let history = vec![CustomerVersion {
-        version: 1,
-        valid_from_time: at(1),
-        record_from_time: at(2),
-        customer: Some(customer.clone()),
-        ..CustomerVersion::default()
-    }];
-    let payload = CustomerChanged { customer: Some(customer), history, superseded: Vec::new() };
-    changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload)
+    })
 }
 
 fn link((golden_id, system, number): (&str, &str, usize)) -> NewEvent {
-    let link = IdentityLink {
-        source: source(system, number),
-        golden_id: golden_id.to_owned(),
-        link_time: at(1),
-        unlink_time: None,
-    };
-    let payload = IdentityChanged { identity: None, linked: vec![link], unlinked: Vec::new() };
-    changed("omnimesh.identity.v1.IdentityChanged", format!("identities/{golden_id}"), &payload)
+    linked(golden_id, source(system, number))
 }
 
 /// Order `number` of the shop, of a product of the number `sku`, as many of it.

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 
 use events::NewEvent;
 use lake::{Config, Manifest, Outcome};
-use omnimesh_proto::{
-    identity::v1::{IdentityChanged, IdentityLink},
-    order::v1::{Channel, Order, OrderLine, OrderSource, OrderStatus},
-};
+use omnimesh_proto::order::v1::{Channel, Order, OrderLine, OrderSource, OrderStatus};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
@@ -16,7 +13,7 @@ use tempfile::TempDir;
 use crate::{
     history, landed, python,
     sandbox::Sandbox,
-    world::{self, Expected, at, changed, order_changed, source},
+    world::{self, Expected, at, linked, order_changed, source},
 };
 
 const DAY: i64 = 86_400;
@@ -76,14 +73,7 @@ async fn publish(sandbox: &Sandbox) {
     for (domain, events) in history::histories(&mut ChaCha8Rng::seed_from_u64(1), &mut Expected::new()) {
         sandbox.publish(domain, &events, 40).await;
     }
-    let card = IdentityLink {
-        source: source("loyalty", "6001"),
-        golden_id: "golden-1".to_owned(),
-        link_time: at(1),
-        unlink_time: None,
-    };
-    let link = IdentityChanged { linked: vec![card], ..IdentityChanged::default() };
-    let link = changed("omnimesh.identity.v1.IdentityChanged", "identities/golden-1".to_owned(), &link);
+    let link = linked("golden-1", source("loyalty", "6001"));
     sandbox.publish("identity", &[link], 1).await;
     landed::publish(sandbox, None).await;
     let orders: Vec<_> = orders().iter().map(order_changed).collect();

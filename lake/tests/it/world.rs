@@ -154,6 +154,18 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
             .into(),
         ..Customer::default()
     };
+    sandbox.publish("customer", &[customer_changed(customer)], 1).await;
+    sandbox.publish("identity", &[linked(golden_id, source("shop", account))], 1).await;
+    let mut random = ChaCha8Rng::seed_from_u64(99);
+    let orders = [9_001, 9_002].map(|number| {
+        order_changed(&Order { golden_id: golden_id.to_owned(), ..order(&mut random, number) })
+    });
+    sandbox.publish("order", &orders, 2).await;
+}
+
+/// The first that is told of a customer.
+pub(crate) fn customer_changed(customer: Customer) -> NewEvent {
+    let subject = format!("customers/{}", customer.golden_id);
     let history = vec![CustomerVersion {
         version: 1,
         valid_from_time: at(1),
@@ -162,22 +174,14 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
         ..CustomerVersion::default()
     }];
     let payload = CustomerChanged { customer: Some(customer), history, superseded: Vec::new() };
-    let change = changed("omnimesh.customer.v1.CustomerChanged", format!("customers/{golden_id}"), &payload);
-    sandbox.publish("customer", &[change], 1).await;
-    let link = IdentityLink {
-        source: source("shop", account),
-        golden_id: golden_id.to_owned(),
-        link_time: at(1),
-        unlink_time: None,
-    };
-    let payload = IdentityChanged { identity: None, linked: vec![link], unlinked: Vec::new() };
-    let change = changed("omnimesh.identity.v1.IdentityChanged", format!("identities/{golden_id}"), &payload);
-    sandbox.publish("identity", &[change], 1).await;
-    let mut random = ChaCha8Rng::seed_from_u64(99);
-    let orders = [9_001, 9_002].map(|number| {
-        order_changed(&Order { golden_id: golden_id.to_owned(), ..order(&mut random, number) })
-    });
-    sandbox.publish("order", &orders, 2).await;
+    changed("omnimesh.customer.v1.CustomerChanged", subject, &payload)
+}
+
+/// A source's record turns out to be about a person.
+pub(crate) fn linked(golden_id: &str, source: Option<SourceRef>) -> NewEvent {
+    let link = IdentityLink { source, golden_id: golden_id.to_owned(), link_time: at(1), unlink_time: None };
+    let payload = IdentityChanged { linked: vec![link], ..IdentityChanged::default() };
+    changed("omnimesh.identity.v1.IdentityChanged", format!("identities/{golden_id}"), &payload)
 }
 
 /// Orders, of which every fifth changes later on, and every twentieth then becomes a part of its neighbour.

@@ -56,7 +56,7 @@ async fn status(args: LakeStatusArgs) -> Result<(), Failure> {
                 dataset
                     .tags
                     .keys()
-                    .filter(|tag| !tag.starts_with("run-"))
+                    .filter(|tag| !lake::is_of_run(tag))
                     .cloned()
                     .collect::<Vec<_>>()
                     .join(" "),

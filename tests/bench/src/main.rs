@@ -1,5 +1,6 @@
 //! Measures the release binary as a whole process and prints a table of what was found beside what is aimed at.
 
+mod binary;
 mod latency;
 mod load;
 mod node;
@@ -66,9 +67,7 @@ impl Figure {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let beside = || anyhow::Ok(std::env::current_exe()?.with_file_name("omnimesh"));
-    let binary = cli.binary.map_or_else(beside, Ok)?;
-    anyhow::ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
+    let binary = binary::locate(cli.binary)?;
     let wanted = |subject| cli.subjects.is_empty() || cli.subjects.contains(&subject);
     // One directory keeps the loaded deployment from subject to subject; building the silos is not what is measured.
     let directory = tempfile::Builder::new().prefix("bench").tempdir().context("no temporary directory")?;

@@ -1,6 +1,8 @@
 //! Measures the edge beside Envoy and nginx: the same meaning of the configuration, the same backend and the same load,
 //! one core for the gateway and one for everything else, in turn.
 
+#[path = "../binary.rs"]
+mod binary;
 mod gateway;
 mod load;
 
@@ -53,9 +55,7 @@ fn median(values: &[f64]) -> f64 {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let beside = || anyhow::Ok(std::env::current_exe()?.with_file_name("omnimesh"));
-    let ours = cli.binary.map_or_else(beside, Ok)?;
-    anyhow::ensure!(ours.is_file(), "there is no {}: run `make build` first", ours.display());
+    let ours = binary::locate(cli.binary)?;
     let envoy = cli.envoy.map_or_else(gateway::installed_envoy, Ok)?;
     let directory = tempfile::Builder::new().prefix("bench").tempdir().context("no temporary directory")?;
     let directory = directory.path();

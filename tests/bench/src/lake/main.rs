@@ -1,6 +1,8 @@
 //! Measures the lake beside what else there is for the same work: the same Arrow input, the same two cores, in turn.
 //! Only what finds the same is compared.
 
+#[path = "../binary.rs"]
+mod binary;
 mod commits;
 mod demo;
 mod export;
@@ -63,9 +65,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    let beside = || anyhow::Ok(std::env::current_exe()?.with_file_name("omnimesh"));
-    let binary = cli.binary.map_or_else(beside, Ok)?;
-    anyhow::ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
+    let binary = binary::locate(cli.binary)?;
     peer::check().await?;
     let directory = tempfile::Builder::new().prefix("bench").tempdir().context("no temporary directory")?;
     let directory = directory.path();
