@@ -172,7 +172,7 @@ setup-test: $(VENV)/requirements.txt $(CLIENTS)/node_modules/.package-lock.json
 	provide
 
 .PHONY: setup-bench
-setup-bench: $(VENV)/bench-requirements.txt
+setup-bench: $(VENV)/requirements.txt
 	@$(packages)
 	need nghttp2-client 'command -v h2load'
 	need nghttp2-server 'command -v nghttpd'
@@ -195,12 +195,7 @@ $(VENV)/bin/python3: | setup-python
 
 # A copy of the list beside what was installed from it: a changed list is installed again.
 $(VENV)/requirements.txt: tests/python/requirements.txt | $(VENV)/bin/python3
-	@echo "Installing the Python tools that the tests use"
-	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
-	cp $< $@
-
-$(VENV)/bench-requirements.txt: tests/bench/requirements.txt $(VENV)/requirements.txt
-	@echo "Installing the Python tools that the lake is measured beside"
+	@echo "Installing the Python tools that tests and measurements use"
 	python3 -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	cp $< $@
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 try:
     import lance
+    import lancedb
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.fs as fs
@@ -208,6 +209,8 @@ def main() -> int:
             faults += [f"{name}: {fault}" for fault in faults_of(arguments.root, layer, table, dataset)]
         except Exception as error:  # Whatever a table raises is a fault of that table.
             faults.append(f"{name}: cannot be read: {error}")
+    for layer in {name.split("/")[0] for name in found}:
+        faults += database_faults(arguments.root, layer, found)
     try:
         faults += gold_faults(Lake(found, lambda name: open_table(arguments.root, *name.split("/"))))
     except Exception as error:
@@ -235,10 +238,24 @@ def tables(root: str) -> list[tuple[str, str]]:
 
 
 def open_table(root: str, layer: str, table: str) -> lance.LanceDataset:
-    """A table; in a store that is not AWS itself Lance wants to be told where that is."""
+    return lance.dataset(f"{root}/{layer}/{table}.lance", storage_options=storage_options(root))
+
+
+def storage_options(root: str) -> dict[str, str] | None:
+    """In a store that is not AWS itself Lance wants to be told where that is."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    options = {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint and "://" in root else None
-    return lance.dataset(f"{root}/{layer}/{table}.lance", storage_options=options)
+    return {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint and "://" in root else None
+
+
+def database_faults(root: str, layer: str, found: dict[str, dict[str, int]]) -> list[str]:
+    """A layer is a database of LanceDB, which finds in it the same tables with the same rows."""
+    try:
+        database = lancedb.connect(f"{root}/{layer}", storage_options=storage_options(root))
+        seen = {f"{layer}/{name}": database.open_table(name).count_rows() for name in database.list_tables(limit=1000).tables}
+    except Exception as error:
+        return [f"{layer}: cannot be read by LanceDB: {error}"]
+    expected = {name: sums["rows"] for name, sums in found.items() if name.split("/")[0] == layer and sums}
+    return [] if seen == expected else [f"{layer}: LanceDB finds {seen}, not {expected}"]
 
 
 def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:
