@@ -11,8 +11,11 @@
 //! proto: omnimesh.order.v1.Order
 //! column amount_minor: What was paid for the line, in the currency's minor unit.
 //! column note: What the customer wrote. [pii=direct]
-//! column seen_at: When we heard of it. [volatile]
+//! column seen_at: When we heard of it. [volatile] [from=event.event_time]
 //! ```
+//!
+//! `from` names the fields of an event's payload, or of the `event` itself, that a column is made of; `a/b.c` is short
+//! for `a.c, b.c`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -82,6 +85,8 @@ pub(crate) struct Column {
     pub(crate) pii: Pii,
     /// Two runs over the same sources may fill it differently.
     pub(crate) is_volatile: bool,
+    /// The fields of an event that it is made of, if it is made of events.
+    pub(crate) from: Vec<String>,
 }
 
 impl Card {
@@ -207,15 +212,26 @@ impl Column {
     fn parse(value: &str) -> Self {
         let mut column = Self { doc: value.to_owned(), ..Self::default() };
         while let Some((doc, mark)) = column.doc.strip_suffix(']').and_then(|text| text.rsplit_once(" [")) {
-            match (mark, mark.strip_prefix("pii=").and_then(Pii::parse)) {
+            let (name, value) = mark.split_once('=').unwrap_or((mark, ""));
+            match (name, Pii::parse(value)) {
                 ("volatile", _) => column.is_volatile = true,
-                (_, Some(pii)) => column.pii = pii,
+                ("from", _) => column.from = fields(value),
+                ("pii", Some(pii)) => column.pii = pii,
                 _ => break,
             }
             column.doc = doc.to_owned();
         }
         column
     }
+}
+
+/// The fields that are named between commas: `a/b.c` stands for `a.c` and `b.c`.
+fn fields(named: &str) -> Vec<String> {
+    let paths = named.split(", ").flat_map(|path| {
+        let (heads, rest) = path.split_at(path.find('.').unwrap_or(path.len()));
+        heads.split('/').map(move |head| format!("{head}{rest}"))
+    });
+    paths.collect()
 }
 
 /// A type as tables have it: views and wide offsets are a matter of memory.
@@ -265,7 +281,8 @@ mod tests {
         let card = Card::parse(
             "People as we know them.\ngrain: one row per person\nkey: golden_id, version\nowner: crm\n\
              proto: omnimesh.customer.v1.Customer\ncolumn email: Where to write to.\n\
-             column note: Anything,\nat: all [really]. [pii=direct] [volatile]\ncolumn version: Which one.",
+             column note: Anything,\nat: all [really]. [pii=direct] [volatile] [from=text,\nold/new.note]\n\
+             column version: Which one.",
         );
         assert_eq!(card.description, "People as we know them.");
         assert_eq!(card.key, ["golden_id", "version"]);
@@ -282,6 +299,7 @@ mod tests {
             (&*card.columns["note"].doc, card.columns["note"].is_volatile),
             ("Anything, at: all [really].", true)
         );
+        assert_eq!(card.columns["note"].from, ["text", "old.note", "new.note"]);
         let key_elsewhere = columns::key_metadata(1).into_iter().collect();
         let schema = Schema::new(vec![
             Field::new("golden_id", DataType::Utf8View, true),

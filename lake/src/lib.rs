@@ -1,8 +1,8 @@
 //! The lake: published events as Lance tables, each event exactly once, however often the process dies.
 //!
 //! In reading order: [`start`] runs one [exporter] for each [table] of events; a [dataset] is a table on disk; [`run`]
-//! computes the tables that are made of other tables, by [sql] for the most part; a [card] says what a table is;
-//! [`extents`] says how much is there, [`summary`] reads it back.
+//! computes the tables that are made of other tables, by [sql] for the most part; a [card] says what a table is,
+//! [openlineage] what it is made of; [`extents`] says how much is there, [`summary`] reads it back.
 
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -22,6 +22,7 @@ mod flight;
 mod grpc;
 mod mirror;
 mod name;
+mod openlineage;
 mod root;
 mod run;
 mod sql;
@@ -52,6 +53,7 @@ use omnimesh_proto::{
     lake::v1::dataset_service_server::DatasetServiceServer,
 };
 pub use run::{Input, Manifest, Outcome, Output, is_of_run};
+pub use sql::{Lineage, Origin, Role};
 use vector::{embedder, serve::Vectors};
 
 /// Adds the lake's services to `server`, and exports beside them whatever the tables' domains publish.

@@ -5,7 +5,6 @@
 //! never promised.
 
 mod manifest;
-mod openlineage;
 mod part;
 mod plan;
 mod schedule;
@@ -29,7 +28,7 @@ use crate::{
     config::Config,
     dataset::{self, Published, Store, identity},
     digest::Digest,
-    feature,
+    feature, openlineage,
     sql::{self, Snapshot},
     table::{self, Derived},
 };

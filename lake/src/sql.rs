@@ -19,7 +19,8 @@ use lance::{datafusion::LanceTableProvider, dataset::Dataset};
 
 use crate::{Error, Layer, TableName};
 
-pub(crate) use lineage::{Lineage, lineage};
+pub use lineage::{Lineage, Origin, Role};
+pub(crate) use lineage::{lineage, through};
 
 /// Rows of a batch between operators.
 const BATCH_ROWS: usize = 8_192;

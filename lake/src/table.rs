@@ -102,6 +102,11 @@ pub(crate) trait Table: Send + Sync {
     /// What is said about one of them.
     fn card(&self) -> Card;
 
+    /// What one of them is made of: a stream of its domain's events, as lineage names it.
+    fn stream(&self, _name: &TableName) -> String {
+        self.source().event_type.to_owned()
+    }
+
     /// What events of one table change in it, of which each has a key of its own.
     fn change(&self, events: Vec<Event>) -> Result<Change, Error>;
 }
@@ -155,7 +160,7 @@ pub(crate) trait Derived: Send + Sync {
         Ok(BTreeMap::new())
     }
 
-    /// Which of its inputs' columns each of its columns is made of.
+    /// What of its inputs its columns and its rows are made of.
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;
 }
 

@@ -37,7 +37,7 @@ impl Store {
     }
 
     /// A file of the lake, if it is there.
-    pub(super) async fn find_file(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) async fn find_file(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
         let (objects, root) = self.objects().await?;
         match objects.read_one_all(&below(root, path)).await {
             Ok(content) => Ok(Some(content.to_vec())),

@@ -12,6 +12,7 @@ use super::{RETRY_FIRST, RETRY_LONGEST, pending::Pending};
 use crate::{
     Error, Layer, TableName,
     dataset::{self, Progress, Store},
+    openlineage,
     table::Table,
 };
 
@@ -97,6 +98,9 @@ impl<'a> Tables<'a> {
         let dataset = self.store.open(name.clone()).await?;
         let progress = dataset.progress(self.table.source().domain).await?;
         let was_torn = dataset.was_torn();
+        if dataset.dataset().is_some() {
+            self.declare(name).await;
+        }
         self.settled = self.settled.max(progress.settled);
         self.open.insert(name.clone(), (dataset, progress.cursor));
         Ok(was_torn)
@@ -167,7 +171,8 @@ impl<'a> Tables<'a> {
         let turn = self.store.turn().await?;
         let table = self.table;
         let change = tokio::task::spawn_blocking(move || table.change(events)).await??;
-        if !self.open.contains_key(name) {
+        let is_new = !self.open.contains_key(name);
+        if is_new {
             let dataset = self.store.open(name.clone()).await?;
             if dataset.dataset().is_some() {
                 // Another exporter has made it meanwhile: what it has from the events must not come again.
@@ -179,7 +184,17 @@ impl<'a> Tables<'a> {
             dataset.commit(&turn, change, progress.properties(table.source().domain), &table.card()).await?;
             *cursor = progress.cursor;
         }
+        if is_new {
+            self.declare(name).await;
+        }
         Ok(())
+    }
+
+    /// Says what a table is made of. Its rows matter more: nothing waits until that can be said.
+    async fn declare(&self, name: &TableName) {
+        if let Err(error) = openlineage::declare(self.store, self.table, name).await {
+            tracing::warn!(table = %name, %error, "its lineage was not written; the next start tries again");
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     Error, Layer, TableName,
     card::Card,
     dataset::failed,
-    sql::{Lineage, Snapshot, lineage},
+    sql::{Lineage, Role, Snapshot, lineage, through},
     table::Derived,
 };
 
@@ -92,16 +92,15 @@ impl Derived for &'static View {
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
         let frame = inputs.context(runtime)?.sql(self.facts).await?;
         let facts = lineage(frame.logical_plan());
-        let of = |columns: &[&str]| {
-            columns.iter().filter_map(|column| facts.get(*column)).flatten().cloned().collect()
-        };
-        let keys = [(self.entity, "subject"), (EVENT_TIME, "ordered_at"), (KNOWN_AT, "known_at")];
-        let keys = keys.map(|(column, fact)| (column.to_owned(), of(&[fact])));
+        let of = |fact: &str, role| through(facts.columns.get(fact).cloned().unwrap_or_default(), role);
+        let keys = [(self.entity, self.grain.entity()), (EVENT_TIME, "ordered_at"), (KNOWN_AT, "known_at")];
+        let keys = keys.map(|(column, fact)| (column.to_owned(), of(fact, Role::Transformation).collect()));
         let features = self.features.iter().map(|feature| {
-            let reads = [&["subject", "ordered_at"][..], feature.reads].concat();
-            (feature.name.clone(), of(&reads))
+            let reads = feature.reads.iter().flat_map(|fact| of(fact, feature.role()));
+            let past = of("subject", Role::GroupBy).chain(of("ordered_at", Role::Window));
+            (feature.name.clone(), past.chain(reads).collect())
         });
-        Ok(keys.into_iter().chain(features).collect())
+        Ok(Lineage { columns: keys.into_iter().chain(features).collect(), rows: facts.rows })
     }
 }
 

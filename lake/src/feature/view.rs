@@ -16,7 +16,10 @@ use std::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::fact::{History, Purchase};
-use crate::card::{Card, Column, Pii};
+use crate::{
+    card::{Card, Column, Pii},
+    sql::Role,
+};
 
 /// Every view.
 pub(crate) static ALL: &[&View] = &[&customer_daily::VIEW, &product_daily::VIEW, &order_fraud::VIEW];
@@ -63,6 +66,16 @@ pub(crate) enum Grain {
     Daily,
     /// With an order, which is the entity: values are of the moment before it. The facts' subject is who placed it.
     Order,
+}
+
+impl Grain {
+    /// The column of the facts that names the entity.
+    pub(crate) fn entity(self) -> &'static str {
+        match self {
+            Self::Daily => "subject",
+            Self::Order => "order_uid",
+        }
+    }
 }
 
 /// What a value counts.
@@ -140,6 +153,14 @@ enum Value {
 }
 
 impl Feature {
+    /// How what it reads takes part in it.
+    pub(crate) fn role(&self) -> Role {
+        match self.value {
+            Value::Over(_) => Role::Aggregation,
+            Value::Of(_) => Role::Transformation,
+        }
+    }
+
     /// Its value, if it has one.
     pub(crate) fn value(&self, past: &Past<'_>) -> Option<i64> {
         match (self.value, self.window) {
@@ -225,7 +246,7 @@ impl View {
 
     /// What is said about its table.
     pub(crate) fn card(&self) -> Card {
-        let column = |doc: &str, pii| Column { doc: doc.to_owned(), pii, is_volatile: false };
+        let column = |doc: &str, pii| Column { doc: doc.to_owned(), pii, ..Column::default() };
         let key = [
             (self.entity, column("The entity.", self.pii)),
             (

@@ -14,6 +14,7 @@ use crate::{
     columns::{batch, integer, optional_text, text, time},
     dataset::{Published, Store},
     name::Layer,
+    openlineage,
     sql::Lineage,
 };
 
@@ -99,7 +100,7 @@ pub struct Output {
     pub inputs: BTreeMap<String, u64>,
     /// How many values of the column by which it has parts had changed; none if it was computed as a whole.
     pub changed_values: Option<u64>,
-    /// Which columns of its inputs each column is made of.
+    /// What its columns and its rows are made of.
     pub lineage: Lineage,
     /// What was checked before it was published.
     pub checks: Vec<String>,
@@ -309,7 +310,7 @@ pub(super) async fn forget(store: &Store, runs: &[Manifest]) -> Result<(), Error
         let tells = tables.filter(|output| seen.insert((&output.table, output.refused))).count() > 0;
         if age >= RUNS && !tells {
             store.remove_file(&run.path()).await?;
-            store.remove_file(&super::openlineage::path(run)).await?;
+            store.remove_file(&openlineage::path(run)).await?;
         }
     }
     Ok(())

@@ -96,7 +96,7 @@ impl Derived for Made {
     }
 
     async fn lineage(&self, _: &Snapshot, _: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
-        Ok(Lineage::new())
+        Ok(Lineage::default())
     }
 }
 

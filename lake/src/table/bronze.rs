@@ -25,17 +25,20 @@ key: _ingest_id
 owner: ingest
 freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 column _ingest_id: Which reading of which record: the event that told of it, and its place in it.
-column _source: The source.
-column _entity: What the record is, in the source's words.
-column _object: The file or table that it was read from.
+[from=event.id]
+column _source: The source. [from=system]
+column _entity: What the record is, in the source's words. [from=entity]
+column _object: The file or table that it was read from. [from=object]
 column _revision: How often that had become another: what an older revision had no longer counts.
-column _position: Its place in that: its line, or its key. [pii=quasi]
+[from=revision]
+column _position: Its place in that: its line, or its key. [pii=quasi] [from=records.position]
 column _op: How it came to be seen, in Debezium's terms.
-column _received_at: When it was read.
-column _trace_id: The trace of the run that read it.
+column _received_at: When it was read. [from=read_time]
+column _trace_id: The trace of the run that read it. [from=event.traceparent]
 column _columns: The names of its fields, in their order and between commas, if it is a row of CSV.
-column _payload: The record as the source wrote it. [pii=direct]
-column _payload_sha256: SHA-256 of the payload. [pii=quasi]
+[from=columns]
+column _payload: The record as the source wrote it. [pii=direct] [from=records.payload]
+column _payload_sha256: SHA-256 of the payload. [pii=quasi] [from=records.payload]
 ";
 
 static SOURCE: Source = Source {
@@ -67,6 +70,12 @@ impl Table for Bronze {
 
     fn card(&self) -> Card {
         Card::parse(CARD)
+    }
+
+    /// What lands of each entity of a source is a stream of its own.
+    fn stream(&self, name: &TableName) -> String {
+        let stream = name.as_str().strip_prefix("bronze_").unwrap_or_default();
+        format!("sources/{}", stream.replace("__", "/"))
     }
 
     fn change(&self, events: Vec<Event>) -> Result<Change, Error> {

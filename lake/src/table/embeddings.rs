@@ -24,7 +24,7 @@ use futures::stream;
 use crate::{
     Error,
     card::Card,
-    sql::{Lineage, Snapshot, lineage},
+    sql::{Lineage, Role, Snapshot, lineage, through},
     vector::{ENTITY, MODEL, TEXT, VECTOR, component},
 };
 
@@ -65,8 +65,9 @@ async fn lineage_of(
 ) -> Result<Lineage, Error> {
     let frame = inputs.context(runtime)?.sql(sql).await?;
     let mut lineage = lineage(frame.logical_plan());
-    let sources = of.iter().filter_map(|column| lineage.get(*column)).flatten().cloned().collect();
-    lineage.insert(VECTOR.to_owned(), sources);
+    let origins = of.iter().filter_map(|column| lineage.columns.get(*column)).flatten().cloned();
+    let origins = through(origins, Role::Transformation).collect();
+    lineage.columns.insert(VECTOR.to_owned(), origins);
     Ok(lineage)
 }
 

@@ -22,12 +22,15 @@ grain: one row per source record and person that it was linked to
 key: link_id
 owner: identity
 freshness: seconds behind the events, at most `lake.linger_ms` and a commit
-column link_id: The row: record, person, time of recording. [pii=direct]
-column source_system: The record's system.
+column link_id: The row: record, person, time of recording. [pii=direct] [from=linked/unlinked.source,
+linked/unlinked.golden_id, linked/unlinked.link_time]
+column source_system: The record's system. [from=linked/unlinked.source.system]
 column source_id: The record in its system; a loyalty card's number, where the system has no other. [pii=direct]
-column golden_id: The person. [pii=quasi]
-column recorded_from: When the record was found to be the person's.
+[from=linked/unlinked.source.id]
+column golden_id: The person. [pii=quasi] [from=linked/unlinked.golden_id]
+column recorded_from: When the record was found to be the person's. [from=linked/unlinked.link_time]
 column recorded_to: When it was found to be another's; null while the link stands.
+[from=linked/unlinked.unlink_time]
 ";
 
 static SOURCE: Source = Source {

@@ -21,12 +21,12 @@ key: sku, location_id
 owner: inventory
 freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 proto: omnimesh.inventory.v1.Stock
-column sku: The product.
-column location_id: Where it is.
-column as_of: When it last changed, by the sources' own times.
-column on_hand: Units that are there.
-column last_count_at: When they were last counted; null if they never were.
-column ledger_seq: Place of the last movement in the stock's ledger, from 1.
+column sku: The product. [from=stock.sku]
+column location_id: Where it is. [from=stock.location_id]
+column as_of: When it last changed, by the sources' own times. [from=stock.update_time]
+column on_hand: Units that are there. [from=stock.on_hand]
+column last_count_at: When they were last counted; null if they never were. [from=stock.last_count_time]
+column ledger_seq: Place of the last movement in the stock's ledger, from 1. [from=stock.ledger_sequence]
 ";
 
 static SOURCE: Source = Source {

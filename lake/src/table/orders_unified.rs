@@ -23,26 +23,34 @@ key: order_uid
 owner: order
 freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 proto: omnimesh.order.v1.Order
-column order_uid: The order.
-column golden_id: Who bought. [pii=quasi]
-column channel: Where it was placed: web, marketplace or pos.
+column order_uid: The order. [from=order.order_uid]
+column golden_id: Who bought. [pii=quasi] [from=order.golden_id]
+column channel: Where it was placed: web, marketplace or pos. [from=order.channel]
 column origin_system: The system in which it was placed; null if only copies of it were seen.
-column ordered_at: When it was placed.
-column business_date: The day in UTC on which it was placed.
-column location_id: Where it was sold or fulfilled; null if nobody says.
-column status: How far it has come: placed, completed or cancelled; null if nobody says.
-column currency: The currency of every amount, by ISO 4217.
+[from=order.sources]
+column ordered_at: When it was placed. [from=order.order_time]
+column business_date: The day in UTC on which it was placed. [from=order.order_time]
+column location_id: Where it was sold or fulfilled; null if nobody says. [from=order.location_id]
+column status: How far it has come: placed, completed or cancelled; null if nobody says. [from=order.status]
+column currency: The currency of every amount, by ISO 4217. [from=order.currency_code]
 column subtotal_minor: What its lines came to before discounts, in the currency's minor unit.
-column discount_minor: What was taken off.
+[from=order.total_minor, order.discount_minor]
+column discount_minor: What was taken off. [from=order.discount_minor]
 column total_minor: What is to be paid; less than 0 is paid back, for what was returned.
+[from=order.total_minor]
 column paid_minor: What its payments come to; null where no system tells of payments.
+[from=order.payments.amount_minor]
 column source_refs: The records that it was seen in, each with its version and whether it is the origin or a copy.
+[from=order.sources]
 column match_rule: Why its copies belong to it: reference, payment, content or asserted; null without a copy.
+[from=order.sources.match_rule]
 column lines: What was bought: product, quantity in its sales unit, what was paid for it and what was taken off.
+[from=order.lines]
 column payments: How it was paid: the provider's reference, the method, the till's authorisation, the amount.
-column first_seen: When it was first recorded.
-column last_event_time: When it last changed, as it was recorded.
-column lineage_id: The event that the row was made of.
+[from=order.payments]
+column first_seen: When it was first recorded. [from=order.create_time]
+column last_event_time: When it last changed, as it was recorded. [from=event.event_time]
+column lineage_id: The event that the row was made of. [from=event.id]
 ";
 
 static SOURCE: Source = Source {

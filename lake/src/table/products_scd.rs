@@ -24,19 +24,22 @@ grain: one row per product, period and recording
 key: product_sk
 owner: catalog
 freshness: seconds behind the events, at most `lake.linger_ms` and a commit
-column product_sk: The row: product, beginning of the period, time of recording.
-column sku: The product's stock-keeping unit.
-column valid_from: When the product became so.
-column valid_to: When it became something else; null in the last period.
-column recorded_from: When the row was recorded.
+column product_sk: The row: product, beginning of the period, time of recording. [from=product/previous.sku,
+product/previous.update_time]
+column sku: The product's stock-keeping unit. [from=product/previous.sku]
+column valid_from: When the product became so. [from=product/previous.update_time]
+column valid_to: When it became something else; null in the last period. [from=product.update_time]
+column recorded_from: When the row was recorded. [from=product/previous.update_time]
 column recorded_to: When something else was recorded in its place; null while it stands.
-column is_current: Whether it is the product as it is now.
-column title: What it is called.
-column manufacturer_id: Who makes it: the source's number.
-column brand: Class of its brand, such as National or Private.
+[from=product.update_time]
+column is_current: Whether it is the product as it is now. [from=product.update_time]
+column title: What it is called. [from=product/previous.title]
+column manufacturer_id: Who makes it: the source's number. [from=product/previous.manufacturer_id]
+column brand: Class of its brand, such as National or Private. [from=product/previous.brand]
 column category_id: The category that it is in, such as grocery.cheese.shredded.
-column category_path: The same from the top of the tree down.
-column package_size: Size of its package, as the source wrote it.
+[from=product/previous.category]
+column category_path: The same from the top of the tree down. [from=product/previous.category]
+column package_size: Size of its package, as the source wrote it. [from=product/previous.package_size]
 ";
 
 static SOURCE: Source = Source {

@@ -27,16 +27,18 @@ key: movement_id
 owner: inventory
 freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 column movement_id: The entry in the inventory service's ledger: location, product and place.
-column location_id: Where.
-column sku: What moved.
-column kind: Why: count, delivery, sale or adjustment.
+[from=movements/corrected.location_id, movements/corrected.sku, movements/corrected.ledger_sequence]
+column location_id: Where. [from=movements/corrected.location_id]
+column sku: What moved. [from=movements/corrected.sku]
+column kind: Why: count, delivery, sale or adjustment. [from=movements/corrected.kind]
 column quantity: How much came in, in the product's sales unit; less than 0 went out. Of a count, what was there.
-column occurred_at: When it happened.
-column source_system: The system that tells of it; `order` for sales.
-column source_id: The record in that system; of sales the order_uid.
-column ledger_seq: Place in the ledger of its stock, from 1.
-column recorded_from: When it was recorded.
-column recorded_to: When it was corrected; null while it stands.
+[from=movements/corrected.quantity]
+column occurred_at: When it happened. [from=movements/corrected.event_time]
+column source_system: The system that tells of it; `order` for sales. [from=movements/corrected.source.system]
+column source_id: The record in that system; of sales the order_uid. [from=movements/corrected.source.id]
+column ledger_seq: Place in the ledger of its stock, from 1. [from=movements/corrected.ledger_sequence]
+column recorded_from: When it was recorded. [from=movements/corrected.record_time]
+column recorded_to: When it was corrected; null while it stands. [from=movements/corrected.record_time]
 ";
 
 static SOURCE: Source = Source {

@@ -27,23 +27,34 @@ owner: customer
 freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 proto: omnimesh.customer.v1.Customer
 column user_sk: The row: customer, beginning of the period, time of recording. [pii=quasi]
-column golden_id: The person. [pii=quasi]
-column version: The row's place in the customer's history, from 1.
+[from=history/superseded.customer.golden_id, history/superseded.valid_from_time,
+history/superseded.record_from_time]
+column golden_id: The person. [pii=quasi] [from=history/superseded.customer.golden_id]
+column version: The row's place in the customer's history, from 1. [from=history/superseded.version]
 column valid_from: When the profile became true, by the sources' own times.
-column valid_to: When the next one became true; null in the last.
-column recorded_from: When it was recorded.
+[from=history/superseded.valid_from_time]
+column valid_to: When the next one became true; null in the last. [from=history/superseded.valid_to_time]
+column recorded_from: When it was recorded. [from=history/superseded.record_from_time]
 column recorded_to: When something else was recorded in its place; null while it stands.
-column is_current: Whether it is the customer's profile now.
-column given_name: First name. [pii=direct]
-column family_name: Last name. [pii=direct]
-column email: E-mail address. [pii=direct]
-column phone: Phone number. [pii=direct]
-column addr: Postal address. [pii=direct]
+[from=history/superseded.record_to_time]
+column is_current: Whether it is the customer's profile now. [from=history/superseded.valid_to_time,
+history/superseded.record_to_time]
+column given_name: First name. [pii=direct] [from=history/superseded.customer.given_name]
+column family_name: Last name. [pii=direct] [from=history/superseded.customer.family_name]
+column email: E-mail address. [pii=direct] [from=history/superseded.customer.email]
+column phone: Phone number. [pii=direct] [from=history/superseded.customer.phone]
+column addr: Postal address. [pii=direct] [from=history/superseded.customer.address]
 column loyalty_cards: Numbers of the loyalty cards. [pii=direct]
+[from=history/superseded.customer.loyalty_cards]
 column attr_source: Where each value came from: the record, its time, and why it was preferred. [pii=direct]
+[from=history/superseded.customer.provenance]
 column source_refs: The records that the profile was made of; a loyalty card's number may be a record's id. [pii=direct]
-column hash_diff: Digest of what the profile says. [pii=quasi]
+[from=history/superseded.customer.source_refs]
+column hash_diff: Digest of what the profile says. [pii=quasi] [from=history/superseded.customer.given_name,
+history/superseded.customer.family_name, history/superseded.customer.email, history/superseded.customer.phone,
+history/superseded.customer.address, history/superseded.customer.loyalty_cards]
 column identity_version: Version of the identity that the profile was made of.
+[from=history/superseded.customer.identity_version]
 ";
 
 static SOURCE: Source = Source {

@@ -219,7 +219,7 @@ mod tests {
         }
 
         async fn lineage(&self, _: &Snapshot, _: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
-            Ok(Lineage::new())
+            Ok(Lineage::default())
         }
     }
 

@@ -12,6 +12,7 @@ mod flight;
 mod gold;
 mod history;
 mod landed;
+mod lineage;
 mod mirror;
 mod python;
 mod rpc_dataset;

@@ -53,9 +53,8 @@ async fn a_run_computes_what_changed_and_nothing_else() {
     let runs = lake::runs(&config).await.unwrap();
     assert_eq!(runs.iter().map(|run| &run.run_id).collect::<Vec<_>>(), [&again.run_id, &first.run_id]);
     let output = first.outputs.iter().find(|output| output.table == "gold/fct_order_line").unwrap();
-    let source =
-        |column: &str| output.lineage[column].iter().map(|(_, field)| field.as_str()).collect::<Vec<_>>();
-    assert_eq!(source("amount_minor"), ["lines"]);
+    let sources = &output.lineage.columns["amount_minor"];
+    assert_eq!(sources.iter().map(|source| source.field.as_str()).collect::<Vec<_>>(), ["lines"]);
     assert_eq!(output.inputs.keys().collect::<Vec<_>>(), ["silver/orders_unified"]);
     for dataset in lake::datasets(&config).await.unwrap() {
         if dataset.layer == "gold" {
@@ -147,8 +146,12 @@ async fn old_runs_are_forgotten_but_what_they_made_is_known() {
     let runs = lake::runs(&config).await.unwrap();
     assert!(runs.len() < RUNS, "{} runs", runs.len());
     assert!(runs.iter().any(|run| run.run_id == first.run_id), "what it made still stands");
-    let files = |directory: &str| std::fs::read_dir(sandbox.root().join(directory)).unwrap().count();
-    assert_eq!((files("_meta/runs"), files("_meta/openlineage")), (runs.len(), runs.len()));
+    let files = |directory: &str, kind: &str| {
+        let files = std::fs::read_dir(sandbox.root().join(directory)).unwrap();
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|k| k == kind)).count()
+    };
+    let kept = (files("_meta/runs", "json"), files("_meta/openlineage", "jsonl"));
+    assert_eq!(kept, (runs.len(), runs.len()));
     for (table, outcome) in states(&run(&config).await) {
         assert!(!matches!(outcome, Outcome::Published), "{table} was computed again");
     }

@@ -128,7 +128,8 @@ impl Derived for CustomersByPurchases {
 async fn lineage(sql: &str, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
     let mut lineage = lineage_of(sql, &[], inputs, runtime).await?;
     let purchases = lineage_of(PURCHASES, &["customer", "product", "lines"], inputs, runtime).await?;
-    lineage.extend(purchases.into_iter().filter(|(column, _)| column == VECTOR));
+    lineage.columns.extend(purchases.columns.into_iter().filter(|(column, _)| column == VECTOR));
+    lineage.rows.extend(purchases.rows);
     Ok(lineage)
 }
 

@@ -230,8 +230,9 @@ async fn products_are_alike_that_the_same_customers_buy() {
     assert!(near > 0.999);
 
     let lineage = ProductsByBuyers.lineage(&lake.snapshot, &lake.runtime).await.unwrap();
-    let of = |column: &str| ("gold.fct_order_line".to_owned(), column.to_owned());
-    assert_eq!(lineage[VECTOR], [of("golden_id"), of("sku")].into());
+    let vector = lineage.columns[VECTOR].iter().filter(|origin| origin.role.is_direct());
+    let vector: Vec<_> = vector.map(|origin| (&*origin.table, &*origin.field)).collect();
+    assert_eq!(vector, [("gold/fct_order_line", "golden_id"), ("gold/fct_order_line", "sku")]);
 }
 
 #[tokio::test]
