@@ -235,10 +235,13 @@ def tables(root: str) -> list[tuple[str, str]]:
 
 
 def open_table(root: str, layer: str, table: str) -> lance.LanceDataset:
-    """A table; in a store that is not AWS itself Lance wants to be told where that is."""
+    return lance.dataset(f"{root}/{layer}/{table}.lance", storage_options=storage_options(root))
+
+
+def storage_options(root: str) -> dict[str, str] | None:
+    """In a store that is not AWS itself Lance wants to be told where that is."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    options = {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint and "://" in root else None
-    return lance.dataset(f"{root}/{layer}/{table}.lance", storage_options=options)
+    return {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint and "://" in root else None
 
 
 def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:
