@@ -36,7 +36,7 @@ impl Lake {
             stream::iter(rows.into_iter().map(Ok::<_, DataFusionError>)),
         );
         let turn = self.0.turn().await?;
-        let mut table = self.0.open(name.clone()).await?;
+        let mut table = turn.open(name.clone()).await?;
         table.replace(&turn, Box::pin(rows), &card(key), HashMap::new(), None).await?;
         Ok(())
     }

@@ -8,6 +8,7 @@ mod feed;
 mod files;
 mod heal;
 mod index;
+mod lock;
 mod publish;
 mod purge;
 mod search;
@@ -44,6 +45,7 @@ use crate::{
 };
 use durable::Durable;
 pub(crate) use feed::changed_values;
+pub(crate) use lock::Lock;
 pub(crate) use publish::{Published, digest, identity};
 pub(crate) use purge::{Purged, would_purge};
 pub(crate) use turn::Turn;
@@ -63,8 +65,8 @@ pub(crate) struct Store {
     objects: OnceCell<(Arc<ObjectStore>, ObjectPath)>,
     /// What is denied, as far as it is known here.
     turn: Mutex<Arc<Denied>>,
-    /// Kept by a store that nobody else writes beside.
-    alone: Option<[fs::File; 2]>,
+    /// Whether all others wait for it.
+    is_alone: bool,
 }
 
 impl Store {
@@ -87,7 +89,7 @@ impl Store {
             session: Arc::new(session),
             objects: OnceCell::new(),
             turn: Mutex::default(),
-            alone: None,
+            is_alone: false,
         }
     }
 
@@ -95,12 +97,16 @@ impl Store {
     pub(crate) async fn append(&self, name: &TableName, rows: RecordBatch) -> Result<(), Error> {
         let turn = self.turn().await?;
         let change = Change::Append(vec![rows]);
-        self.open(name.clone()).await?.commit(&turn, change, HashMap::new(), &own::card(name)).await
+        turn.open(name.clone()).await?.commit(&turn, change, HashMap::new(), &own::card(name)).await
     }
 
     /// Opens a table for writing, healed if it needs to be.
     pub(crate) async fn open(&self, name: TableName) -> Result<Table, Error> {
         let _shared = self.shared().await?;
+        self.open_unlocked(name).await
+    }
+
+    async fn open_unlocked(&self, name: TableName) -> Result<Table, Error> {
         let revision = self.denied().await?.revision();
         let directory = self.root.directory().map(|root| root.join(name.path()));
         let was_torn = match (self.root.directory(), &directory) {
@@ -280,7 +286,7 @@ impl Table {
         let transaction =
             self.write(change, card).await.map_err(|error| failed(&self.name, "written", error))?;
         match transaction {
-            Some(transaction) => self.settle(transaction, card, properties).await,
+            Some(transaction) => self.settle(turn, transaction, card, properties).await,
             None => Ok(()),
         }
     }
@@ -288,6 +294,7 @@ impl Table {
     /// Commits what has been written.
     async fn settle(
         &mut self,
+        turn: &Turn<'_>,
         mut transaction: Transaction,
         card: &Card,
         properties: HashMap<String, String>,
@@ -295,6 +302,7 @@ impl Table {
         let is_whole = matches!(transaction.operation, Operation::Overwrite { .. });
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
         self.durable.sync().await?;
+        turn.still(self).await?;
         let dataset =
             self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
         self.dataset = Some(dataset);

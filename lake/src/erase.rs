@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     Error, Layer, TableName,
     columns::{batch, integer, text, time},
-    dataset::{Purged, Store, would_purge},
+    dataset::{Lock, Purged, Store, would_purge},
     deny::Denied,
     run::Runner,
 };
@@ -71,6 +71,8 @@ impl From<Purged> for Loss {
 /// An erasure that is under way.
 struct Job<'a> {
     store: Arc<Store>,
+    /// What all others wait for; nothing as long as it only tells.
+    locks: &'a [Lock],
     denied: Arc<Denied>,
     keys: BTreeSet<String>,
     told: &'a (dyn Fn(&TableName) + Sync),
@@ -84,8 +86,22 @@ pub(crate) async fn erase(
     given: &[String],
     told: &(dyn Fn(&TableName) + Sync),
 ) -> Result<Erasure, Error> {
-    let store = Arc::new(store.alone().await?);
-    let mut job = Job::begin(store, runner, given, told).await?;
+    let (store, locks) = store.alone().await?;
+    let erased = erase_alone(Arc::new(store), &locks, runner, given, told).await;
+    for lock in locks {
+        lock.release().await;
+    }
+    erased
+}
+
+async fn erase_alone(
+    store: Arc<Store>,
+    locks: &[Lock],
+    runner: &Runner,
+    given: &[String],
+    told: &(dyn Fn(&TableName) + Sync),
+) -> Result<Erasure, Error> {
+    let mut job = Job::begin(store, locks, runner, given, told).await?;
     job.denied = job.store.deny(job.denied.as_ref().clone()).await?;
     let computed = runner.tables().map(|table| table.name()).collect::<Result<BTreeSet<_>, _>>()?;
     let (computed, sources): (Vec<_>, Vec<_>) =
@@ -105,7 +121,7 @@ pub(crate) async fn preview(
     given: &[String],
     told: &(dyn Fn(&TableName) + Sync),
 ) -> Result<Erasure, Error> {
-    let mut job = Job::begin(store, runner, given, told).await?;
+    let mut job = Job::begin(store, &[], runner, given, told).await?;
     for name in job.tables().await? {
         told(&name);
         let found = job.store.search(&name.path(), &job.denied, &job.keys).await?;
@@ -122,6 +138,7 @@ pub(crate) async fn preview(
 impl<'a> Job<'a> {
     async fn begin(
         store: Arc<Store>,
+        locks: &'a [Lock],
         runner: &Runner,
         given: &[String],
         told: &'a (dyn Fn(&TableName) + Sync),
@@ -138,7 +155,7 @@ impl<'a> Job<'a> {
             keys_left_out: left_out,
             ..Erasure::default()
         };
-        Ok(Self { store, denied, keys, told, erasure })
+        Ok(Self { store, locks, denied, keys, told, erasure })
     }
 
     /// Every table, those of the lake's own among them.
@@ -156,6 +173,7 @@ impl<'a> Job<'a> {
             if found.files.is_empty() {
                 continue;
             }
+            self.still().await?;
             let mut table = self.store.open(name.clone()).await?;
             if table.dataset().is_none() {
                 // A table that was never finished is made of nothing but such files.
@@ -178,8 +196,19 @@ impl<'a> Job<'a> {
             if directory == "mirror" {
                 files = self.store.beside(directory, &files).await?;
             }
+            self.still().await?;
             self.store.remove(&files).await?;
             self.erasure.files_removed += files.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Fails if others may be writing after all.
+    async fn still(&self) -> Result<(), Error> {
+        for lock in self.locks {
+            if !lock.is_held().await? {
+                return Err(Error::Erasure("it stood still, and others write again".to_owned()));
+            }
         }
         Ok(())
     }
@@ -198,6 +227,7 @@ impl<'a> Job<'a> {
                 return Err(Error::Erasure(format!("of table {}, {fault}", table.name())));
             }
         }
+        self.still().await?;
         self.erasure.files_searched = found.searched;
         self.erasure.verified = true;
         Ok(())

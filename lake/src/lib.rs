@@ -41,7 +41,7 @@ pub use error::Error;
 pub use flight::FLIGHT;
 pub use mirror::Mirror;
 pub use name::{Layer, TableName};
-pub use root::Root;
+pub use root::{Root, registry};
 pub use summary::{TableExtent, TableSummary, exported, extents, summary};
 
 use dataset::Store;

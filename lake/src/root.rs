@@ -123,8 +123,9 @@ impl fmt::Display for Root {
     }
 }
 
-/// The places that Lance may reach. It commits to any other scheme without care for other writers.
-pub(crate) fn registry() -> Arc<ObjectStoreRegistry> {
+/// The places that Lance may reach, for whoever opens the lake's tables by it. It commits to any other scheme without
+/// care for other writers.
+pub fn registry() -> Arc<ObjectStoreRegistry> {
     let registry = ObjectStoreRegistry::default();
     registry.insert(S3, Arc::new(Buckets));
     Arc::new(registry)

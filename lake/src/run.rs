@@ -94,7 +94,19 @@ impl Runner {
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
         let plan = plan::order(self.tables(), wanted)?;
-        let (_ours, _others) = (self.turn.lock().await, self.store.running().await?);
+        let (_ours, others) = (self.turn.lock().await, self.store.running().await?);
+        let manifest = self.run_all(plan, told).await;
+        if let Some(others) = others {
+            others.release().await;
+        }
+        manifest
+    }
+
+    async fn run_all(
+        &self,
+        plan: Vec<&dyn Derived>,
+        told: &(dyn Fn(&TableName) + Sync),
+    ) -> Result<Manifest, Error> {
         let mut runs = manifest::all(&self.store).await?;
         let mut known = manifest::known(&runs);
         let mut manifest = Manifest::begin();

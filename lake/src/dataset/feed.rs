@@ -188,7 +188,7 @@ impl Table {
         };
         sole(&mut transaction);
         let bytes = bytes(&transaction);
-        self.settle(transaction, card, properties).await?;
+        self.settle(turn, transaction, card, properties).await?;
         let version = self.dataset.as_ref().map_or(0, |dataset| dataset.version().version);
         let digest = known.replaced(stale_digest, fresh_digest);
         let (rows, content) = (digest.rows, digest.hex());

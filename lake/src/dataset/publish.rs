@@ -68,7 +68,7 @@ impl Table {
         let mode = if self.dataset.is_some() { WriteMode::Overwrite } else { WriteMode::Create };
         let staged = self.stage(turn, rows, card, mode).await?;
         let is_known = known == Some(&identity(&staged.schema, &staged.content.hex()));
-        self.settle_staged(staged, card, properties, is_known).await
+        self.settle_staged(turn, staged, card, properties, is_known).await
     }
 
     /// Adds `rows` to those that the table holds, which add up to `standing`. All of it is on disk afterwards, or
@@ -85,7 +85,7 @@ impl Table {
         sole(&mut staged.transaction);
         let adds_nothing = staged.content.rows == 0;
         staged.content = staged.content.plus(standing);
-        self.settle_staged(staged, card, properties, adds_nothing).await
+        self.settle_staged(turn, staged, card, properties, adds_nothing).await
     }
 
     /// Writes rows that nobody sees yet, and checks them.
@@ -116,6 +116,7 @@ impl Table {
     /// Publishes what was staged, or drops it if it is no news.
     async fn settle_staged(
         &mut self,
+        turn: &Turn<'_>,
         staged: Staged,
         card: &Card,
         properties: HashMap<String, String>,
@@ -125,7 +126,7 @@ impl Table {
         let is_new = !is_known || self.dataset.is_none();
         let bytes = bytes(&transaction);
         if is_new {
-            self.settle(transaction, card, properties).await?;
+            self.settle(turn, transaction, card, properties).await?;
         } else {
             self.discard(&transaction).await;
         }

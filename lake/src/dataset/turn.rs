@@ -1,19 +1,16 @@
 //! Who may write. Writers of a process take turns; those of several processes write side by side, but never beside an
-//! erasure: it removes files that nobody has committed yet. A lock on a file tells them, which the system takes back
-//! from a process that is killed.
+//! erasure: it removes files that nobody has committed yet. A [lock](super::lock) tells them.
 
-use std::{
-    fs::{self, File, TryLockError},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Store, Table};
+use super::{
+    Store, Table,
+    lock::{Kind, Lock},
+};
 use crate::{
-    Error,
+    Error, TableName,
     deny::{self, Denied},
     table::Change,
 };
@@ -21,14 +18,14 @@ use crate::{
 const LOCK: &str = "_meta/lock";
 /// Held by whoever computes tables.
 const RUN: &str = "_meta/run.lock";
-const IN_BUCKET: &str = "other writers cannot be kept away from a bucket; copy the lake to a directory first";
-/// How often a lock that somebody else holds is asked for.
-const AGAIN: Duration = Duration::from_millis(20);
+const KEEPS_VERSIONS: &str = "the bucket keeps what is removed from it as old versions: suspend its versioning and \
+                              let a lifecycle rule expire the old versions that it has";
 
 /// To be held while a table is written.
 pub(crate) struct Turn<'s> {
+    store: &'s Store,
     denied: MutexGuard<'s, Arc<Denied>>,
-    _shared: Option<File>,
+    shared: Option<Lock>,
 }
 
 impl Store {
@@ -41,28 +38,29 @@ impl Store {
         if text != denied.text {
             *denied = Arc::new(self.parse(text)?);
         }
-        Ok(Turn { denied, _shared: shared })
+        Ok(Turn { store: self, denied, shared })
     }
 
-    /// Waits until nobody writes, and returns the lake as the one writer knows it: until it is dropped, all others wait.
-    pub(crate) async fn alone(&self) -> Result<Self, Error> {
-        let Some(root) = self.root.directory() else { return Err(Error::Erasure(IN_BUCKET.to_owned())) };
+    /// Waits until nobody writes, and returns the lake as the one writer knows it, and what all others wait for
+    /// meanwhile.
+    pub(crate) async fn alone(&self) -> Result<(Self, [Lock; 2]), Error> {
         // A run needs its turns to come to its end.
-        let run = lock(root, RUN, File::try_lock).await?;
+        let run = self.lock(RUN, Kind::Alone).await?;
+        if run.keeps_versions() {
+            run.release().await;
+            return Err(Error::Erasure(KEEPS_VERSIONS.to_owned()));
+        }
         // Writers of this process must not stand in line before us again and again.
         let _turn = self.turn.lock().await;
-        let alone = lock(root, LOCK, File::try_lock).await?;
+        let alone = self.lock(LOCK, Kind::Alone).await?;
         let denied = Arc::new(self.parse(self.denylist().await?)?);
-        Ok(Self { turn: Mutex::new(denied), alone: Some([run, alone]), ..Self::existing(&self.root) })
+        let store = Self { turn: Mutex::new(denied), is_alone: true, ..Self::existing(&self.root) };
+        Ok((store, [run, alone]))
     }
 
-    /// Waits until no other process computes tables, and keeps others from it while it is held. A bucket has no locks:
-    /// one process may compute the tables of a lake there.
-    pub(crate) async fn running(&self) -> Result<Option<File>, Error> {
-        match self.root.directory().filter(|_| self.alone.is_none()) {
-            Some(root) => lock(root, RUN, File::try_lock).await.map(Some),
-            None => Ok(None),
-        }
+    /// Waits until no other process computes tables, and keeps others from it while it is held.
+    pub(crate) async fn running(&self) -> Result<Option<Lock>, Error> {
+        self.unless_alone(RUN, Kind::Alone).await
     }
 
     /// Writes down what is denied from now on.
@@ -79,10 +77,14 @@ impl Store {
     }
 
     /// Keeps erasures away while it is held.
-    pub(super) async fn shared(&self) -> Result<Option<File>, Error> {
-        match self.root.directory().filter(|_| self.alone.is_none()) {
-            Some(root) => lock(root, LOCK, File::try_lock_shared).await.map(Some),
-            None => Ok(None),
+    pub(super) async fn shared(&self) -> Result<Option<Lock>, Error> {
+        self.unless_alone(LOCK, Kind::Shared).await
+    }
+
+    async fn unless_alone(&self, name: &str, kind: Kind) -> Result<Option<Lock>, Error> {
+        match self.is_alone {
+            true => Ok(None),
+            false => self.lock(name, kind).await.map(Some),
         }
     }
 
@@ -99,6 +101,20 @@ impl Store {
 }
 
 impl Turn<'_> {
+    /// As [`Store::open`], which would wait for an erasure that waits for this turn.
+    pub(crate) async fn open(&self, name: TableName) -> Result<Table, Error> {
+        self.store.open_unlocked(name).await
+    }
+
+    /// To be asked right before a commit: an error if an erasure may have begun, because this process seemed to be gone.
+    pub(super) async fn still(&self, table: &Table) -> Result<(), Error> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        match shared.is_held().await? {
+            true => Ok(()),
+            false => Err(Error::Erased { table: table.name.clone() }),
+        }
+    }
+
     /// What `table` must not hold. An error if the table is another one since it was opened.
     pub(super) fn denied(&self, table: &Table) -> Result<Arc<Denied>, Error> {
         match self.denied.revision() == table.revision {
@@ -118,25 +134,5 @@ impl Turn<'_> {
             tracing::info!(table = %table.name, refused, "rows of erased subjects came again and stay out");
         }
         Ok(change)
-    }
-}
-
-async fn lock(
-    root: &Path,
-    name: &str,
-    attempt: fn(&File) -> Result<(), TryLockError>,
-) -> Result<File, Error> {
-    let path = root.join(name);
-    let failed = |source| Error::Files { path: path.clone(), source };
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(failed)?;
-    }
-    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
-    loop {
-        match attempt(&file) {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(AGAIN).await,
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
     }
 }

@@ -173,7 +173,7 @@ impl<'a> Tables<'a> {
         let change = tokio::task::spawn_blocking(move || table.change(events)).await??;
         let is_new = !self.open.contains_key(name);
         if is_new {
-            let dataset = self.store.open(name.clone()).await?;
+            let dataset = turn.open(name.clone()).await?;
             if dataset.dataset().is_some() {
                 // Another exporter has made it meanwhile: what it has from the events must not come again.
                 return Err(Error::Overtaken { table: name.clone() });

@@ -2,20 +2,23 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader, Read},
+    future::ready,
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
 use futures::TryStreamExt;
-use lake::Root;
+use lake::{Config, Root};
 use object_store::{ObjectStore, aws::AmazonS3Builder};
 use rand::{Rng, distr::Uniform};
 use tempfile::TempDir;
 
-use crate::{export, run};
+use crate::{erase, export, run, sandbox::Sandbox};
 
 const BUCKET: &str = "lakes";
+/// A bucket in which old versions of objects stay.
+const VERSIONED: &str = "versioned";
 const KEY: &str = "omnimesh";
 /// Where the server is; a process that knows it is the one that tests.
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
@@ -35,7 +38,7 @@ const PORTS: [&str; 10] = [
 /// A server on ports that were free, until it is dropped.
 struct Server {
     process: Child,
-    endpoint: String,
+    ports: [u16; PORTS.len()],
     /// It says more than is waited for, and would end if nobody could read it.
     _stdout: BufReader<ChildStdout>,
     _directory: TempDir,
@@ -66,15 +69,34 @@ impl Server {
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut said = stdout.by_ref().lines().map_while(Result::ok);
         assert!(said.any(|line| line.contains("components are running")), "the server does not start");
-        let endpoint = format!("http://127.0.0.1:{}", ports[0]);
-        Self { process, endpoint, _stdout: stdout, _directory: directory }
+        Self { process, ports, _stdout: stdout, _directory: directory }
+    }
+
+    /// Where one of its parts is, as the server's own tools are told.
+    fn part(&self, name: &str) -> String {
+        let http = PORTS.iter().position(|port| *port == format!("{name}.port")).unwrap();
+        format!("-{name}=127.0.0.1:{}.{}", self.ports[http], self.ports[http + 1])
+    }
+
+    fn make_versioned_bucket(&self) {
+        let mut shell = Command::new("weed")
+            .args(["shell", &self.part("master"), &self.part("filer")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        for command in ["create", "versioning -enable"] {
+            writeln!(shell.stdin.as_ref().unwrap(), "s3.bucket.{command} -name {VERSIONED}").unwrap();
+        }
+        assert!(shell.wait_with_output().unwrap().status.success());
     }
 
     /// Runs a test of this binary in a process that finds the server.
     fn test(&self, name: &str) {
         let tested = Command::new(std::env::current_exe().unwrap())
             .args([name, "--exact", "--nocapture"])
-            .env(ENDPOINT, &self.endpoint)
+            .env(ENDPOINT, format!("http://127.0.0.1:{}", self.ports[0]))
             .env("AWS_ACCESS_KEY_ID", KEY)
             .env("AWS_SECRET_ACCESS_KEY", KEY)
             .env("AWS_REGION", "us-east-1")
@@ -99,12 +121,12 @@ fn free_ports() -> [u16; PORTS.len()] {
     PORTS.map(|_| free()).map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// Every object in the bucket, with what tells whether it was written again.
+/// Every object in the bucket, with what tells whether it was written again; but for claims, which are empty.
 async fn objects() -> BTreeSet<String> {
     let endpoint = std::env::var(ENDPOINT).unwrap();
     let bucket = AmazonS3Builder::from_env().with_bucket_name(BUCKET).with_allow_http(true);
     assert!(endpoint.starts_with("http://"));
-    let objects = bucket.build().unwrap().list(None);
+    let objects = bucket.build().unwrap().list(None).try_filter(|object| ready(object.size > 0));
     objects.map_ok(|object| format!("{} {:?}", object.location, object.e_tag)).try_collect().await.unwrap()
 }
 
@@ -117,6 +139,10 @@ fn a_bucket_holds_the_same_lake() {
     let server = Server::start();
     server.test("bucket::every_event_is_in_the_bucket_once");
     server.test("bucket::four_exporters_at_once_make_no_row_twice_in_the_bucket");
+    server.test("bucket::nothing_of_an_erased_person_is_left_in_the_bucket");
+    server.test("bucket::events_that_come_again_bring_nobody_back_to_the_bucket");
+    server.make_versioned_bucket();
+    server.test("bucket::nobody_is_erased_from_a_bucket_that_keeps_old_versions");
 }
 
 /// Not a test by itself: see above.
@@ -132,5 +158,35 @@ async fn every_event_is_in_the_bucket_once() {
 async fn four_exporters_at_once_make_no_row_twice_in_the_bucket() {
     if std::env::var_os(ENDPOINT).is_some() {
         run::four_exporters_make_no_row_twice(&root("four"), &root("alone")).await;
+    }
+}
+
+/// Nor is this.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_erased_person_is_left_in_the_bucket() {
+    if std::env::var_os(ENDPOINT).is_some() {
+        erase::leaves_nothing(&root("erased")).await;
+    }
+}
+
+/// Nor is this.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_come_again_bring_nobody_back_to_the_bucket() {
+    if std::env::var_os(ENDPOINT).is_some() {
+        let directory = TempDir::new().unwrap();
+        erase::stays_out(&Sandbox::open(directory.path()).await, &root("again")).await;
+    }
+}
+
+/// Nor is this.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_erased_from_a_bucket_that_keeps_old_versions() {
+    if std::env::var_os(ENDPOINT).is_some() {
+        let root: Root = format!("s3://{VERSIONED}/lake").parse().unwrap();
+        let config = Config { root, ..Config::default() };
+        let keys = ["ada@example.com".to_owned()];
+        let refused = lake::erase(&config, &keys, false, &|_| {}).await.unwrap_err().to_string();
+        assert!(refused.contains("suspend its versioning"), "{refused}");
+        assert!(!lake::run(&config, &[], &|_| {}).await.unwrap().has_failed(), "others do not wait for it");
     }
 }

@@ -2,20 +2,29 @@
 //! rest of the lake is as if they had never been there, and nothing brings them back.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
-use lake::{Config, Erasure, TableSummary};
-use lance::{dataset::Dataset, index::DatasetIndexExt};
+use lake::{Config, Erasure, Root, TableSummary};
+use lance::{
+    dataset::{Dataset, builder::DatasetBuilder},
+    index::DatasetIndexExt,
+    session::Session,
+};
 use lance_index::{
     IndexType,
     scalar::{BuiltinIndexType, InvertedIndexParams, ScalarIndexParams},
 };
+use lance_io::object_store::{ObjectStore, ObjectStoreParams};
 use omnimesh_proto::lake::v1::{EraseSubjectRequest, dataset_service_client::DatasetServiceClient};
 use tempfile::TempDir;
 use tonic::Code;
@@ -30,23 +39,26 @@ use crate::{
 const CHECK: &str = "../tests/python/erase_check.py";
 const VICTIM: &str = "OMNIMESH_LAKE_ERASED";
 const KILLS: usize = 6;
+const CACHE_BYTES: usize = 1024 * 1024;
 const EMAIL: &str = PERSON[3];
 
-fn config(root: &Path) -> Config {
+fn config(root: impl Into<Root>) -> Config {
     Config { root: root.into(), ..Config::default() }
 }
 
-async fn erase(root: &Path) -> Result<Erasure, lake::Error> {
+async fn erase(root: impl Into<Root>) -> Result<Erasure, lake::Error> {
     lake::erase(&config(root), &[EMAIL.to_owned()], false, &|_| {}).await
 }
 
-async fn run(root: &Path) {
+async fn run(root: impl Into<Root>) {
     let manifest = lake::run(&config(root), &[], &|_| {}).await.unwrap();
     assert!(!manifest.has_failed(), "{manifest:?}");
 }
 
-async fn open(root: &Path, table: &str) -> Dataset {
-    Dataset::open(root.join(format!("{table}.lance")).to_str().unwrap()).await.unwrap()
+async fn open(root: impl Into<Root>, table: &str) -> Dataset {
+    let session = Session::new(CACHE_BYTES, CACHE_BYTES, lake::registry());
+    let table = DatasetBuilder::from_uri(format!("{}/{table}.lance", root.into()));
+    table.with_session(Arc::new(session)).load().await.unwrap()
 }
 
 async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
@@ -54,24 +66,41 @@ async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
 }
 
 /// Whether Python finds the person anywhere in the lake.
-fn is_found(root: &Path) -> bool {
+fn is_found(root: impl Into<Root>) -> bool {
+    let root = root.into().to_string();
     let check = Command::new("python3").arg(CHECK).arg(root).args(PERSON).output().unwrap();
     let said = python::said(&check);
     assert!(check.status.success() || said.contains("FOUND"), "{said}");
     !check.status.success()
 }
 
+/// Every file of the lake that is not empty.
+async fn contents(root: &Root) -> BTreeMap<String, Vec<u8>> {
+    let (registry, root) = (lake::registry(), root.to_string());
+    let opened = ObjectStore::from_uri_and_params(registry, &root, &ObjectStoreParams::default()).await;
+    let (objects, path) = opened.unwrap();
+    let mut files = objects.list(Some(path));
+    let mut contents = BTreeMap::new();
+    while let Some(file) = files.try_next().await.unwrap() {
+        if file.size > 0 {
+            let content = objects.read_one_all(&file.location).await.unwrap();
+            contents.insert(file.location.to_string(), content.to_vec());
+        }
+    }
+    contents
+}
+
 /// Files that hold any of the person's values as they are.
-fn spelled_out(root: &Path) -> Vec<String> {
-    let holds = |path: &String| {
-        let bytes = fs::read(path).unwrap();
-        PERSON.iter().any(|value| bytes.windows(value.len()).any(|window| window == value.as_bytes()))
+async fn spelled_out(root: &Root) -> Vec<String> {
+    let holds = |content: &[u8]| {
+        PERSON.iter().any(|value| content.windows(value.len()).any(|window| window == value.as_bytes()))
     };
-    files(root).into_iter().filter(holds).collect()
+    let contents = contents(root).await.into_iter();
+    contents.filter(|(_, content)| holds(content)).map(|(file, _)| file).collect()
 }
 
 /// What the lake holds but for features: those tell what was known when, and so of the time of each run.
-async fn summary(root: &Path) -> Vec<TableSummary> {
+async fn summary(root: impl Into<Root>) -> Vec<TableSummary> {
     let mut summaries = lake::summary(root).await.unwrap();
     summaries.retain(|summary| summary.layer != "features");
     summaries
@@ -89,17 +118,16 @@ async fn without_person(directory: &Path, seed: u64) -> Vec<TableSummary> {
 }
 
 /// A lake with the person in every kind of place, and tags from before.
-async fn with_person(sandbox: &Sandbox, seed: u64) {
-    let root = sandbox.root();
+async fn with_person(sandbox: &Sandbox, root: &Root, seed: u64) {
     world::publish(sandbox, seed).await;
-    sandbox.export().await;
+    sandbox.export_then(root, async {}).await;
     run(root).await;
     for table in ["silver/users_scd", "silver/orders_unified", "bronze/bronze_shop__customers"] {
         let dataset = open(root, table).await;
         dataset.tags().create("train-before", dataset.version_id()).await.unwrap();
     }
     world::publish_person(sandbox, true).await;
-    sandbox.export().await;
+    sandbox.export_then(root, async {}).await;
     let mut users = open(root, "silver/users_scd").await;
     users.tags().create("train-after", users.version_id()).await.unwrap();
     let newest = users.version_id();
@@ -128,12 +156,11 @@ fn loss<'e>(erasure: &'e Erasure, table: &str) -> (u64, Vec<&'e str>) {
     (loss.rows, loss.references.iter().map(String::as_str).filter(kept).collect())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_an_erased_person_is_left_and_nothing_else_is_lost() {
+/// Erases the person from a lake that is made in the empty place `root`.
+pub(crate) async fn leaves_nothing(root: &Root) {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
-    let root = sandbox.root();
-    with_person(&sandbox, 21).await;
+    with_person(&sandbox, root, 21).await;
     let tagged = async || {
         rows(&open(root, "silver/users_scd").await.checkout_version("train-before").await.unwrap()).await
     };
@@ -153,7 +180,7 @@ async fn nothing_of_an_erased_person_is_left_and_nothing_else_is_lost() {
         let computed = ["gold/", "features/", "embeddings/"].iter().any(|layer| table.starts_with(layer));
         assert!(computed || erasure.tables[&table] == loss, "{table} was to lose {loss:?}");
     }
-    assert_eq!(spelled_out(root), Vec::<String>::new());
+    assert_eq!(spelled_out(root).await, Vec::<String>::new());
     assert!(!is_found(root));
     assert_eq!(summary(root).await, without_person(&directory.path().join("other"), 21).await);
 
@@ -165,12 +192,35 @@ async fn nothing_of_an_erased_person_is_left_and_nothing_else_is_lost() {
     names.sort_unstable();
     assert_eq!(names, ["email_btree", "family_name_bitmap", "given_name_words"]);
 
-    let files = files(root);
+    let before = contents(root).await;
     let again = erase(root).await.unwrap();
     assert!(again.verified && again.tables.is_empty(), "{again:?}");
-    assert!(files.iter().filter(|file| file.contains(".lance/data/")).all(|file| Path::new(file).exists()));
+    let after = contents(root).await;
+    let is_lost = |file: &&String| file.contains(".lance/data/") && !after.contains_key(*file);
+    assert_eq!(before.keys().find(is_lost), None);
     let record = open(root, "_meta/erasures").await.count_rows(None).await.unwrap();
     assert_eq!(record, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_erased_person_is_left_and_nothing_else_is_lost() {
+    let directory = TempDir::new().unwrap();
+    leaves_nothing(&Root::from(&directory.path().join("lake"))).await;
+}
+
+/// Erases the person from a lake that is made in the empty place `root`, and tells of them again.
+pub(crate) async fn stays_out(sandbox: &Sandbox, root: &Root) {
+    with_person(sandbox, root, 22).await;
+    // While exporters are at work, which go on with it.
+    let while_exporting = async {
+        assert!(erase(root).await.unwrap().verified);
+        world::publish_person(sandbox, true).await;
+        world::publish_stock(sandbox, 1).await;
+    };
+    sandbox.export_then(root, while_exporting).await;
+    sandbox.export_then(root, async {}).await;
+    run(root).await;
+    assert!(!is_found(root));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,17 +228,7 @@ async fn events_that_come_again_bring_nobody_back() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
     let root = sandbox.root();
-    with_person(&sandbox, 22).await;
-    // While exporters are at work, which go on with it.
-    let while_exporting = async {
-        assert!(erase(root).await.unwrap().verified);
-        world::publish_person(&sandbox, true).await;
-        world::publish_stock(&sandbox, 1).await;
-    };
-    sandbox.export_then(root, while_exporting).await;
-    sandbox.export().await;
-    run(root).await;
-    assert!(!is_found(root));
+    stays_out(&sandbox, &root.into()).await;
 
     // Everything from the start.
     for layer in ["bronze", "silver"] {
@@ -216,7 +256,7 @@ async fn killed_at_any_moment_an_erasure_is_finished_by_the_next() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
     let root = sandbox.root();
-    with_person(&sandbox, 23).await;
+    with_person(&sandbox, &root.into(), 23).await;
     let before = files(root);
     // Each is killed a little later than the one before it.
     for kill in 1..=KILLS {
@@ -246,7 +286,7 @@ async fn what_is_left_anywhere_is_found_and_named() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
     let root = sandbox.root();
-    with_person(&sandbox, 24).await;
+    with_person(&sandbox, &root.into(), 24).await;
     let stray = root.join("export.lance");
     let users = open(root, "silver/users_scd").await;
     let copied = rows(&users).await;
@@ -272,7 +312,7 @@ async fn what_is_left_anywhere_is_found_and_named() {
 async fn erase_subject_answers_when_nothing_is_left() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
-    with_person(&sandbox, 25).await;
+    with_person(&sandbox, &sandbox.root().into(), 25).await;
     let check = async |channel| {
         let mut client = DatasetServiceClient::new(channel);
         let ask =

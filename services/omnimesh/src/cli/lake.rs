@@ -36,7 +36,9 @@ pub(crate) enum LakeCommand {
     /// Erase a person from every table, version, tag, branch, index and mirror of the lake, for good, and prove it.
     /// What was cut short is finished by erasing again.
     #[command(after_help = "Examples:\n  omnimesh lake erase --key ada@example.com --dry-run\n  \
-        omnimesh lake erase --key ada@example.com --key shop/C0042\n  omnimesh lake erase --file keys.txt --json")]
+        omnimesh lake erase --key ada@example.com --key shop/C0042\n  omnimesh lake erase --file keys.txt --json\n\n\
+        A lake in a bucket: its versioning must be off or suspended, and rules of its lifecycle must expire old versions\n\
+        and incomplete uploads. Copies that were made elsewhere stay.")]
     Erase(LakeEraseArgs),
 }
 
