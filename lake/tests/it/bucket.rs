@@ -79,7 +79,7 @@ impl Server {
     }
 
     fn make_versioned_bucket(&self) {
-        let mut shell = Command::new("weed")
+        let shell = Command::new("weed")
             .args(["shell", &self.part("master"), &self.part("filer")])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
