@@ -154,7 +154,6 @@ fn declaration(table: &dyn Table, name: &TableName, namespace: &str, time: &Valu
 mod tests {
     use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
-    use super::*;
     use crate::table::ALL;
 
     /// Whether a message has a field of that path; what is inside of bytes, only its reader knows.

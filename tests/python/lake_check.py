@@ -209,8 +209,8 @@ def main() -> int:
             faults += [f"{name}: {fault}" for fault in faults_of(arguments.root, layer, table, dataset)]
         except Exception as error:  # Whatever a table raises is a fault of that table.
             faults.append(f"{name}: cannot be read: {error}")
-    for layer in {name.split("/")[0] for name in found}:
-        faults += database_faults(arguments.root, layer, found)
+    for layer in sorted({layer for layer, _ in tables(arguments.root)}):
+        faults += database_faults(arguments.root, layer)
     try:
         faults += gold_faults(Lake(found, lambda name: open_table(arguments.root, *name.split("/"))))
     except Exception as error:
@@ -247,15 +247,16 @@ def storage_options(root: str) -> dict[str, str] | None:
     return {"aws_endpoint": endpoint, "allow_http": "true"} if endpoint and "://" in root else None
 
 
-def database_faults(root: str, layer: str, found: dict[str, dict[str, int]]) -> list[str]:
-    """A layer is a database of LanceDB, which finds in it the same tables with the same rows."""
+def database_faults(root: str, layer: str) -> list[str]:
+    """A layer is a database of LanceDB, which finds in it the same tables with as many rows."""
     try:
         database = lancedb.connect(f"{root}/{layer}", storage_options=storage_options(root))
-        seen = {f"{layer}/{name}": database.open_table(name).count_rows() for name in database.list_tables(limit=1000).tables}
+        found = {name: database.open_table(name).count_rows() for name in database.list_tables(limit=1000).tables}
+        names = [name for of, name in tables(root) if of == layer]
+        expected = {name: open_table(root, layer, name).count_rows() for name in names}
     except Exception as error:
         return [f"{layer}: cannot be read by LanceDB: {error}"]
-    expected = {name: sums["rows"] for name, sums in found.items() if name.split("/")[0] == layer and sums}
-    return [] if seen == expected else [f"{layer}: LanceDB finds {seen}, not {expected}"]
+    return [] if found == expected else [f"{layer}: LanceDB finds {found}, not {expected}"]
 
 
 def sums_of(dataset: lance.LanceDataset) -> dict[str, int]:
