@@ -11,7 +11,6 @@ use arrow::{
 use futures::TryStreamExt;
 use lance::dataset::Dataset;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     Error, TableName, Version, columns,
@@ -147,5 +146,5 @@ fn formatters(columns: &[ArrayRef]) -> Result<Vec<ArrayFormatter<'_>>, Error> {
 fn hashes(columns: &[ArrayRef]) -> Result<Vec<u128>, Error> {
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
     let rows = RowConverter::new(fields.collect())?.convert_columns(columns)?;
-    Ok(rows.iter().map(|row| digest::half(&Sha256::digest(row.as_ref()))).collect())
+    Ok(rows.iter().map(|row| digest::of_row(row.as_ref())).collect())
 }

@@ -1,7 +1,7 @@
 //! Publishing a computed table: all of its rows at once, checked before anybody can see them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,8 +12,11 @@ use arrow::{
     error::ArrowError,
     row::{RowConverter, SortField},
 };
-use datafusion::{execution::SendableRecordBatchStream, physical_plan::stream::RecordBatchStreamAdapter};
-use futures::{StreamExt, TryStreamExt};
+use datafusion::{
+    error::DataFusionError, execution::SendableRecordBatchStream,
+    physical_plan::stream::RecordBatchStreamAdapter,
+};
+use futures::TryStreamExt;
 use lance::{
     Error as LanceError,
     dataset::{
@@ -23,7 +26,6 @@ use lance::{
 };
 use lance_io::object_store::{ObjectStore, ObjectStoreParams};
 use lance_table::format::Fragment;
-use sha2::{Digest as _, Sha256};
 
 use super::{Table, Turn, VERSION, failed, write::sole};
 use crate::{
@@ -32,6 +34,9 @@ use crate::{
     deny::Denied,
     digest::{self, Digest},
 };
+
+/// Batches that are looked at before their turn to be written has come.
+const AHEAD: usize = 2;
 
 /// The version that a computation made, or found unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,12 +104,11 @@ impl Table {
         let name = self.name.clone();
         let denied = turn.denied(self)?;
         let schema = Arc::new(card.dress(&rows.schema()));
-        let check = Arc::new(Mutex::new(Check::new(&name.to_string(), &schema, card)?));
+        let check = Arc::new(Check::new(&name.to_string(), &schema, card)?);
         let checked = checked(rows, Arc::clone(&schema), denied, Arc::clone(&check));
         let written = self.write_rows(checked, mode).await;
         let transaction = written.map_err(|error| failed(&name, "written", error))?;
-        let outcome = check.lock().unwrap_or_else(PoisonError::into_inner).outcome();
-        match outcome {
+        match check.outcome() {
             Ok(content) => Ok(Staged { transaction, schema: digest::schema(&schema), content }),
             Err(error) => {
                 self.discard(&transaction).await;
@@ -228,20 +232,25 @@ pub(super) fn bytes(transaction: &Transaction) -> u64 {
     files.filter_map(|file| file.file_size_bytes.get()).map(std::num::NonZero::get).sum()
 }
 
-/// Passes rows on in the types that the table keeps, each looked at once on the way.
+/// Passes rows on in the types that the table keeps. Each is looked at once on the way, beside the writing of those
+/// before it.
 fn checked(
     rows: SendableRecordBatchStream,
     schema: SchemaRef,
     denied: Arc<Denied>,
-    check: Arc<Mutex<Check>>,
+    check: Arc<Check>,
 ) -> SendableRecordBatchStream {
     let target = Arc::clone(&schema);
-    let rows = rows.map(move |batch| {
-        let (batch, _) = denied.without(conform(&batch?, &target)?)?;
-        check.lock().unwrap_or_else(PoisonError::into_inner).add(&batch)?;
-        Ok(batch)
+    let rows = rows.map_ok(move |batch| {
+        let (target, denied, check) = (Arc::clone(&target), Arc::clone(&denied), Arc::clone(&check));
+        let looked_at = tokio::task::spawn_blocking(move || {
+            let (batch, _) = denied.without(conform(&batch, &target)?)?;
+            check.add(&batch)?;
+            Ok(batch)
+        });
+        async { looked_at.await.map_err(|error| DataFusionError::External(Box::new(error)))? }
     });
-    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows.try_buffered(AHEAD)))
 }
 
 pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
@@ -256,8 +265,13 @@ pub(super) struct Check {
     key: Vec<usize>,
     names: String,
     converter: RowConverter,
-    keys: HashSet<u128>,
-    repeated: u64,
+    seen: Mutex<Seen>,
+}
+
+/// What the rows come to so far.
+#[derive(Default)]
+struct Seen {
+    keys: Vec<u128>,
     digest: Digest,
 }
 
@@ -277,29 +291,28 @@ impl Check {
         let converter = RowConverter::new(fields.collect())?;
         let names = card.key.join(", ");
         let table = table.to_owned();
-        Ok(Self {
-            table,
-            key,
-            names,
-            converter,
-            keys: HashSet::new(),
-            repeated: 0,
-            digest: Digest::default(),
-        })
+        Ok(Self { table, key, names, converter, seen: Mutex::default() })
     }
 
-    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+    pub(super) fn add(&self, batch: &RecordBatch) -> Result<(), ArrowError> {
         let columns: Vec<_> = self.key.iter().map(|index| Arc::clone(batch.column(*index))).collect();
-        for row in &self.converter.convert_columns(&columns)? {
-            let is_new = self.keys.insert(digest::half(&Sha256::digest(row.as_ref())));
-            self.repeated += u64::from(!is_new);
-        }
-        self.digest.add(batch)
+        let keys = self.converter.convert_columns(&columns)?;
+        let keys: Vec<_> = keys.iter().map(|key| digest::of_row(key.as_ref())).collect();
+        let mut digest = Digest::default();
+        digest.add(batch)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.keys.extend(keys);
+        seen.digest = seen.digest.plus(digest);
+        Ok(())
     }
 
     pub(super) fn outcome(&self) -> Result<Digest, Error> {
-        match self.repeated {
-            0 => Ok(self.digest),
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.keys.sort_unstable();
+        let rows = seen.keys.len();
+        seen.keys.dedup();
+        match rows - seen.keys.len() {
+            0 => Ok(seen.digest),
             rows => Err(Error::Definition {
                 table: self.table.clone(),
                 reason: format!("{rows} rows repeat a key ({}); the version before it stays", self.names),

@@ -14,7 +14,9 @@ use lance::{
         index::DatasetIndexRemapperOptions,
         optimize::{CompactionOptions, commit_compaction, plan_compaction},
     },
+    index::DatasetIndexExt,
 };
+use lance_index::optimize::OptimizeOptions;
 use lance_table::format::Fragment;
 
 use super::{Table, durable::Durable, failed};
@@ -56,7 +58,14 @@ impl Table {
         let due = due(dataset).await.map_err(|error| failed(&self.name, "compacted", error))?;
         let Some(options) = due else { return Ok(()) };
         let options = options.transaction_properties(properties);
-        compact(&self.name, dataset, &mut self.durable, &options).await
+        compact(&self.name, dataset, &mut self.durable, &options).await?;
+        // What came since an index was made is searched row by row until then.
+        if dataset.load_indices().await.is_ok_and(|indices| indices.is_empty()) {
+            return Ok(());
+        }
+        let brought_up = dataset.optimize_indices(&OptimizeOptions::append()).await;
+        brought_up.map_err(|error| failed(&self.name, "indexed", error))?;
+        self.durable.sync().await
     }
 
     /// Removes all but the newest versions, and those that a tag or a branch is on.

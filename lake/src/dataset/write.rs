@@ -38,9 +38,9 @@ pub(super) async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<
         data_storage_version: Some(VERSION),
         ..WriteParams::default()
     };
-    let keys = keys(dataset, &rows)?;
-    let insert = InsertBuilder::new(Arc::new(dataset.clone()));
-    let mut transaction = insert.with_params(&params).execute_uncommitted(rows).await?;
+    let keys = keys(dataset, rows.clone());
+    let insert = InsertBuilder::new(Arc::new(dataset.clone())).with_params(&params);
+    let (keys, mut transaction) = tokio::try_join!(keys, insert.execute_uncommitted(rows))?;
     guard(&mut transaction, keys);
     Ok(transaction)
 }
@@ -72,11 +72,21 @@ fn guard(transaction: &mut Transaction, keys: KeyExistenceFilter) {
     }
 }
 
-/// The rows' keys. Lance's filter takes 32 KiB in both files of a version, so few keys are told by their digests.
-fn keys(dataset: &Dataset, rows: &[RecordBatch]) -> Result<KeyExistenceFilter, LanceError> {
+/// The rows' keys, which are told beside their writing.
+async fn keys(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<KeyExistenceFilter, LanceError> {
     let fields = dataset.schema().unenforced_primary_key();
     let field_ids = fields.iter().map(|field| field.id).collect();
-    let names: Vec<_> = fields.iter().map(|field| field.name.clone()).collect();
+    let names = fields.iter().map(|field| field.name.clone()).collect();
+    let told = tokio::task::spawn_blocking(move || tell(field_ids, names, &rows));
+    told.await.map_err(|error| LanceError::wrapped(Box::new(error)))?
+}
+
+/// Lance's filter takes 32 KiB in both files of a version, so few keys are told by their digests.
+fn tell(
+    field_ids: Vec<i32>,
+    names: Vec<String>,
+    rows: &[RecordBatch],
+) -> Result<KeyExistenceFilter, LanceError> {
     let of_batch = |batch: &RecordBatch| {
         let keys = (0..batch.num_rows()).filter_map(|row| extract_key_value_from_batch(batch, row, &names));
         keys.collect::<Vec<_>>()
@@ -106,8 +116,8 @@ pub(super) async fn merge(
     if let Some(stale) = stale {
         merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &stale)?);
     }
-    let keys = keys(dataset, &rows)?;
-    let mut merged = merge.try_build()?.execute_uncommitted_batches(rows).await?;
+    let keys = keys(dataset, rows.clone());
+    let (keys, mut merged) = tokio::try_join!(keys, merge.try_build()?.execute_uncommitted_batches(rows))?;
     let changes_nothing = matches!(
         &merged.transaction.operation,
         Operation::Update { removed_fragment_ids, updated_fragments, new_fragments, .. }

@@ -9,15 +9,15 @@ use futures::TryStreamExt;
 use lance::Error as LanceError;
 use lance_io::object_store::ObjectStore;
 use object_store::{ObjectMeta, ObjectStoreExt, PutPayload, PutResult, path::Path};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::Kind;
 use crate::Error;
 
-/// Seconds after which a claim that was not renewed is void.
-const VOID: i64 = 60;
+/// When a claim that was not renewed is void.
+const VOID: Duration = Duration::from_secs(60);
 /// How often a claim is renewed: so that a store may stall for half a minute.
 const RENEW: Duration = Duration::from_secs(10);
 /// How long to wait, at least, before looking again.
@@ -87,7 +87,7 @@ impl Claim {
         let Some(own) = claims.iter().find(is_own) else { return Ok(Standing::Yields) };
         let mut standing = Standing::Holds;
         for other in claims.iter().filter(|claim| !is_own(claim)) {
-            if (own.last_modified - other.last_modified).num_seconds() > VOID {
+            if (own.last_modified - other.last_modified).num_seconds() > VOID.as_secs().cast_signed() {
                 remove(&self.objects, &other.location).await?;
             } else {
                 standing = standing.max(match (Kind::of(&self.path), Kind::of(&other.location)) {
@@ -136,6 +136,7 @@ impl Kind {
 /// Renews a claim until it is given up; not if somebody has found it void.
 async fn keep(objects: Arc<ObjectStore>, claim: Path, held: CancellationToken) {
     while held.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_some() {
+        let looked = Instant::now();
         let renewed = match objects.exists(&claim).await {
             Ok(true) => put(&objects, &claim).await.map(drop),
             Ok(false) => return,
@@ -143,6 +144,10 @@ async fn keep(objects: Arc<ObjectStore>, claim: Path, held: CancellationToken) {
         };
         if let Err(error) = renewed {
             tracing::warn!(%claim, %error, "a lock of the lake could not be renewed; trying again");
+        }
+        // What was void by then may have been put there again.
+        if looked.elapsed() > VOID {
+            break;
         }
     }
     if let Err(error) = remove(&objects, &claim).await {

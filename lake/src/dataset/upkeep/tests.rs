@@ -6,6 +6,10 @@ use arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use events::Cursor;
 use futures::stream;
+use lance_index::{
+    IndexType,
+    scalar::{BuiltinIndexType, ScalarIndexParams},
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -21,6 +25,8 @@ const MOST_VERSIONS: usize = VERSIONS + VERSIONS / SPARE;
 const MOST_WHOLE_VERSIONS: usize = WHOLE_VERSIONS + WHOLE_VERSIONS / SPARE;
 /// What a table may have beside its rows.
 const METADATA_BYTES: u64 = 1_000_000;
+/// Of one version, however many commits were before it.
+const MANIFEST_BYTES: u64 = 10_000;
 
 /// A table in a lake of its own.
 struct Written {
@@ -109,6 +115,9 @@ async fn many_tiny_commits_leave_little_beside_the_rows() {
     assert!(written.metadata_bytes() < METADATA_BYTES, "{} bytes", written.metadata_bytes());
     assert!(written.versions().await <= MOST_VERSIONS + 1, "{} versions", written.versions().await);
     assert!(written.dataset().count_fragments() <= TINY_PIECES + 1);
+    let table = written.directory.path().join(written.table.name().path());
+    let manifest = bytes(&table.join("_versions")) / written.versions().await as u64;
+    assert!(manifest < MANIFEST_BYTES, "manifests of {manifest} bytes");
     assert_eq!(written.rows_at(Version::Newest).await, Some(COMMITS * 10));
     assert_eq!(written.rows_at(Version::Tag("train-small".to_owned())).await, Some(10));
     let progress = written.table.progress("test").await.unwrap();
@@ -149,4 +158,24 @@ async fn a_table_that_is_computed_again_and_again_keeps_its_newest_and_its_tagge
     assert_eq!(written.rows_at(Version::Number(1)).await, None);
     let data = written.directory.path().join(written.table.name().path()).join("data");
     assert!(fs::read_dir(data).unwrap().count() <= MOST_WHOLE_VERSIONS + 1);
+}
+
+#[tokio::test]
+async fn what_came_after_an_index_comes_into_it() {
+    let mut written = Written::new(Layer::Silver).await;
+    for commit in 0..=TINY_PIECES + 1 {
+        let change = Change::Append(vec![rows(commit * 10..commit * 10 + 10, commit)]);
+        written.commit(change, cursor(commit)).await;
+        if commit == 0 {
+            let mut dataset = written.dataset().clone();
+            let params = ScalarIndexParams::for_builtin(BuiltinIndexType::BTree);
+            let index = dataset
+                .create_index_builder(&["column_0"], IndexType::BTree, &params)
+                .name("by_value".to_owned());
+            index.await.unwrap();
+        }
+    }
+    let statistics = written.dataset().index_statistics("by_value").await.unwrap();
+    let statistics: serde_json::Value = serde_json::from_str(&statistics).unwrap();
+    assert!(statistics["num_unindexed_rows"].as_u64().unwrap() < 10 * TINY_PIECES as u64, "{statistics}");
 }

@@ -41,7 +41,7 @@ impl Place {
     /// Makes a claim one that was not renewed for long.
     fn age(&self, name: &str) {
         let file = File::options().create(true).append(true).open(self.directory.path().join(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(2 * VOID.cast_unsigned())).unwrap();
+        file.set_modified(SystemTime::now() - 2 * VOID).unwrap();
     }
 }
 
