@@ -138,7 +138,7 @@ fn spine(rows: &[(String, i64)]) -> RecordBatch {
     .unwrap()
 }
 
-fn encoded(batch: &RecordBatch) -> Vec<u8> {
+pub(crate) fn encoded(batch: &RecordBatch) -> Vec<u8> {
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     writer.write(batch).unwrap();
     writer.into_inner().unwrap()
