@@ -1,9 +1,11 @@
 //! `omnimesh.lake.v1.DatasetService`: decode, call, encode.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use futures::{Stream, StreamExt, stream};
 use mesh::status;
 use omnimesh_proto::lake::v1::{self as pb, dataset_service_server::DatasetService};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use types::{InvalidRequest, page::Page};
 
@@ -30,6 +32,29 @@ impl Grpc {
 
 pub(crate) fn refuse(error: impl Into<Error>) -> Status {
     status::from(DOMAIN, error.into())
+}
+
+/// What is told of work while it goes on, and in the end.
+type Progress<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Streams how far `work` says that it is, and at last what it came to. It goes on when nobody reads that any more: what
+/// is left in the middle would only have to be begun again.
+fn streamed<T, W>(work: impl FnOnce(watch::Sender<T>) -> W) -> Response<Progress<T>>
+where
+    T: Clone + Default + Send + Sync + 'static,
+    W: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let (progress, watched) = watch::channel(T::default());
+    let work = work(progress);
+    // What fails is told here, lest nobody reads it.
+    let ended = tokio::spawn(async move { work.await.map_err(refuse) });
+    let told = stream::unfold(watched, |mut watched| async move {
+        watched.changed().await.ok()?;
+        let now = watched.borrow_and_update().clone();
+        Some((Ok(now), watched))
+    });
+    let last = async move { ended.await.unwrap_or_else(|error| Err(refuse(error))) };
+    Response::new(Box::pin(told.chain(stream::once(last))))
 }
 
 #[tonic::async_trait]
@@ -69,26 +94,42 @@ impl DatasetService for Grpc {
         Ok(Response::new(pb::ListRunsResponse { runs, next_page_token }))
     }
 
+    type RunDatasetsStream = Progress<pb::RunDatasetsResponse>;
+
     async fn run_datasets(
         &self,
         request: Request<pb::RunDatasetsRequest>,
-    ) -> Result<Response<pb::RunDatasetsResponse>, Status> {
+    ) -> Result<Response<Self::RunDatasetsStream>, Status> {
         let names = request.into_inner().names;
         let wanted = names.iter().map(|name| table("names", name)).collect::<Result<Vec<_>, _>>();
-        let run = self.runner.run(&wanted.map_err(refuse)?, &|_| {}).await.map_err(refuse)?;
-        Ok(Response::new(pb::RunDatasetsResponse { run: Some(run.into()) }))
+        let (wanted, runner) = (wanted.map_err(refuse)?, Arc::clone(&self.runner));
+        Ok(streamed(|progress| async move {
+            let told = |name: &TableName| {
+                progress.send_replace(pb::RunDatasetsResponse { run: None, dataset: dataset(name) });
+            };
+            let run = runner.run(&wanted, &told).await?;
+            Ok(pb::RunDatasetsResponse { run: Some(run.into()), dataset: String::new() })
+        }))
     }
+
+    type EraseSubjectStream = Progress<pb::EraseSubjectResponse>;
 
     async fn erase_subject(
         &self,
         request: Request<pb::EraseSubjectRequest>,
-    ) -> Result<Response<pb::EraseSubjectResponse>, Status> {
+    ) -> Result<Response<Self::EraseSubjectStream>, Status> {
         let pb::EraseSubjectRequest { keys, validate_only } = request.into_inner();
-        let erased = match validate_only {
-            true => erase::preview(Arc::clone(&self.store), &self.runner, &keys, &|_| {}).await,
-            false => erase::erase(&self.store, &self.runner, &keys, &|_| {}).await,
-        };
-        Ok(Response::new(pb::EraseSubjectResponse { erasure: Some(erased.map_err(refuse)?.into()) }))
+        let (store, runner) = (Arc::clone(&self.store), Arc::clone(&self.runner));
+        Ok(streamed(|progress| async move {
+            let told = |name: &TableName| {
+                progress.send_replace(pb::EraseSubjectResponse { erasure: None, dataset: dataset(name) });
+            };
+            let erasure = match validate_only {
+                true => erase::preview(store, &runner, &keys, &told).await?,
+                false => erase::erase(&store, &runner, &keys, &told).await?,
+            };
+            Ok(pb::EraseSubjectResponse { erasure: Some(erasure.into()), dataset: String::new() })
+        }))
     }
 }
 
@@ -171,8 +212,8 @@ impl From<Erasure> for pb::Erasure {
 }
 
 /// The name of the table `<layer>/<name>` as a resource.
-fn dataset(table: &str) -> String {
-    format!("datasets/{}", table.replacen('/', ".", 1))
+fn dataset(table: &impl ToString) -> String {
+    format!("datasets/{}", table.to_string().replacen('/', ".", 1))
 }
 
 impl From<Output> for pb::RunOutput {

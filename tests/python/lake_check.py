@@ -187,8 +187,6 @@ SILVER = {
         "received_at": TIME,
     },
 }
-# Tables of periods, of which one is current: the column that tells whose they are.
-PERIODS = {"users_scd": "golden_id", "products_scd": "sku"}
 SESSION_PAUSE = timedelta(minutes=30)
 
 
@@ -304,8 +302,8 @@ def faults_of(root: str, layer: str, table: str, dataset: lance.LanceDataset) ->
         faults += payload_faults(dataset)
     if layer == "embeddings":
         faults += vector_faults(table, dataset)
-    if table in PERIODS:
-        faults += period_faults(PERIODS[table], dataset)
+    if "is_current" in dataset.schema.names:
+        faults += period_faults(dataset)
     if table == "identity_links":
         faults += link_faults(dataset)
     if table == "orders_unified":
@@ -383,8 +381,10 @@ def payload_faults(dataset: lance.LanceDataset) -> list[str]:
     return [f"{altered} payloads are not what their digest says"] if altered else []
 
 
-def period_faults(subject: str, dataset: lance.LanceDataset) -> list[str]:
+def period_faults(dataset: lance.LanceDataset) -> list[str]:
     """At every moment, what was recorded of a subject had no overlap and no gap; what stands has one current row."""
+    # Whose periods they are comes first, after the row's own key.
+    subject = dataset.schema.names[1]
     columns = ["valid_from", "valid_to", "recorded_from", "recorded_to", "is_current"]
     columns += [subject] + [name for name in dataset.schema.names if name == "version"]
     rows = dataset.to_table(columns=columns).sort_by([(subject, "ascending"), ("valid_from", "ascending")])

@@ -32,7 +32,7 @@ use tonic::Code;
 use crate::{
     export::files,
     python,
-    sandbox::Sandbox,
+    sandbox::{Sandbox, last},
     world::{self, PERSON},
 };
 
@@ -317,15 +317,35 @@ async fn erase_subject_answers_when_nothing_is_left() {
         let mut client = DatasetServiceClient::new(channel);
         let ask =
             |key: &str, validate_only| EraseSubjectRequest { keys: vec![key.to_owned()], validate_only };
-        let short = client.erase_subject(ask("99999", false)).await.unwrap_err();
+        let short = last(client.erase_subject(ask("99999", false))).await.unwrap_err();
         assert_eq!(short.code(), Code::InvalidArgument);
         for is_preview in [true, false] {
-            let erased = client.erase_subject(ask(PERSON[6], is_preview)).await.unwrap().into_inner();
+            let erased = last(client.erase_subject(ask(PERSON[6], is_preview))).await.unwrap();
             let erasure = erased.erasure.unwrap();
             assert_eq!(erasure.verified, !is_preview);
             let users = erasure.datasets.iter().find(|table| table.dataset == "datasets/silver.users_scd");
             assert_eq!(users.unwrap().row_count, 1);
         }
+    };
+    sandbox.serve_then(sandbox.root(), check).await;
+    assert!(!is_found(sandbox.root()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erase_subject_goes_on_when_nobody_reads() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    with_person(&sandbox, &sandbox.root().into(), 26).await;
+    let check = async |channel| {
+        let mut client = DatasetServiceClient::new(channel);
+        let request = EraseSubjectRequest { keys: vec![EMAIL.to_owned()], validate_only: false };
+        let mut unread = client.erase_subject(request.clone()).await.unwrap().into_inner();
+        let progress = unread.message().await.unwrap().unwrap();
+        assert!(progress.dataset.starts_with("datasets/") && progress.erasure.is_none(), "{progress:?}");
+        drop(unread);
+        // Waits for the one before, which leaves it nothing to take away.
+        let erasure = last(client.erase_subject(request)).await.unwrap().erasure.unwrap();
+        assert!(erasure.verified && erasure.datasets.is_empty(), "{erasure:?}");
     };
     sandbox.serve_then(sandbox.root(), check).await;
     assert!(!is_found(sandbox.root()));

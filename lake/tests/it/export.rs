@@ -7,9 +7,6 @@ use tempfile::TempDir;
 
 use crate::{history, python, sandbox::Sandbox, world};
 
-/// The tables that keep what no longer stands.
-const BITEMPORAL: [&str; 4] = ["identity_links", "products_scd", "stock_ledger", "users_scd"];
-
 /// Every file below a directory.
 pub(crate) fn files(directory: &Path) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(directory) else { return BTreeSet::new() };
@@ -45,13 +42,15 @@ pub(crate) async fn exports_every_event_once(
     let verdict = python::judge(root, &summaries);
     assert!(verdict.status.success(), "{}", python::said(&verdict));
     let extents = lake::extents(root).await.unwrap();
-    for (extent, summary) in extents.iter().zip(&summaries) {
-        assert_eq!((&extent.layer, &extent.table), (&summary.layer, &summary.table));
+    let datasets = lake::datasets(&Sandbox::config(root)).await.unwrap();
+    for ((extent, dataset), summary) in extents.iter().zip(&datasets).zip(&summaries) {
+        let name = (&summary.layer, &summary.table);
+        assert_eq!([(&extent.layer, &extent.table), (&dataset.layer, &dataset.table)], [name; 2]);
         // A bitemporal table has more rows than stand.
-        let is_bitemporal = BITEMPORAL.contains(&extent.table.as_str());
+        let is_bitemporal = dataset.columns.iter().any(|column| column.name == "recorded_to");
         assert!(extent.rows == summary.rows || is_bitemporal && extent.rows > summary.rows, "{extent:?}");
     }
-    assert_eq!(extents.len(), summaries.len());
+    assert_eq!([extents.len(), datasets.len()], [summaries.len(); 2]);
 
     let before = files().await;
     assert!(!before.is_empty());

@@ -7,7 +7,10 @@ use omnimesh_proto::lake::v1::{
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::{sandbox::Sandbox, world};
+use crate::{
+    sandbox::{Sandbox, last},
+    world,
+};
 
 type Client = DatasetServiceClient<mesh::Channel>;
 
@@ -66,17 +69,32 @@ async fn get_dataset_tells_what_a_table_is() {
 async fn run_datasets_computes_what_has_changed() {
     with_lake(13, async |mut client| {
         let names = vec!["datasets/gold.fct_order_line".to_owned()];
-        let run = client.run_datasets(RunDatasetsRequest { names }).await.unwrap().into_inner().run.unwrap();
+        let run = last(client.run_datasets(RunDatasetsRequest { names })).await.unwrap().run.unwrap();
         assert_eq!(run.outputs.len(), 1);
         assert_eq!(run.outputs[0].state(), State::Published);
         assert!(run.outputs[0].row_count > 0);
-        let all = client.run_datasets(RunDatasetsRequest::default()).await.unwrap().into_inner().run.unwrap();
+        let all = last(client.run_datasets(RunDatasetsRequest::default())).await.unwrap().run.unwrap();
         let line =
             all.outputs.iter().find(|output| output.dataset == "datasets/gold.fct_order_line").unwrap();
         assert_eq!((line.state(), line.version), (State::Unchanged, run.outputs[0].version));
         let names = vec!["datasets/gold.fct_nothing".to_owned()];
-        let unknown = client.run_datasets(RunDatasetsRequest { names }).await.unwrap_err();
+        let unknown = last(client.run_datasets(RunDatasetsRequest { names })).await.unwrap_err();
         assert_eq!(unknown.code(), Code::FailedPrecondition);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_datasets_goes_on_when_nobody_reads() {
+    with_lake(15, async |mut client| {
+        let request = RunDatasetsRequest { names: vec!["datasets/gold.fct_order_line".to_owned()] };
+        let mut unread = client.run_datasets(request.clone()).await.unwrap().into_inner();
+        let progress = unread.message().await.unwrap().unwrap();
+        assert_eq!((&progress.dataset, progress.run), (&request.names[0], None));
+        drop(unread);
+        // Waits for the one before.
+        let run = last(client.run_datasets(request)).await.unwrap().run.unwrap();
+        assert_eq!(run.outputs[0].state(), State::Unchanged);
     })
     .await;
 }
@@ -87,7 +105,7 @@ async fn list_runs_pages_from_the_newest() {
         let mut made = Vec::new();
         for table in ["fct_order_line", "agg_sales_daily_channel"] {
             let names = vec![format!("datasets/gold.{table}")];
-            let run = client.run_datasets(RunDatasetsRequest { names }).await.unwrap().into_inner().run;
+            let run = last(client.run_datasets(RunDatasetsRequest { names })).await.unwrap().run;
             made.push(run.unwrap().name);
         }
         let request = ListRunsRequest { page_size: 1, page_token: String::new() };

@@ -26,7 +26,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use types::Timestamp;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, last};
 
 const HOUR: i64 = 3_600_000_000;
 const DAY: i64 = 24 * HOUR;
@@ -82,8 +82,9 @@ pub(crate) async fn publish(sandbox: &Sandbox, orders: &[Order]) {
 async fn run(channel: &mesh::Channel) -> usize {
     let names = ["customer_daily", "product_daily", "order_fraud"];
     let names = names.map(|view| format!("datasets/features.{view}")).to_vec();
-    let run = DatasetServiceClient::new(channel.clone()).run_datasets(RunDatasetsRequest { names }).await;
-    let outputs = run.unwrap().into_inner().run.unwrap().outputs;
+    let mut client = DatasetServiceClient::new(channel.clone());
+    let run = last(client.run_datasets(RunDatasetsRequest { names })).await.unwrap().run;
+    let outputs = run.unwrap().outputs;
     let states: Vec<_> = outputs.iter().map(|output| (output.state(), &output.reason)).collect();
     assert!(!states.iter().any(|(state, _)| *state == State::Failed), "{states:?}");
     states.iter().filter(|(state, _)| *state == State::Published).count()
@@ -137,7 +138,7 @@ fn spine(rows: &[(String, i64)]) -> RecordBatch {
     .unwrap()
 }
 
-fn encoded(batch: &RecordBatch) -> Vec<u8> {
+pub(crate) fn encoded(batch: &RecordBatch) -> Vec<u8> {
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     writer.write(batch).unwrap();
     writer.into_inner().unwrap()

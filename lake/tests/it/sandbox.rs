@@ -8,14 +8,24 @@ use std::{
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use events::{Consumers, Cursor, Log, NewEvent};
+use futures::TryStreamExt;
 use lake::{Config, Manifest, Root};
 use lance::Dataset;
 use mesh::{Channel, Peers, Policy, ServerBuilder};
 use storage::{Database, sqlx::migrate::Migrator};
 use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status, Streaming};
 
 pub(crate) const DOMAINS: [&str; 6] = ["ingest", "identity", "customer", "catalog", "order", "inventory"];
 static NONE: Migrator = Migrator::DEFAULT;
+
+/// What a call came to whose answer is streamed: its last message.
+pub(crate) async fn last<T>(
+    call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+) -> Result<T, Status> {
+    let mut messages: Vec<_> = call.await?.into_inner().try_collect().await?;
+    Ok(messages.pop().unwrap())
+}
 
 pub(crate) struct Sandbox {
     root: PathBuf,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use futures::stream;
+use futures::{TryStreamExt, stream};
 use hdrhistogram::Histogram;
 use omnimesh_proto::{
     feature::v1::{Entity, GetOnlineFeaturesRequest, feature_service_client::FeatureServiceClient},
@@ -155,7 +155,8 @@ async fn asked(client: &Client) -> anyhow::Result<Option<GetOnlineFeaturesReques
 /// Computes what has to be computed; how many values there are, once each view tells of each entity.
 async fn served(client: &Client, request: &GetOnlineFeaturesRequest) -> anyhow::Result<Option<usize>> {
     let names = VIEWS.map(|view| format!("datasets/features.{view}")).to_vec();
-    DatasetServiceClient::new(client.clone()).run_datasets(RunDatasetsRequest { names }).await?;
+    let run = DatasetServiceClient::new(client.clone()).run_datasets(RunDatasetsRequest { names }).await?;
+    run.into_inner().try_collect::<Vec<_>>().await?;
     let answer = FeatureServiceClient::new(client.clone()).get_online_features(request.clone()).await;
     // What was computed is served within seconds, and may be known only a minute later.
     let Ok(answer) = answer else { return Ok(None) };
