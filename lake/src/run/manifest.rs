@@ -177,10 +177,14 @@ impl Manifest {
         store.write_file(&self.path(), text).await
     }
 
-    /// Writes down that it has ended, and a row for whoever queries.
-    pub(super) async fn finish(&mut self, store: &Store) -> Result<(), Error> {
-        self.finished_at = Some(Timestamp::now());
-        self.write(store).await?;
+    /// Notes what became of a table, in place of what was noted before.
+    pub(super) fn note(&mut self, output: Output) {
+        self.outputs.retain(|noted| noted.table != output.table);
+        self.outputs.push(output);
+    }
+
+    /// Writes a row down for whoever queries.
+    pub(super) async fn record(&self, store: &Store) -> Result<(), Error> {
         store.append(&TableName::new(Layer::Meta, "exports")?, self.row()?).await
     }
 

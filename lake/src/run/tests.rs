@@ -1,9 +1,10 @@
 //! Runs of tables that are made as a test says.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
     ops::Range,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
@@ -16,8 +17,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     Layer,
+    card::Card,
     columns::{batch, integer},
     dataset::Table,
+    digest::Digest,
     sql::Lineage,
 };
 
@@ -109,12 +112,28 @@ struct Runs {
 
 impl Runs {
     fn of(made: &[&Arc<Made>]) -> Self {
-        let directory = TempDir::new().unwrap();
+        Self::within(TempDir::new().unwrap(), made)
+    }
+
+    /// As another process that runs `made` in the same lake.
+    fn anew(self, made: &[&Arc<Made>]) -> Self {
+        Self::within(self.directory, made)
+    }
+
+    fn within(directory: TempDir, made: &[&Arc<Made>]) -> Self {
         let config = Config { root: directory.path().into(), ..Config::default() };
         let store = Arc::new(Store::create(&config.root).unwrap());
         let configured = made.iter().map(|made| Arc::clone(made) as Arc<dyn Derived>).collect();
         let runner = Runner::new(&config, store, configured).unwrap();
         Self { directory, wanted: made.iter().map(|made| made.name.clone()).collect(), runner }
+    }
+
+    /// The files below a directory of the lake, the first of their names first.
+    fn files(&self, directory: &str) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.directory.path().join(directory)).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files
     }
 
     /// What becomes of each table.
@@ -224,22 +243,75 @@ async fn an_input_that_cannot_be_read_stops_nothing_else() {
     let other = Made::new("dim_other", &[]);
     let runs = Runs::of(&[&broken]);
     runs.run().await;
-    let versions = runs.directory.path().join("gold/dim_broken.lance/_versions");
-    for version in fs::read_dir(versions).unwrap() {
-        fs::write(version.unwrap().path(), "torn").unwrap();
+    for version in runs.files("gold/dim_broken.lance/_versions") {
+        fs::write(version, "torn").unwrap();
     }
-    let configured = [&made, &other].map(|made| Arc::clone(made) as Arc<dyn Derived>).into();
-    let config = Config { root: runs.directory.path().into(), ..Config::default() };
-    let store = Arc::new(Store::existing(&config.root));
-    let runner = Runner::new(&config, store, configured).unwrap();
-    assert!(runner.due().await.unwrap().contains(&other.name));
-    let wanted = [made.name.clone(), other.name.clone()];
-    let outputs = runner.run(&wanted, &|_| {}).await.unwrap().outputs;
-    let outcome = |made: &Made| {
-        let table = made.name.to_string();
-        outputs.iter().find(|output| output.table == table).map(|output| output.outcome.clone()).unwrap()
-    };
-    assert_eq!(outcome(&other), Outcome::Published);
-    let Outcome::Skipped { reason } = outcome(&made) else { panic!("{:?}", outcome(&made)) };
+    let runs = runs.anew(&[&made, &other]);
+    assert!(runs.is_due(&other).await);
+    let [skipped, published]: [Output; 2] = runs.run().await.try_into().unwrap();
+    assert_eq!(published.outcome, Outcome::Published);
+    let Outcome::Skipped { reason } = &skipped.outcome else { panic!("{skipped:?}") };
     assert!(reason.contains("gold/dim_broken"), "{reason}");
+}
+
+/// Makes the message of a manifest one that cannot be read. The end, which tells where it begins, stays: it is not torn.
+fn corrupt(manifest: &Path) {
+    let mut bytes = fs::read(manifest).unwrap();
+    let (body, end) = bytes.split_last_chunk_mut::<16>().unwrap();
+    let begin = u64::from_le_bytes(*end.first_chunk().unwrap()) as usize;
+    body[begin + size_of::<u32>()..].fill(0xff);
+    fs::write(manifest, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_tags_cannot_be_used_stops_nothing_else() {
+    let made = Made::new("dim_made", &[]);
+    let other = Made::new("dim_other", &[&made]);
+    let mut runs = Runs::of(&[&made, &other]);
+    runs.run().await;
+    let references = runs.directory.path().join("gold/dim_made.lance/_refs");
+    let aside = references.with_extension("aside");
+    let prod = references.join("tags/prod.json");
+    let whole = fs::read(&prod).unwrap();
+    for is_one in [true, false] {
+        let definition = made.definition.fetch_add(1, Relaxed) + 1;
+        other.definition.store(definition, Relaxed);
+        match is_one {
+            true => fs::write(&prod, "").unwrap(),
+            false => {
+                fs::rename(&references, &aside).unwrap();
+                // Nobody may write into a file as into a directory, not even root.
+                fs::write(&references, "").unwrap();
+            }
+        }
+        runs = runs.anew(&[&made, &other]);
+        let [failed, after]: [Output; 2] = runs.run().await.try_into().unwrap();
+        let Outcome::Failed { reason } = &failed.outcome else { panic!("{failed:?}") };
+        assert!(reason.contains("gold/dim_made"), "{reason}");
+        assert_eq!(failed.version, 0, "it is not relied on");
+        assert!(!matches!(after.outcome, Outcome::Failed { .. }), "{after:?}");
+
+        match is_one {
+            true => fs::write(&prod, &whole).unwrap(),
+            false => {
+                fs::remove_file(&references).unwrap();
+                fs::rename(&aside, &references).unwrap();
+            }
+        }
+        let [made, other]: [Output; 2] = runs.run().await.try_into().unwrap();
+        assert_eq!((made.outcome, made.rows as usize), (Outcome::Published, definition));
+        assert_eq!(other.inputs["gold/dim_made"], made.version);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_done_and_others_forgotten_without_the_table_of_runs() {
+    let made = Made::new("dim_made", &[]);
+    let runs = Runs::of(&[&made]);
+    runs.run().await;
+    corrupt(&runs.files("_meta/exports.lance/_versions")[0]);
+    let runs = runs.anew(&[&made]);
+    assert_eq!(runs.run().await[0].outcome, Outcome::Unchanged);
+    let told = ["_meta/runs", "_meta/openlineage"].map(|directory| runs.files(directory).len());
+    assert_eq!(told, [2, 2]);
 }
