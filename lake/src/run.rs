@@ -28,7 +28,6 @@ use crate::{
     table::{self, Derived},
 };
 
-use make::definition;
 use manifest::Known;
 pub use manifest::{Input, Manifest, Outcome, Output, is_of_run};
 pub(crate) use manifest::{all as manifests, refusals};
@@ -185,43 +184,6 @@ impl Runner {
                 tracing::warn!(%error, "the lake's tables were not computed; trying again");
             }
         }
-    }
-
-    /// Tables that would change: something that they are made of has changed, and it is their time.
-    async fn due(&self) -> Result<Vec<TableName>, Error> {
-        let known = manifest::known(&manifest::all(&self.store).await?);
-        let mut changed = BTreeSet::new();
-        let mut due = Vec::new();
-        for derived in plan::order(self.tables(), &[])? {
-            let name = derived.name()?;
-            let known = known.get(&name.to_string());
-            let last = known.and_then(Known::latest);
-            let mut is_due = last.is_none_or(|last| last.definition != definition(derived));
-            let mut is_possible = true;
-            for input in derived.inputs()? {
-                // What cannot be read now may be at another time.
-                let Ok(found) = self.input(&input).await else {
-                    is_possible = false;
-                    continue;
-                };
-                let version = found.map(|dataset| dataset.version().version);
-                is_possible &= version.is_some() || changed.contains(&input) || derived.can_lack(&input)?;
-                let used = last.and_then(|last| last.inputs.get(&input.to_string()));
-                is_due |= version.as_ref() != used || changed.contains(&input);
-            }
-            let began = last.and_then(|last| last.began_at);
-            let rests = known.is_some_and(|known| known.rests(Timestamp::now()));
-            let stands = known.and_then(|known| known.standing.as_ref());
-            // A run that was cut short may not have come to promise what it made.
-            if let (Some(stands), Ok(Some(promised))) = (stands, self.input(&name).await) {
-                is_due |= promised.version().version != stands.version;
-            }
-            if is_due && is_possible && !rests && schedule::has_come(&derived.card().schedule, began)? {
-                changed.insert(name.clone());
-                due.push(name);
-            }
-        }
-        Ok(due)
     }
 
     /// A table as others are made of it: its newest version, but of a computed one what was published last, as a newer

@@ -32,6 +32,7 @@ struct Made {
     is_bad: AtomicBool,
     computed: AtomicUsize,
     grows: bool,
+    schedule: &'static str,
 }
 
 impl Made {
@@ -43,6 +44,7 @@ impl Made {
             is_bad: AtomicBool::new(false),
             computed: AtomicUsize::new(0),
             grows: false,
+            schedule: "",
         })
     }
 
@@ -50,6 +52,12 @@ impl Made {
     fn growing(name: &str) -> Arc<Self> {
         let made = Arc::into_inner(Self::new(name, &[])).unwrap();
         Arc::new(Self { grows: true, ..made })
+    }
+
+    /// One that waits for its time.
+    fn scheduled(name: &str, schedule: &'static str) -> Arc<Self> {
+        let made = Arc::into_inner(Self::new(name, &[])).unwrap();
+        Arc::new(Self { schedule, ..made })
     }
 }
 
@@ -69,7 +77,7 @@ impl Derived for Made {
     }
 
     fn card(&self) -> Card {
-        Card { key: vec!["key".to_owned()], ..Card::default() }
+        Card { key: vec!["key".to_owned()], schedule: self.schedule.to_owned(), ..Card::default() }
     }
 
     fn definition(&self) -> &str {
@@ -201,6 +209,17 @@ async fn what_is_refused_is_no_input_of_others() {
     let newest = runs.runner.store.load(&made.name).await.unwrap().unwrap().version().version;
     assert!(newest > version, "there is a newer version, and it was refused");
     assert!(!runs.is_due(&other).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_is_none_keeps_no_other_table_waiting() {
+    let made = Made::scheduled("dim_made", "every day");
+    let other = Made::new("dim_other", &[]);
+    let runs = Runs::of(&[&made, &other]);
+    runs.run().await;
+    made.definition.store(2, Relaxed);
+    other.definition.store(2, Relaxed);
+    assert!(!runs.is_due(&made).await && runs.is_due(&other).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
