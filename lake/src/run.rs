@@ -132,15 +132,15 @@ impl Runner {
             names.extend(derived.inputs()?);
         }
         for name in names {
-            if let Err(error) = self.pin(&name, &mut run).await {
-                run.sources.lose(name, error);
+            if let Err(error) = events::caught(self.pin(&name, &mut run)).await {
+                run.sources.lose(name.clone(), error.of(&name));
             }
         }
         for input in std::mem::take(&mut run.manifest.inputs) {
             let name: TableName = input.table.parse()?;
-            match self.keep(&name, input.version, &run.remembered).await {
-                Ok(_) => run.manifest.inputs.push(input),
-                Err(error) => run.sources.lose(name, error.of(&name)),
+            match events::caught(self.keep(&name, input.version, &run.remembered)).await {
+                Ok(()) => run.manifest.inputs.push(input),
+                Err(error) => run.sources.lose(name.clone(), error.of(&name)),
             }
         }
         Ok(run)
@@ -166,7 +166,7 @@ impl Runner {
         openlineage::write(&self.store, &manifest).await?;
         runs.insert(0, manifest.clone());
         manifest::forget(&self.store, &runs).await?;
-        if let Err(error) = manifest.record(&self.store).await {
+        if let Err(error) = events::caught(manifest.record(&self.store)).await {
             tracing::warn!(%error, "the run is missing in the table of runs");
         }
         Ok(manifest)
@@ -201,7 +201,7 @@ impl Runner {
         output.began_at = Some(begun);
         let mut pause = PAUSE;
         for attempt in 1..=ATTEMPTS {
-            let outcome = self.attempt(derived, name, known, run, &mut output).await;
+            let outcome = events::caught(self.attempt(derived, name, known, run, &mut output)).await;
             let Err(error) = outcome else { break };
             output.attempts = attempt;
             // These would be the same again.

@@ -18,7 +18,8 @@ impl Runner {
         let mut due = Vec::new();
         for derived in plan::order(self.tables(), &[])? {
             let name = derived.name()?;
-            match self.is_due(derived, &name, known.get(&name.to_string()), &due).await {
+            let known = known.get(&name.to_string());
+            match events::caught(self.is_due(derived, &name, known, &due)).await {
                 Ok(true) => due.push(name),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(table = %name, %error, "nobody knows when it is due"),

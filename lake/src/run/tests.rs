@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     ops::Range,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
@@ -273,13 +273,26 @@ async fn an_input_that_cannot_be_read_stops_nothing_else() {
     assert!(reason.contains("gold/dim_broken"), "{reason}");
 }
 
-/// Makes the message of a manifest one that cannot be read. The end, which tells where it begins, stays: it is not torn.
-fn corrupt(manifest: &Path) {
-    let mut bytes = fs::read(manifest).unwrap();
-    let (body, end) = bytes.split_last_chunk_mut::<16>().unwrap();
-    let begin = u64::from_le_bytes(*end.first_chunk().unwrap()) as usize;
-    body[begin + size_of::<u32>()..].fill(0xff);
-    fs::write(manifest, bytes).unwrap();
+/// A manifest of which only the end is right, so that it is not torn: its message is longer than it is itself, over which
+/// Lance panics.
+const CORRUPT: &[u8] = b"\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\0\0LANC";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_over_which_lance_panics_stops_nothing_else() {
+    let broken = Made::new("dim_broken", &[]);
+    let made = Made::new("dim_made", &[&broken]);
+    let other = Made::new("dim_other", &[]);
+    let runs = Runs::of(&[&broken]);
+    runs.run().await;
+    fs::write(&runs.files("gold/dim_broken.lance/_versions")[0], CORRUPT).unwrap();
+    let runs = runs.anew(&[&broken, &made, &other]);
+    assert!(runs.is_due(&other).await);
+    let [failed, published, skipped]: [Output; 3] = runs.run().await.try_into().unwrap();
+    assert_eq!(published.outcome, Outcome::Published);
+    let Outcome::Failed { reason } = &failed.outcome else { panic!("{failed:?}") };
+    assert!(reason.contains("gold/dim_broken"), "{reason}");
+    let Outcome::Skipped { reason } = &skipped.outcome else { panic!("{skipped:?}") };
+    assert!(reason.contains("gold/dim_broken"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,7 +341,7 @@ async fn a_run_is_done_and_others_forgotten_without_the_table_of_runs() {
     let made = Made::new("dim_made", &[]);
     let runs = Runs::of(&[&made]);
     runs.run().await;
-    corrupt(&runs.files("_meta/exports.lance/_versions")[0]);
+    fs::write(&runs.files("_meta/exports.lance/_versions")[0], CORRUPT).unwrap();
     let runs = runs.anew(&[&made]);
     assert_eq!(runs.run().await[0].outcome, Outcome::Unchanged);
     let told = ["_meta/runs", "_meta/openlineage"].map(|directory| runs.files(directory).len());
