@@ -1,8 +1,8 @@
 //! Runs: computing the tables that are made of other tables, in the order in which they depend on each other.
 //!
 //! A run pins every input to one version, computes and checks each table whose inputs or definition changed, and tags
-//! what it read and wrote. Each version is named in the run's [manifest] before it is `prod`: one without a manifest was
-//! never promised.
+//! what it read and wrote. Each version is named in the run's [manifest] before it is tagged; one that a run
+//! did not come to promise is made again.
 
 mod make;
 mod manifest;
@@ -136,6 +136,7 @@ impl Runner {
                 run.sources.lose(name.clone(), error.of(&name));
             }
         }
+        run.manifest.write(&self.store).await?;
         for input in std::mem::take(&mut run.manifest.inputs) {
             let name: TableName = input.table.parse()?;
             match events::caught(self.keep(&name, input.version, &run.remembered)).await {

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use lance::dataset::Dataset;
 use sha2::{Digest as _, Sha256};
+use types::Timestamp;
 
 use super::{
     Known, Outcome, Output, Runner,
@@ -13,13 +15,15 @@ use crate::{
     dataset::{self, Published, identity},
     digest::Digest,
     sql::Snapshot,
-    table::Derived,
+    table::{Derived, Growth},
 };
 
 /// A table that was made, and that nobody relies on yet.
 pub(super) struct Made {
     pub(super) table: dataset::Table,
     pub(super) output: Output,
+    /// When it is too late to begin to.
+    pub(super) expires: Option<Timestamp>,
 }
 
 impl Runner {
@@ -51,16 +55,22 @@ impl Runner {
         }
         let mut output = output.clone();
         let mut table = self.store.open(name.clone()).await?;
-        let is_newest = |last: &&Output| table.dataset().is_some_and(|d| d.version().version == last.version);
-        let stands = known.standing.as_ref().filter(is_newest);
+        let promised = self.input(name).await?;
+        let is_at = |found: Option<&Dataset>, last: &Output| {
+            found.is_some_and(|d| d.version().version == last.version)
+        };
+        // What nobody could rely on does not stand: a run was cut short, or could not put its tags.
+        let stands = known.standing.as_ref();
+        let stands = stands.filter(|&last| is_at(table.dataset(), last) && is_at(promised.as_ref(), last));
         if let Some(last) = stands.filter(|last| last.is_of(&output)) {
             let output = Output { outcome: Outcome::Unchanged, began_at, ..last.clone() };
-            return Ok(Some(Made { table, output }));
+            return Ok(Some(Made { table, output, expires: None }));
         }
-        if let Some(stands) = table.dataset() {
-            inputs.insert(name.clone(), stands.clone());
+        if let Some(newest) = table.dataset() {
+            inputs.insert(name.clone(), newest.clone());
         }
-        let published = self.publish(derived, &inputs, &mut table, stands, &mut output).await?;
+        let (published, expires) =
+            self.publish(derived, &inputs, &mut table, promised, stands, &mut output).await?;
         let is_new = published.is_new;
         if is_new {
             let mut card = derived.card();
@@ -72,31 +82,34 @@ impl Runner {
             output.version = dataset.version().version;
         }
         output.lineage = derived.lineage(&inputs, &self.runtime).await?;
-        Ok(Some(Made { table, output }))
+        Ok(Some(Made { table, output, expires: expires.filter(|_| is_new) }))
     }
 
-    /// Computes the rows to add to those that stand, or the part that has changed, or else everything.
+    /// Computes the rows to add to those that are `promised`, or the part that has changed, or else everything; and tells
+    /// when it expires, if it does.
     async fn publish(
         &self,
         derived: &dyn Derived,
         inputs: &Snapshot,
         table: &mut dataset::Table,
+        promised: Option<Dataset>,
         stands: Option<&Output>,
         output: &mut Output,
-    ) -> Result<Published, Error> {
+    ) -> Result<(Published, Option<Timestamp>), Error> {
         let card = derived.card();
         let properties = HashMap::from([("omnimesh.definition".to_owned(), output.definition.clone())]);
-        if let Some(standing) = table.dataset().cloned() {
-            let standing = Arc::new(standing);
-            if let Some(rows) = derived.extend(inputs, &standing, &self.runtime).await? {
-                let told = stands.and_then(|last| Digest::known(last.rows, &last.content));
-                let standing = match told {
-                    Some(digest) => digest,
-                    None => dataset::digest(&derived.name()?, &standing).await?,
-                };
-                let turn = self.store.turn().await?;
-                return table.extend(&turn, rows, &card, properties, standing).await;
-            }
+        if let Some(promised) = promised.map(Arc::new)
+            && let Some(Growth { rows, expires }) = derived.extend(inputs, &promised, &self.runtime).await?
+        {
+            let told = stands.and_then(|last| Digest::known(last.rows, &last.content));
+            let standing = match told {
+                Some(digest) => digest,
+                None => dataset::digest(table.name(), &promised).await?,
+            };
+            let turn = self.store.turn().await?;
+            table.back_to(&turn, &promised).await?;
+            let published = table.extend(&turn, rows, &card, properties, standing).await?;
+            return Ok((published, Some(expires)));
         }
         if let Some(last) = stands
             && let Some(Part { input, values }) =
@@ -108,13 +121,14 @@ impl Runner {
             let published = table.replace_part(&turn, rows, &values, &card, properties.clone(), last).await?;
             if let Some(published) = published {
                 output.changed_values = Some(values.num_rows() as u64);
-                return Ok(published);
+                return Ok((published, None));
             }
         }
         let rows = derived.compute(inputs, &self.runtime).await?;
         let turn = self.store.turn().await?;
         let known = stands.map(|last| identity(&last.schema, &last.content));
-        table.replace(&turn, rows, &card, properties, known.as_deref()).await
+        let published = table.replace(&turn, rows, &card, properties, known.as_deref()).await?;
+        Ok((published, None))
     }
 }
 

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::{Outcome, Output, PROD, Run, Runner, is_of_run, make::Made};
+use types::Timestamp;
+
+use super::{Output, PROD, Run, Runner, is_of_run, make::Made};
 use crate::{Error, TableName, dataset};
 
 impl Runner {
-    /// Lets others rely on a table: its version is kept, then named, and only then is it `prod`. So a process that dies
-    /// leaves nothing as `prod` that no manifest names. Tables that are computed later are made of it.
+    /// Lets others rely on a table: its version is named, then kept, and only then is it `prod`. So a process that dies
+    /// leaves no tag on what no manifest names. Tables that are computed later are made of it.
     pub(super) async fn promise(&self, made: Made, run: &mut Run) -> Result<Output, Error> {
-        let Made { mut table, output } = made;
+        let Made { mut table, output, expires } = made;
+        run.manifest.note(output.clone());
+        run.manifest.write(&self.store).await?;
         remember(&mut table, output.version, &run.remembered).await?;
-        if output.outcome == Outcome::Published {
-            run.manifest.note(output.clone());
-            run.manifest.write(&self.store).await?;
+        if expires.is_some_and(|expires| expires <= Timestamp::now()) {
+            return Err(Error::Late { table: table.name().clone() });
         }
         table.tag(PROD, output.version).await?;
         if let Some(dataset) = table.dataset() {

@@ -22,6 +22,7 @@ use crate::{
     dataset::Table,
     digest::Digest,
     sql::Lineage,
+    table::Growth,
 };
 
 /// A table whose rows are as many as its definition has letters.
@@ -32,6 +33,8 @@ struct Made {
     is_bad: AtomicBool,
     computed: AtomicUsize,
     grows: bool,
+    /// How many times more it grows by rows that nobody may begin to rely on any more.
+    late: AtomicUsize,
     schedule: &'static str,
 }
 
@@ -44,6 +47,7 @@ impl Made {
             is_bad: AtomicBool::new(false),
             computed: AtomicUsize::new(0),
             grows: false,
+            late: AtomicUsize::new(0),
             schedule: "",
         })
     }
@@ -92,11 +96,13 @@ impl Derived for Made {
     async fn extend(
         &self,
         _: &Snapshot,
-        standing: &Arc<Dataset>,
+        promised: &Arc<Dataset>,
         _: &Arc<RuntimeEnv>,
-    ) -> Result<Option<SendableRecordBatchStream>, Error> {
-        let stands = standing.count_rows(None).await.unwrap() as i64;
-        Ok(self.grows.then(|| rows(stands..8)))
+    ) -> Result<Option<Growth>, Error> {
+        let promised = promised.count_rows(None).await.unwrap() as i64;
+        let is_late = self.late.fetch_update(Relaxed, Relaxed, |late| late.checked_sub(1)).is_ok();
+        let expires = types::Timestamp::from_micros(if is_late { 0 } else { i64::MAX });
+        Ok(self.grows.then(|| Growth { rows: rows(promised..8), expires }))
     }
 
     async fn ready(&self, _: &mut Table) -> Result<BTreeMap<String, String>, Error> {
@@ -273,8 +279,51 @@ async fn an_input_that_cannot_be_read_stops_nothing_else() {
     assert!(reason.contains("gold/dim_broken"), "{reason}");
 }
 
-/// A manifest of which only the end is right, so that it is not torn: its message is longer than it is itself, over which
-/// Lance panics.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_never_promised_are_made_again() {
+    let made = Made::growing("dim_made");
+    let mut runs = Runs::of(&[&made]);
+    runs.run().await;
+    made.definition.store(2, Relaxed);
+    let tags = "gold/dim_made.lance/_refs/tags";
+    let before: Vec<_> = runs.files(tags).into_iter().map(|tag| (fs::read(&tag).unwrap(), tag)).collect();
+    for is_named in [false, true] {
+        let version = runs.run().await[0].version;
+        // As a process leaves it that is killed before its tags, or before its manifest too.
+        runs.files(tags).into_iter().for_each(|tag| fs::remove_file(tag).unwrap());
+        before.iter().for_each(|(text, tag)| fs::write(tag, text).unwrap());
+        if !is_named {
+            fs::remove_file(runs.files("_meta/runs").pop().unwrap()).unwrap();
+        }
+        runs = runs.anew(&[&made]);
+        assert!(runs.is_due(&made).await);
+        let again = runs.run().await.remove(0);
+        assert_eq!((again.outcome, again.rows), (Outcome::Published, 8));
+        assert!(again.version > version);
+        assert_eq!(runs.keys(&made).await, (0..8).collect::<Vec<_>>());
+        let promised = runs.runner.input(&made.name).await.unwrap().unwrap();
+        assert_eq!(promised.version().version, again.version);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_ready_too_late_are_made_again() {
+    let made = Made::growing("dim_made");
+    let runs = Runs::of(&[&made]);
+    runs.run().await;
+    made.definition.store(2, Relaxed);
+    made.late.store(1, Relaxed);
+    let published = runs.run().await.remove(0);
+    assert_eq!((published.outcome, published.attempts, published.rows), (Outcome::Published, 1, 8));
+    assert_eq!(runs.keys(&made).await, (0..8).collect::<Vec<_>>());
+
+    made.definition.store(3, Relaxed);
+    made.late.store(1, Relaxed);
+    assert_eq!(runs.run().await[0].outcome, Outcome::Unchanged, "it has no new rows");
+}
+
+/// A manifest of which only the end is right, so that it is not torn: its message is longer than it is itself. Lance
+/// panics over it.
 const CORRUPT: &[u8] = b"\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\0\0LANC";
 
 #[tokio::test(flavor = "multi_thread")]
