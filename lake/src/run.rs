@@ -166,9 +166,9 @@ impl Runner {
         manifest.write(&self.store).await?;
         openlineage::write(&self.store, &manifest).await?;
         runs.insert(0, manifest.clone());
-        manifest::forget(&self.store, &runs).await?;
-        if let Err(error) = events::caught(manifest.record(&self.store)).await {
-            tracing::warn!(%error, "the run is missing in the table of runs");
+        let runs = manifest::forget(&self.store, runs).await?;
+        if let Err(error) = events::caught(manifest::list(&self.store, &runs)).await {
+            tracing::warn!(%error, "the table of runs stays as it is until the next one");
         }
         Ok(manifest)
     }
