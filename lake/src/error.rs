@@ -103,6 +103,12 @@ pub enum Error {
         /// The table.
         table: TableName,
     },
+    /// A table was ready later than its rows say.
+    #[error("lake table {table} was ready after the time from which its new rows count; they are made again")]
+    Late {
+        /// The table.
+        table: TableName,
+    },
     /// There is no such table, or no such version of it.
     #[error("the lake has no {what}; `omnimesh lake status` lists what it has")]
     NotFound {
@@ -258,7 +264,10 @@ impl ServiceError for Error {
             Self::Erased { .. } => Code::Unavailable,
             Self::Events(error) => error.code(),
             Self::Peer(error) => error.code_for_caller(),
-            Self::StreamEnded(_) | Self::FeaturesStale { .. } | Self::Overtaken { .. } => Code::Unavailable,
+            Self::StreamEnded(_)
+            | Self::FeaturesStale { .. }
+            | Self::Overtaken { .. }
+            | Self::Late { .. } => Code::Unavailable,
             Self::Files { .. }
             | Self::TextModel { .. }
             | Self::Place { .. }
@@ -281,6 +290,7 @@ impl ServiceError for Error {
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
             Self::Overtaken { .. } => "OVERTAKEN",
+            Self::Late { .. } => "LATE",
             Self::Tag { .. } => "TAG",
             Self::EntityNotFound { .. } => "ENTITY_NOT_FOUND",
             Self::TextModel { .. } => "TEXT_MODEL",

@@ -1,7 +1,7 @@
 //! What tables are made of as OpenLineage events, for catalogues that draw where a table comes from: a run tells it of
 //! each table that it computes; of a table of events, to which rows come all the time, it is told once.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -38,7 +38,9 @@ fn events(manifest: &Manifest, output: &Output, namespace: &str) -> Vec<Value> {
         Outcome::Skipped { .. } => "ABORT",
         Outcome::Failed { .. } => "FAIL",
     };
-    let times = [("START", manifest.started_at), (end, manifest.finished_at.unwrap_or(manifest.started_at))];
+    let began = output.began_at.unwrap_or(manifest.started_at);
+    let ended = began.checked_add(Duration::from_millis(output.millis)).unwrap_or(began);
+    let times = [("START", began), (end, ended)];
     times.map(|(kind, time)| event(manifest, output, namespace, kind, &time.to_string())).into()
 }
 

@@ -49,8 +49,9 @@ impl Snapshot {
         self.datasets.insert(name, Arc::new(dataset));
     }
 
-    /// Notes why a table cannot be read.
+    /// Notes why a table cannot be read, or not for as long as it must be.
     pub(crate) fn lose(&mut self, name: TableName, error: Error) {
+        self.datasets.remove(&name);
         self.broken.insert(name, Arc::new(error));
     }
 

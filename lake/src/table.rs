@@ -26,6 +26,7 @@ use datafusion::execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv};
 use lance::dataset::Dataset;
 use omnimesh_proto::event::v1::Event;
 use prost::Message;
+use types::Timestamp;
 
 use crate::{
     Error, Layer, TableName,
@@ -144,13 +145,13 @@ pub(crate) trait Derived: Send + Sync {
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<SendableRecordBatchStream, Error>;
 
-    /// Computes the rows to add to those of `standing`, if it is a table that only grows and can grow from there.
+    /// Computes the rows to add to those of `promised`, if it is a table that only grows and can grow from there.
     async fn extend(
         &self,
         _inputs: &Snapshot,
-        _standing: &Arc<Dataset>,
+        _promised: &Arc<Dataset>,
         _runtime: &Arc<RuntimeEnv>,
-    ) -> Result<Option<SendableRecordBatchStream>, Error> {
+    ) -> Result<Option<Growth>, Error> {
         Ok(None)
     }
 
@@ -162,6 +163,13 @@ pub(crate) trait Derived: Send + Sync {
 
     /// What of its inputs its columns and its rows are made of.
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error>;
+}
+
+/// Rows to add to a table that only grows.
+pub(crate) struct Growth {
+    pub(crate) rows: SendableRecordBatchStream,
+    /// When it is too late for anybody to begin to rely on them.
+    pub(crate) expires: Timestamp,
 }
 
 /// What a computed table's rows can be told apart by: those of a value of `column`, which is a part of the key, are made

@@ -93,6 +93,23 @@ impl Table {
         self.settle_staged(turn, staged, card, properties, adds_nothing).await
     }
 
+    /// Drops the rows of versions after `promised`, on which nobody has come to rely.
+    pub(crate) async fn back_to(&mut self, turn: &Turn<'_>, promised: &Dataset) -> Result<(), Error> {
+        let has_others = |newest: &Dataset| {
+            newest.version().version != promised.version().version
+                && newest.fragments() != promised.fragments()
+        };
+        if !self.dataset.as_ref().is_some_and(has_others) {
+            return Ok(());
+        }
+        turn.denied(self)?;
+        turn.still(self).await?;
+        let mut promised = promised.clone();
+        promised.restore().await.map_err(|error| failed(&self.name, "restored", error))?;
+        self.dataset = Some(promised);
+        self.durable.sync().await
+    }
+
     /// Writes rows that nobody sees yet, and checks them.
     async fn stage(
         &mut self,

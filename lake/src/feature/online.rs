@@ -69,7 +69,7 @@ impl Online {
     /// Looks at every table once. What cannot be read is served on until its lease ends.
     pub(crate) async fn refresh(&self) {
         for slot in &self.views {
-            if let Err(error) = self.load(slot).await {
+            if let Err(error) = events::caught(self.load(slot)).await {
                 tracing::warn!(view = slot.view.name, %error, "features cannot be read; trying again");
             }
         }

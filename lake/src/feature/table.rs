@@ -27,7 +27,7 @@ use crate::{
     card::Card,
     dataset::failed,
     sql::{Lineage, Role, Snapshot, lineage, through},
-    table::Derived,
+    table::{Derived, Growth},
 };
 
 /// Rows that are passed on together, at least.
@@ -71,22 +71,25 @@ impl Derived for &'static View {
     async fn extend(
         &self,
         inputs: &Snapshot,
-        standing: &Arc<Dataset>,
+        promised: &Arc<Dataset>,
         runtime: &Arc<RuntimeEnv>,
-    ) -> Result<Option<SendableRecordBatchStream>, Error> {
+    ) -> Result<Option<Growth>, Error> {
         // A feature that is new has no past in what stands.
         let names =
             |schema: &Schema| schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
-        if names(&Schema::from(standing.schema())) != names(&self.schema()) {
+        if names(&Schema::from(promised.schema())) != names(&self.schema()) {
             return Ok(None);
         }
         let orders = orders()?;
         let count = inputs.dataset(&orders)?.count_rows(None).await;
         let count = count.map_err(|error| failed(&orders, "read", error))? as i64;
         let stamp = Timestamp::now().micros() + ACTIVATION + count * PER_ORDER;
-        let (standing, newest) = rows::current(self, standing, runtime, stamp).await?;
+        let (standing, newest) = rows::current(self, promised, runtime, stamp).await?;
         let facts = inputs.context(runtime)?.sql(self.facts).await?.execute_stream().await?;
-        Ok(Some(Making::new(self, facts, stamp.max(newest + 1), Some(standing)).stream()))
+        let stamp = stamp.max(newest + 1);
+        let rows = Making::new(self, facts, stamp, Some(standing)).stream();
+        // Whoever answers for now must have heard of the rows by the time at which they are known.
+        Ok(Some(Growth { rows, expires: Timestamp::from_micros(stamp - LEASE) }))
     }
 
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
@@ -192,7 +195,7 @@ impl Making {
             let rows = timeline::advance(self.view, &subject, &rows::standing(standing, entity), self.stamp);
             rows.into_iter().for_each(|row| self.rows.add(entity, row));
         }
-        // Whoever answers for now must have heard of the rows by the time at which they are known.
+        // They are still to be committed and promised before they expire.
         let late = Timestamp::now().micros() + LEASE + ACTIVATION / 4 - self.stamp;
         match (self.rows.len(), late) {
             (0, _) | (_, ..=0) => Ok(()),

@@ -1,10 +1,13 @@
 //! What a run has done: written once a table is there, and before anybody relies on it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
+use arrow::{array::RecordBatch, error::ArrowError};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -16,6 +19,7 @@ use crate::{
     name::Layer,
     openlineage,
     sql::Lineage,
+    table::own,
 };
 
 /// Where manifests are, below the lake's root.
@@ -177,41 +181,25 @@ impl Manifest {
         store.write_file(&self.path(), text).await
     }
 
-    /// Writes down that it has ended, and a row for whoever queries.
-    pub(super) async fn finish(&mut self, store: &Store) -> Result<(), Error> {
-        self.finished_at = Some(Timestamp::now());
-        self.write(store).await?;
-        store.append(&TableName::new(Layer::Meta, "exports")?, self.row()?).await
+    /// Notes what became of a table, in place of what was noted before.
+    pub(super) fn note(&mut self, output: Output) {
+        self.outputs.retain(|noted| noted.table != output.table);
+        self.outputs.push(output);
     }
 
     fn path(&self) -> String {
         format!("{DIRECTORY}/{}.json", self.run_id)
     }
 
-    fn row(&self) -> Result<arrow::array::RecordBatch, Error> {
-        let json = |value: serde_json::Result<String>| value.unwrap_or_default();
-        let (inputs, outputs) =
-            (json(serde_json::to_string(&self.inputs)), json(serde_json::to_string(&self.outputs)));
-        let one = |value: i64| std::iter::once(value);
-        let at = |time: Option<Timestamp>| {
-            std::iter::once(time.map(|time| prost_types::Timestamp {
-                seconds: time.as_second(),
-                nanos: time.subsec_nanosecond(),
-            }))
-        };
-        let failed = self.has_failed();
-        Ok(batch(vec![
-            text("run_id", std::iter::once(self.run_id.as_str())).key(1),
-            time("started_at", at(Some(self.started_at))),
-            time("finished_at", at(self.finished_at)),
-            text("state", std::iter::once(if failed { "failed" } else { "succeeded" })),
-            text("omnimesh_version", std::iter::once(self.omnimesh_version.as_str())),
-            text("format_version", std::iter::once(self.format_version.as_str())),
-            integer("tables", one(self.outputs.len() as i64)),
-            integer("rows", one(self.outputs.iter().map(|output| output.rows as i64).sum())),
-            optional_text("inputs", std::iter::once(inputs.as_str())),
-            optional_text("outputs", std::iter::once(outputs.as_str())),
-        ])?)
+    /// What became of each table, as JSON. Its lineage is told elsewhere, and would take more room than all else.
+    fn outcomes(&self) -> String {
+        let mut outputs = serde_json::to_value(&self.outputs).unwrap_or_default();
+        for output in outputs.as_array_mut().into_iter().flatten() {
+            if let Some(output) = output.as_object_mut() {
+                output.remove("lineage");
+            }
+        }
+        outputs.to_string()
     }
 }
 
@@ -302,16 +290,55 @@ pub(super) fn tags(run: &Manifest, known: &[Manifest]) -> BTreeSet<String> {
 }
 
 /// Removes what is written of `runs`, the newest first, but of those that are remembered and those that made what
-/// stands.
-pub(super) async fn forget(store: &Store, runs: &[Manifest]) -> Result<(), Error> {
+/// stands: these are left, and returned.
+pub(super) async fn forget(store: &Store, runs: Vec<Manifest>) -> Result<Vec<Manifest>, Error> {
     let mut seen = BTreeSet::new();
-    for (age, run) in runs.iter().enumerate() {
+    let mut left = Vec::new();
+    for (age, run) in runs.into_iter().enumerate() {
         let tables = run.outputs.iter().filter(|output| output.version > 0 || output.refused);
-        let tells = tables.filter(|output| seen.insert((&output.table, output.refused))).count() > 0;
-        if age >= RUNS && !tells {
-            store.remove_file(&run.path()).await?;
-            store.remove_file(&openlineage::path(run)).await?;
+        let tells = tables.filter(|output| seen.insert((output.table.clone(), output.refused))).count() > 0;
+        if age < RUNS || tells {
+            left.push(run);
+            continue;
         }
+        store.remove_file(&run.path()).await?;
+        store.remove_file(&openlineage::path(&run)).await?;
     }
+    Ok(left)
+}
+
+/// Makes the table of runs say what their manifests do, for whoever queries.
+pub(super) async fn list(store: &Store, runs: &[Manifest]) -> Result<(), Error> {
+    let name = TableName::new(Layer::Meta, "exports")?;
+    let rows = rows(runs)?;
+    let rows = RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)]));
+    let turn = store.turn().await?;
+    let mut table = turn.open(name.clone()).await?;
+    table.replace(&turn, Box::pin(rows), &own::card(&name), HashMap::new(), None).await?;
     Ok(())
+}
+
+/// A row of each run that has ended.
+fn rows(runs: &[Manifest]) -> Result<RecordBatch, ArrowError> {
+    let runs: Vec<_> = runs.iter().filter(|run| run.finished_at.is_some()).collect();
+    let at = |time: Timestamp| prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    };
+    let counted = |run: &&Manifest| run.outputs.iter().map(|output| output.rows as i64).sum::<i64>();
+    let inputs: Vec<_> =
+        runs.iter().map(|run| serde_json::to_string(&run.inputs).unwrap_or_default()).collect();
+    let outputs: Vec<_> = runs.iter().map(|run| run.outcomes()).collect();
+    batch(vec![
+        text("run_id", runs.iter().map(|run| run.run_id.as_str())).key(1),
+        time("started_at", runs.iter().map(|run| Some(at(run.started_at)))),
+        time("finished_at", runs.iter().map(|run| run.finished_at.map(at))),
+        text("state", runs.iter().map(|run| if run.has_failed() { "failed" } else { "succeeded" })),
+        text("omnimesh_version", runs.iter().map(|run| run.omnimesh_version.as_str())),
+        text("format_version", runs.iter().map(|run| run.format_version.as_str())),
+        integer("tables", runs.iter().map(|run| run.outputs.len() as i64)),
+        integer("rows", runs.iter().map(counted)),
+        optional_text("inputs", inputs.iter().map(String::as_str)),
+        optional_text("outputs", outputs.iter().map(String::as_str)),
+    ])
 }

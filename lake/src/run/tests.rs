@@ -1,9 +1,10 @@
 //! Runs of tables that are made as a test says.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
     ops::Range,
+    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
@@ -16,9 +17,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     Layer,
+    card::Card,
     columns::{batch, integer},
     dataset::Table,
+    digest::Digest,
     sql::Lineage,
+    table::Growth,
 };
 
 /// A table whose rows are as many as its definition has letters.
@@ -29,6 +33,9 @@ struct Made {
     is_bad: AtomicBool,
     computed: AtomicUsize,
     grows: bool,
+    /// How many times more it grows by rows that nobody may begin to rely on any more.
+    late: AtomicUsize,
+    schedule: &'static str,
 }
 
 impl Made {
@@ -40,6 +47,8 @@ impl Made {
             is_bad: AtomicBool::new(false),
             computed: AtomicUsize::new(0),
             grows: false,
+            late: AtomicUsize::new(0),
+            schedule: "",
         })
     }
 
@@ -47,6 +56,12 @@ impl Made {
     fn growing(name: &str) -> Arc<Self> {
         let made = Arc::into_inner(Self::new(name, &[])).unwrap();
         Arc::new(Self { grows: true, ..made })
+    }
+
+    /// One that waits for its time.
+    fn scheduled(name: &str, schedule: &'static str) -> Arc<Self> {
+        let made = Arc::into_inner(Self::new(name, &[])).unwrap();
+        Arc::new(Self { schedule, ..made })
     }
 }
 
@@ -66,7 +81,7 @@ impl Derived for Made {
     }
 
     fn card(&self) -> Card {
-        Card { key: vec!["key".to_owned()], ..Card::default() }
+        Card { key: vec!["key".to_owned()], schedule: self.schedule.to_owned(), ..Card::default() }
     }
 
     fn definition(&self) -> &str {
@@ -81,11 +96,13 @@ impl Derived for Made {
     async fn extend(
         &self,
         _: &Snapshot,
-        standing: &Arc<Dataset>,
+        promised: &Arc<Dataset>,
         _: &Arc<RuntimeEnv>,
-    ) -> Result<Option<SendableRecordBatchStream>, Error> {
-        let stands = standing.count_rows(None).await.unwrap() as i64;
-        Ok(self.grows.then(|| rows(stands..8)))
+    ) -> Result<Option<Growth>, Error> {
+        let promised = promised.count_rows(None).await.unwrap() as i64;
+        let is_late = self.late.fetch_update(Relaxed, Relaxed, |late| late.checked_sub(1)).is_ok();
+        let expires = types::Timestamp::from_micros(if is_late { 0 } else { i64::MAX });
+        Ok(self.grows.then(|| Growth { rows: rows(promised..8), expires }))
     }
 
     async fn ready(&self, _: &mut Table) -> Result<BTreeMap<String, String>, Error> {
@@ -109,12 +126,28 @@ struct Runs {
 
 impl Runs {
     fn of(made: &[&Arc<Made>]) -> Self {
-        let directory = TempDir::new().unwrap();
+        Self::within(TempDir::new().unwrap(), made)
+    }
+
+    /// As another process that runs `made` in the same lake.
+    fn anew(self, made: &[&Arc<Made>]) -> Self {
+        Self::within(self.directory, made)
+    }
+
+    fn within(directory: TempDir, made: &[&Arc<Made>]) -> Self {
         let config = Config { root: directory.path().into(), ..Config::default() };
         let store = Arc::new(Store::create(&config.root).unwrap());
         let configured = made.iter().map(|made| Arc::clone(made) as Arc<dyn Derived>).collect();
         let runner = Runner::new(&config, store, configured).unwrap();
         Self { directory, wanted: made.iter().map(|made| made.name.clone()).collect(), runner }
+    }
+
+    /// The files below a directory of the lake, the first of their names first.
+    fn files(&self, directory: &str) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.directory.path().join(directory)).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files
     }
 
     /// What becomes of each table.
@@ -185,6 +218,17 @@ async fn what_is_refused_is_no_input_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_is_none_keeps_no_other_table_waiting() {
+    let made = Made::scheduled("dim_made", "every day");
+    let other = Made::new("dim_other", &[]);
+    let runs = Runs::of(&[&made, &other]);
+    runs.run().await;
+    made.definition.store(2, Relaxed);
+    other.definition.store(2, Relaxed);
+    assert!(!runs.is_due(&made).await && runs.is_due(&other).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_runs_that_add_the_same_rows_at_once_add_them_once() {
     let made = Made::growing("dim_made");
     let runs = Runs::of(&[&made]);
@@ -224,22 +268,131 @@ async fn an_input_that_cannot_be_read_stops_nothing_else() {
     let other = Made::new("dim_other", &[]);
     let runs = Runs::of(&[&broken]);
     runs.run().await;
-    let versions = runs.directory.path().join("gold/dim_broken.lance/_versions");
-    for version in fs::read_dir(versions).unwrap() {
-        fs::write(version.unwrap().path(), "torn").unwrap();
+    for version in runs.files("gold/dim_broken.lance/_versions") {
+        fs::write(version, "torn").unwrap();
     }
-    let configured = [&made, &other].map(|made| Arc::clone(made) as Arc<dyn Derived>).into();
-    let config = Config { root: runs.directory.path().into(), ..Config::default() };
-    let store = Arc::new(Store::existing(&config.root));
-    let runner = Runner::new(&config, store, configured).unwrap();
-    assert!(runner.due().await.unwrap().contains(&other.name));
-    let wanted = [made.name.clone(), other.name.clone()];
-    let outputs = runner.run(&wanted, &|_| {}).await.unwrap().outputs;
-    let outcome = |made: &Made| {
-        let table = made.name.to_string();
-        outputs.iter().find(|output| output.table == table).map(|output| output.outcome.clone()).unwrap()
-    };
-    assert_eq!(outcome(&other), Outcome::Published);
-    let Outcome::Skipped { reason } = outcome(&made) else { panic!("{:?}", outcome(&made)) };
+    let runs = runs.anew(&[&made, &other]);
+    assert!(runs.is_due(&other).await);
+    let [skipped, published]: [Output; 2] = runs.run().await.try_into().unwrap();
+    assert_eq!(published.outcome, Outcome::Published);
+    let Outcome::Skipped { reason } = &skipped.outcome else { panic!("{skipped:?}") };
     assert!(reason.contains("gold/dim_broken"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_never_promised_are_made_again() {
+    let made = Made::growing("dim_made");
+    let mut runs = Runs::of(&[&made]);
+    runs.run().await;
+    made.definition.store(2, Relaxed);
+    let tags = "gold/dim_made.lance/_refs/tags";
+    let before: Vec<_> = runs.files(tags).into_iter().map(|tag| (fs::read(&tag).unwrap(), tag)).collect();
+    for is_named in [false, true] {
+        let version = runs.run().await[0].version;
+        // As a process leaves it that is killed before its tags, or before its manifest too.
+        runs.files(tags).into_iter().for_each(|tag| fs::remove_file(tag).unwrap());
+        before.iter().for_each(|(text, tag)| fs::write(tag, text).unwrap());
+        if !is_named {
+            fs::remove_file(runs.files("_meta/runs").pop().unwrap()).unwrap();
+        }
+        runs = runs.anew(&[&made]);
+        assert!(runs.is_due(&made).await);
+        let again = runs.run().await.remove(0);
+        assert_eq!((again.outcome, again.rows), (Outcome::Published, 8));
+        assert!(again.version > version);
+        assert_eq!(runs.keys(&made).await, (0..8).collect::<Vec<_>>());
+        let promised = runs.runner.input(&made.name).await.unwrap().unwrap();
+        assert_eq!(promised.version().version, again.version);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_ready_too_late_are_made_again() {
+    let made = Made::growing("dim_made");
+    let runs = Runs::of(&[&made]);
+    runs.run().await;
+    made.definition.store(2, Relaxed);
+    made.late.store(1, Relaxed);
+    let published = runs.run().await.remove(0);
+    assert_eq!((published.outcome, published.attempts, published.rows), (Outcome::Published, 1, 8));
+    assert_eq!(runs.keys(&made).await, (0..8).collect::<Vec<_>>());
+
+    made.definition.store(3, Relaxed);
+    made.late.store(1, Relaxed);
+    assert_eq!(runs.run().await[0].outcome, Outcome::Unchanged, "it has no new rows");
+}
+
+/// A manifest of which only the end is right, so that it is not torn: its message is longer than it is itself. Lance
+/// panics over it.
+const CORRUPT: &[u8] = b"\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\0\0LANC";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_over_which_lance_panics_stops_nothing_else() {
+    let broken = Made::new("dim_broken", &[]);
+    let made = Made::new("dim_made", &[&broken]);
+    let other = Made::new("dim_other", &[]);
+    let runs = Runs::of(&[&broken]);
+    runs.run().await;
+    fs::write(&runs.files("gold/dim_broken.lance/_versions")[0], CORRUPT).unwrap();
+    let runs = runs.anew(&[&broken, &made, &other]);
+    assert!(runs.is_due(&other).await);
+    let [failed, published, skipped]: [Output; 3] = runs.run().await.try_into().unwrap();
+    assert_eq!(published.outcome, Outcome::Published);
+    let Outcome::Failed { reason } = &failed.outcome else { panic!("{failed:?}") };
+    assert!(reason.contains("gold/dim_broken"), "{reason}");
+    let Outcome::Skipped { reason } = &skipped.outcome else { panic!("{skipped:?}") };
+    assert!(reason.contains("gold/dim_broken"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_tags_cannot_be_used_stops_nothing_else() {
+    let made = Made::new("dim_made", &[]);
+    let other = Made::new("dim_other", &[&made]);
+    let mut runs = Runs::of(&[&made, &other]);
+    runs.run().await;
+    let references = runs.directory.path().join("gold/dim_made.lance/_refs");
+    let aside = references.with_extension("aside");
+    let prod = references.join("tags/prod.json");
+    let whole = fs::read(&prod).unwrap();
+    for is_one in [true, false] {
+        let definition = made.definition.fetch_add(1, Relaxed) + 1;
+        other.definition.store(definition, Relaxed);
+        match is_one {
+            true => fs::write(&prod, "").unwrap(),
+            false => {
+                fs::rename(&references, &aside).unwrap();
+                // Nobody may write into a file as into a directory, not even root.
+                fs::write(&references, "").unwrap();
+            }
+        }
+        runs = runs.anew(&[&made, &other]);
+        let [failed, after]: [Output; 2] = runs.run().await.try_into().unwrap();
+        let Outcome::Failed { reason } = &failed.outcome else { panic!("{failed:?}") };
+        assert!(reason.contains("gold/dim_made"), "{reason}");
+        assert_eq!(failed.version, 0, "it is not relied on");
+        assert!(!matches!(after.outcome, Outcome::Failed { .. }), "{after:?}");
+
+        match is_one {
+            true => fs::write(&prod, &whole).unwrap(),
+            false => {
+                fs::remove_file(&references).unwrap();
+                fs::rename(&aside, &references).unwrap();
+            }
+        }
+        let [made, other]: [Output; 2] = runs.run().await.try_into().unwrap();
+        assert_eq!((made.outcome, made.rows as usize), (Outcome::Published, definition));
+        assert_eq!(other.inputs["gold/dim_made"], made.version);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_done_and_others_forgotten_without_the_table_of_runs() {
+    let made = Made::new("dim_made", &[]);
+    let runs = Runs::of(&[&made]);
+    runs.run().await;
+    fs::write(&runs.files("_meta/exports.lance/_versions")[0], CORRUPT).unwrap();
+    let runs = runs.anew(&[&made]);
+    assert_eq!(runs.run().await[0].outcome, Outcome::Unchanged);
+    let told = ["_meta/runs", "_meta/openlineage"].map(|directory| runs.files(directory).len());
+    assert_eq!(told, [2, 2]);
 }

@@ -3,7 +3,7 @@
 use crate::{TableName, card::Card};
 
 const EXPORTS: &str = "\
-Runs of the tables that are made of other tables.
+The last runs of the tables that are made of other tables, and those that made what stands.
 grain: one row per run
 key: run_id
 owner: lake
@@ -17,7 +17,7 @@ column format_version: The format of the tables' files.
 column tables: How many tables it computed, or tried to.
 column rows: Rows of these tables.
 column inputs: The tables of events that it read, as JSON, each with its version and up to which event.
-column outputs: What became of each table, and of what it was made, as JSON.
+column outputs: What became of each table, and of which versions it was made, as JSON.
 ";
 
 const ERASURES: &str = "\

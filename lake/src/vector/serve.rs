@@ -69,7 +69,7 @@ impl Vectors {
     /// Follows what is published.
     pub(crate) async fn follow(self: Arc<Self>) -> Infallible {
         loop {
-            if let Err(error) = events::caught(self.refresh()).await {
+            if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "vectors stay at the versions before");
             }
             tokio::time::sleep(REFRESH).await;
@@ -82,10 +82,10 @@ impl Vectors {
         let mut outcome = Ok(());
         for name in self.store.names().await?.into_iter().filter(|name| name.layer() == Layer::Embeddings) {
             let known = self.tables.borrow().get(name.as_str()).cloned();
-            match self.load(&name, known.as_ref()).await {
+            match events::caught(self.load(&name, known.as_ref())).await {
                 Ok(loaded) => tables.extend(loaded.map(|loaded| (name.as_str().to_owned(), loaded))),
                 Err(error) => {
-                    outcome = outcome.and(Err(error));
+                    outcome = outcome.and(Err(error.of(&name)));
                     tables.extend(known.map(|known| (name.as_str().to_owned(), known)));
                 }
             }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lake::{Config, Root, TableExtent};
+use lake::{Config, Outcome, Root, TableExtent};
 use omnimesh_proto::ingest::v1::RecordsLanded;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -113,6 +113,27 @@ async fn a_corrupt_data_file_is_named_by_who_reads_it() {
     assert!(is_for_users(&error, name), "{error}");
     fs::write(&data, whole).unwrap();
     assert_same(root, &undisturbed(&sandbox, directory.path()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_a_run_cannot_keep_are_no_inputs_and_stop_no_others() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish(&sandbox, 38).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    let name = "silver/products_scd";
+    for tag in files(&sandbox.root().join(format!("{name}.lance/_refs/tags"))) {
+        fs::write(tag, "").unwrap();
+    }
+    world::publish(&sandbox, 39).await;
+    sandbox.export().await;
+    let outputs = sandbox.run().await.outputs;
+    let outcome = |table: &str| &outputs.iter().find(|output| output.table == table).unwrap().outcome;
+    assert_eq!(outcome("gold/fct_order_line"), &Outcome::Published);
+    let Outcome::Skipped { reason } = outcome("gold/dim_product") else { panic!("{outputs:?}") };
+    assert!(is_for_users(reason, name), "{reason}");
+    assert!(!outputs.iter().any(|output| matches!(output.outcome, Outcome::Failed { .. })), "{outputs:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

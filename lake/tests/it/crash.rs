@@ -7,11 +7,18 @@ use std::{
     process::{Command, Stdio},
 };
 
+use lake::Outcome;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
+use types::Timestamp;
 
-use crate::{export::files, sandbox::Sandbox, world};
+use crate::{
+    export::files,
+    rpc_feature::{orders, publish},
+    sandbox::Sandbox,
+    world,
+};
 
 const KILLS: usize = 20;
 const VICTIM: &str = "OMNIMESH_LAKE_VICTIM";
@@ -88,4 +95,40 @@ async fn killed_between_data_and_commit_the_lake_is_the_same() {
     assert_ne!(lake::summary(sandbox.root()).await.unwrap(), undisturbed);
     sandbox.export().await;
     assert_eq!(lake::summary(sandbox.root()).await.unwrap(), undisturbed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_features_are_promised_nobody_is_to_have_known_them() {
+    /// From a run to when its rows are known, at least.
+    const ACTIVATION: i64 = 60_000_000;
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let name = "features/customer_daily";
+    let columns = ["known_at", "golden_id", "event_time"];
+    publish(&sandbox, &orders(13, 100)).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    let known = sandbox.rows(name, &columns).await;
+    let tags = sandbox.root().join(format!("{name}.lance/_refs"));
+    let before: Vec<_> = files(&tags).into_iter().map(|tag| (fs::read(&tag).unwrap(), tag)).collect();
+
+    publish(&sandbox, &orders(14, 100)).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    assert_ne!(sandbox.rows(name, &columns).await, known);
+    // As a process leaves it that is killed before its tags.
+    files(&tags).into_iter().for_each(|tag| fs::remove_file(tag).unwrap());
+    before.iter().for_each(|(text, tag)| fs::write(tag, text).unwrap());
+
+    let begin = Timestamp::now().micros();
+    let outputs = sandbox.run().await.outputs;
+    let output = outputs.iter().find(|output| output.table == name).unwrap();
+    assert_eq!(output.outcome, Outcome::Published);
+    let rows = sandbox.rows(name, &columns).await;
+    assert!(known.iter().all(|row| rows.contains(row)), "what was promised stays");
+    assert!(rows.len() > known.len());
+    for row in rows.iter().filter(|row| !known.contains(row)) {
+        let known_at = Timestamp::parse(row.split('|').next().unwrap()).unwrap().micros();
+        assert!(known_at >= begin + ACTIVATION, "{row} is known before anybody could tell");
+    }
 }

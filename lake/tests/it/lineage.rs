@@ -169,6 +169,28 @@ async fn every_table_is_followed_back_to_what_no_table_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_table_is_told_to_take_the_time_that_it_took() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish(&sandbox, 9).await;
+    sandbox.export().await;
+    let run = sandbox.run().await;
+    let told =
+        fs::read_to_string(sandbox.root().join(DIRECTORY).join(format!("{}.jsonl", run.run_id))).unwrap();
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let time = |event: &Value| event["eventTime"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let mut before = run.started_at;
+    for (output, events) in run.outputs.iter().zip(told.chunks(2)) {
+        let [begin, end] = [&events[0], &events[1]].map(time);
+        assert_eq!(events[0]["job"]["name"], output.table.as_str());
+        assert_eq!(end.duration_since(begin).as_millis(), output.millis.into());
+        // One comes after the other.
+        assert!(before <= begin && end <= run.finished_at.unwrap(), "{}: {begin} to {end}", output.table);
+        before = end;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_only_counts_rows_is_made_of_what_decides_which_there_are() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;

@@ -152,6 +152,10 @@ async fn old_runs_are_forgotten_but_what_they_made_is_known() {
     };
     let kept = (files("_meta/runs", "json"), files("_meta/openlineage", "jsonl"));
     assert_eq!(kept, (runs.len(), runs.len()));
+    let listed = sandbox.rows("_meta/exports", &["run_id", "outputs"]).await;
+    let told = runs.iter().rev().zip(&listed).all(|(run, row)| row.starts_with(&run.run_id));
+    assert!(told && listed.len() == runs.len(), "{listed:?}");
+    assert!(!listed.iter().any(|row| row.contains("lineage")), "that is told of each run already");
     for (table, outcome) in states(&run(&config).await) {
         assert!(!matches!(outcome, Outcome::Published), "{table} was computed again");
     }

@@ -1,6 +1,6 @@
 //! What is said for now beside what the whole table says of that moment later.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fs};
 
 use arrow::compute::concat_batches;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -28,18 +28,21 @@ struct Lake {
     store: Arc<Store>,
     view: &'static View,
     rows: Vec<arrow::array::RecordBatch>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Lake {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let store = Arc::new(Store::create(&directory.path().into()).unwrap());
-        let runtime = sql::runtime(64 * 1024 * 1024).unwrap();
         let clock = Clock::fixed(1_000 * DAY);
-        let online = Online::new(Arc::clone(&store), runtime, clock.clone());
+        let online = Self::online(&store, &clock);
         let view = view::find("product_daily").unwrap();
-        Self { online, clock, store, view, rows: Vec::new(), _directory: directory }
+        Self { online, clock, store, view, rows: Vec::new(), directory }
+    }
+
+    fn online(store: &Arc<Store>, clock: &Clock) -> Online {
+        Online::new(Arc::clone(store), sql::runtime(64 * 1024 * 1024).unwrap(), clock.clone())
     }
 
     fn now(&self) -> i64 {
@@ -111,6 +114,27 @@ async fn what_is_said_now_is_what_the_table_says_later() {
     for (time, answer) in answers {
         assert_eq!(answer, said(&all, time, lake.view), "as of {time}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_over_which_lance_panics_is_followed_once_it_is_whole() {
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let mut lake = Lake::new();
+    lake.publish(&mut random, 0, 0).await;
+    let versions = lake.directory.path().join("features/product_daily.lance/_versions");
+    // Lance counts manifests' names down, so that the newest comes first.
+    let newest = fs::read_dir(versions).unwrap().map(|file| file.unwrap().path()).min().unwrap();
+    let whole = fs::read(&newest).unwrap();
+    // Its message is longer than it is itself; the end is right, so that it is not torn.
+    fs::write(&newest, b"\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\0\0LANC").unwrap();
+    // As another process that has not read it yet.
+    let store = Arc::new(Store::existing(&lake.directory.path().into()));
+    lake.online = Lake::online(&store, &lake.clock);
+    lake.online.refresh().await;
+    assert!(matches!(lake.said(), Err(Error::Missing { .. })));
+    fs::write(&newest, whole).unwrap();
+    lake.online.refresh().await;
+    assert!(lake.said().is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
