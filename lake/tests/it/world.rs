@@ -49,7 +49,7 @@ pub(crate) async fn publish(sandbox: &Sandbox, seed: u64) -> Expected {
     for (domain, events) in history::histories(&mut random, &mut expected) {
         sandbox.publish(domain, &events, 40).await;
     }
-    sandbox.publish("order", &orders(&mut random, &mut expected), 100).await;
+    sandbox.publish("order", &orders(&mut random, &mut expected, ORDERS), 100).await;
     expected
 }
 
@@ -184,20 +184,43 @@ pub(crate) fn linked(golden_id: &str, source: Option<SourceRef>) -> NewEvent {
     changed("omnimesh.identity.v1.IdentityChanged", format!("identities/{golden_id}"), &payload)
 }
 
-/// Orders, of which every fifth changes later on, and every twentieth then becomes a part of its neighbour.
-fn orders(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
-    let mut orders: Vec<_> = (0..ORDERS).map(|number| order(random, number)).collect();
-    let mut events: Vec<_> = orders.iter().map(order_changed).collect();
-    for number in (0..ORDERS).step_by(5) {
+/// Orders, of which every tenth is seen by the marketplace later on, which every other time turns out to be an order of
+/// its own; every twentieth becomes a part of its neighbour.
+pub(crate) fn orders(random: &mut ChaCha8Rng, expected: &mut Expected, count: usize) -> Vec<NewEvent> {
+    let mut orders: Vec<_> = (0..count).map(|number| order(random, number)).collect();
+    let mut events = Vec::new();
+    let mut tell = |order: &mut Order| {
+        order.update_time = at(1 + events.len() as i64);
+        events.push(order_changed(order));
+    };
+    orders.iter_mut().for_each(&mut tell);
+    for number in (0..count).step_by(5) {
         if number % 20 == 0 {
-            orders[number].merged_into = format!("order-{}", number + 1);
+            let order = orders[number].clone();
+            let neighbour = &mut orders[number + 1];
+            neighbour.sources.extend(order.sources);
+            tell(neighbour);
+            orders[number] = Order {
+                order_uid: order.order_uid,
+                order_time: order.order_time,
+                merged_into: orders[number + 1].order_uid.clone(),
+                ..Order::default()
+            };
         } else {
-            orders[number]
-                .sources
-                .push(OrderSource { source: source("marketplace", number), ..OrderSource::default() });
+            let copy = OrderSource { source: source("marketplace", number), ..OrderSource::default() };
+            orders[number].sources.push(copy);
             orders[number].total_minor += 1;
         }
-        events.push(order_changed(&orders[number]));
+        tell(&mut orders[number]);
+        if number % 20 == 10 {
+            let mut other =
+                Order { order_uid: format!("order-{}", count + number), ..orders[number].clone() };
+            other.sources.remove(0);
+            tell(&mut other);
+            orders.push(other);
+            orders[number].sources.truncate(1);
+            tell(&mut orders[number]);
+        }
     }
     orders.retain(|order| order.merged_into.is_empty());
     let lines = || orders.iter().flat_map(|order| &order.lines);
@@ -253,8 +276,9 @@ fn payment(amount_minor: i64) -> Payment {
 }
 
 pub(crate) fn order_changed(order: &Order) -> NewEvent {
+    let time = order.update_time.map_or(Timestamp::from_micros(1), |time| time.try_into().unwrap());
     let payload = OrderChanged { order: Some(order.clone()) };
-    changed("omnimesh.order.v1.OrderChanged", format!("orders/{}", order.order_uid), &payload)
+    NewEvent::new("omnimesh.order.v1.OrderChanged", format!("orders/{}", order.order_uid), time, &payload)
 }
 
 /// Publishes a new stock and a change of the first one; returns what is on hand of either.
