@@ -141,6 +141,17 @@ fn an_id_is_a_persons_only_where_it_is_about_a_person_of_its_system() {
 }
 
 #[test]
+fn a_movement_of_stock_stays_without_the_order_that_it_comes_of() {
+    let denied = denied(&["order-77"]);
+    let sold =
+        |order: &str| texts(&[("source_system", &["order", "order"]), ("source_id", &[order, "order-78"])]);
+    assert_eq!(held(&denied, &sold("order-77")), [0], "it is not overlooked");
+    assert_eq!(denied.without(sold("order-77")).unwrap(), (sold(""), 0));
+    let of_person = texts(&[("golden_id", &["a"]), ("source_id", &["order-77"])]);
+    assert_eq!(denied.without(of_person).unwrap().1, 1);
+}
+
+#[test]
 fn a_reference_to_an_order_is_none_to_a_person_of_the_same_number() {
     let denied = denied(&["shop/1082185"]);
     let linked: [(&str, &[&str]); 3] = [

@@ -12,7 +12,7 @@ use omnimesh_proto::{
     customer::v1::{Customer, CustomerChanged, CustomerVersion},
     identity::v1::{IdentityChanged, IdentityLink},
     ingest::v1::RecordsLanded,
-    inventory::v1::{Stock, StockChanged},
+    inventory::v1::{MovementKind, Stock, StockChanged, StockMovement},
     order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource, Payment},
     r#type::v1::SourceRef,
 };
@@ -104,6 +104,9 @@ pub(crate) const PERSON: [&str; 7] = [
     "C-5501928374",
 ];
 
+/// Their orders.
+pub(crate) const PERSONS_ORDERS: [&str; 2] = ["order-9001", "order-9002"];
+
 /// The columns of a till's file.
 const RECEIPT: [&str; 7] =
     ["store_id", "receipt_no", "customer_name", "loyalty_card", "product_id", "quantity", "amount"];
@@ -139,6 +142,8 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
     };
     let landings: Vec<_> = raw.into_iter().enumerate().map(landing).collect();
     sandbox.publish("ingest", &landings, 2).await;
+    // What was sold is gone from the stock, whoever bought it.
+    sandbox.publish("inventory", &[sold(if is_there { PERSONS_ORDERS[0] } else { "order-0" })], 1).await;
     if !is_there {
         return;
     }
@@ -161,6 +166,24 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
         order_changed(&Order { golden_id: golden_id.to_owned(), ..order(&mut random, number) })
     });
     sandbox.publish("order", &orders, 2).await;
+}
+
+/// A stock that nobody has counted is sold from.
+fn sold(order: &str) -> NewEvent {
+    let (sku, location_id) = ("sold-uncounted".to_owned(), "1".to_owned());
+    let movement = StockMovement {
+        ledger_sequence: 1,
+        sku: sku.clone(),
+        location_id: location_id.clone(),
+        kind: MovementKind::Sale.into(),
+        quantity: -2,
+        event_time: at(2),
+        record_time: at(3),
+        source: source("order", order),
+    };
+    let stock = Stock { sku, location_id, on_hand: -2, ledger_sequence: 1, ..Stock::default() };
+    let payload = StockChanged { stock: Some(stock), movements: vec![movement], corrected: Vec::new() };
+    changed("omnimesh.inventory.v1.StockChanged", "locations/1/stocks/sold-uncounted".to_owned(), &payload)
 }
 
 /// The first that is told of a customer.
