@@ -303,7 +303,7 @@ impl Table {
         let is_whole = matches!(transaction.operation, Operation::Overwrite { .. });
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
         self.durable.sync().await?;
-        turn.still(self).await?;
+        turn.still(&self.name).await?;
         let dataset =
             self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
         self.dataset = Some(dataset);
