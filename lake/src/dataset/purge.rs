@@ -275,12 +275,13 @@ impl References {
         self.tags.iter().chain(&self.branches).cloned().collect()
     }
 
-    /// Takes them away; [`PROD`] moves to the newest version.
+    /// Takes them away; [`PROD`] moves to the newest version if nothing was added since the one that it is on.
     async fn forget(mut self, dataset: &mut Dataset) -> Result<(), LanceError> {
         for tag in self.tags {
-            match tag == PROD {
-                true => publish::tag(dataset, PROD, dataset.version().version).await?,
-                false => dataset.tags().delete(&tag).await?,
+            if tag == PROD && stands(dataset, dataset.tags().get_version(PROD).await?).await {
+                publish::tag(dataset, PROD, dataset.version().version).await?;
+            } else {
+                dataset.tags().delete(&tag).await?;
             }
         }
         // A branch is in the way of the one that it grew from.
@@ -303,6 +304,21 @@ impl References {
         }
         Ok(())
     }
+}
+
+/// Whether the newest version has no rows that a version lacks: what was written later may have been refused.
+async fn stands(dataset: &Dataset, version: u64) -> bool {
+    for later in (version + 1..=dataset.version().version).rev() {
+        let Ok(Some(transaction)) = dataset.read_transaction_by_version(later).await else { return false };
+        let adds = matches!(
+            transaction.operation,
+            Operation::Overwrite { .. } | Operation::Append { .. } | Operation::Update { .. }
+        );
+        if adds {
+            return false;
+        }
+    }
+    true
 }
 
 /// Branches of which a version has one of `files`.
@@ -352,3 +368,6 @@ async fn names(files: SendableRecordBatchStream) -> Result<BTreeSet<String>, Lan
     let paths = files.iter().filter_map(|batch| batch.column_by_name("path"));
     Ok(paths.flat_map(|paths| paths.as_string::<i32>().iter().flatten()).map(str::to_owned).collect())
 }
+
+#[cfg(test)]
+mod tests;
