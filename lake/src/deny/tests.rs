@@ -118,7 +118,10 @@ fn an_id_is_a_persons_only_where_it_is_about_a_person_of_its_system() {
     for (entity, columns, payload) in [
         ("orders", "", r#"{"order_id":7,"customer_id":1082185}"#),
         ("orders", "", r#"{"buyer":{"id":"1082185"}}"#),
+        ("orders", "", r#"{"account_id":1082185}"#),
+        ("orders", "order_id,recipient", "7,1082185"),
         ("customers", "", r#"{"id":1082185}"#),
+        ("profiles", "", r#"{"id":1082185}"#),
         ("customers", "id,name", "1082185,Ann"),
         ("orders", "order_id,customer_id,product_id", "7,\"1082185\",8"),
     ] {
@@ -135,6 +138,7 @@ fn an_id_is_a_persons_only_where_it_is_about_a_person_of_its_system() {
         ("orders", "order_id,customer_id,product_id", "1082185,7,1082185"),
         ("orders", "", "7,1082185,8"),
         ("products", "", r#"{"id":1082185}"#),
+        ("orders", "", r#"{"account_manager_id":1082185}"#),
     ] {
         assert!(!landed("shop", entity, columns, payload), "{payload}");
     }
