@@ -18,6 +18,8 @@ const PRIMARY_KEY: &str = "lance-schema:unenforced-primary-key";
 const PRIMARY_KEY_POSITION: &str = "lance-schema:unenforced-primary-key:position";
 /// Marks columns that two runs over the same sources may fill differently: generated ids and recorded times.
 const VOLATILE: &str = "omnimesh.volatile";
+/// Marks a column of lists of source records that each are one row's alone.
+const EXCLUSIVE: &str = "omnimesh.exclusive";
 const SECONDS_OF_DAY: i64 = 86_400;
 
 /// A column: its field and its values.
@@ -56,6 +58,11 @@ impl Column {
         let (key, value) = volatile_metadata();
         self.with_metadata(&key, &value)
     }
+
+    /// Makes each source record in its lists one row's alone: of two rows that are upserted with it the newer stands.
+    pub(crate) fn exclusive(self) -> Self {
+        self.with_metadata(EXCLUSIVE, "true")
+    }
 }
 
 /// What marks a field as the `position`th of the primary key, from 1.
@@ -80,6 +87,11 @@ pub(crate) fn is_key(field: &Field) -> bool {
 
 pub(crate) fn is_volatile(field: &Field) -> bool {
     field.metadata().contains_key(VOLATILE)
+}
+
+/// Whether each source record in the field's lists is one row's alone.
+pub(crate) fn is_exclusive(field: &Field) -> bool {
+    field.metadata().contains_key(EXCLUSIVE)
 }
 
 /// Texts, none of them missing.

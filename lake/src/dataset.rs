@@ -4,6 +4,7 @@
 //! anybody told. Lance itself syncs nothing, so a power cut may leave a manifest torn; [`heal`] sets it aside.
 
 mod durable;
+mod exclusive;
 mod feed;
 mod files;
 mod heal;
@@ -309,7 +310,7 @@ impl Table {
             config_upsert_values.get_or_insert_default().extend(settings);
         }
         self.durable.sync().await?;
-        turn.still(self).await?;
+        turn.still(&self.name).await?;
         let dataset =
             self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
         self.dataset = Some(dataset);
@@ -322,6 +323,7 @@ impl Table {
 
     /// Writes data files for a change, if it makes any.
     async fn write(&self, change: Change, card: &Card) -> Result<Option<Transaction>, LanceError> {
+        let change = exclusive::settled(self.dataset.as_ref(), change).await?;
         match (change, &self.dataset) {
             (Change::Append(rows), _) if rows.iter().all(|batch| batch.num_rows() == 0) => Ok(None),
             (Change::Upsert { rows, .. } | Change::Record(rows), None) if rows.num_rows() == 0 => Ok(None),

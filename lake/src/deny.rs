@@ -138,8 +138,14 @@ impl Denied {
         Ok((change, refused))
     }
 
-    /// Rows without those that hold a key, and how many those were.
+    /// Rows without what only ties them to a key, and would do without.
+    pub(crate) fn severed(&self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        if self.keys.is_empty() { Ok(rows) } else { rows::severed(self, rows) }
+    }
+
+    /// Rows without those that hold a key once they are severed, and how many those were.
     pub(crate) fn without(&self, rows: RecordBatch) -> Result<(RecordBatch, usize), ArrowError> {
+        let rows = self.severed(rows)?;
         let held = self.rows(&rows)?;
         match held.true_count() {
             0 => Ok((rows, 0)),

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, TableName, Version,
-    dataset::{Store, failed},
+    dataset::{Store, Turn, failed},
     digest,
 };
 
@@ -56,8 +56,11 @@ pub(crate) async fn mirror(
     name: &TableName,
     version: &Version,
 ) -> Result<Mirror, Error> {
-    let dataset = store.at(name, version).await?;
-    let dataset = dataset.ok_or_else(|| Error::NotFound { what: format!("table {name} at {version}") })?;
+    let missing = || Error::NotFound { what: format!("table {name} at {version}") };
+    store.at(name, version).await?.ok_or_else(missing)?;
+    // An erasure waits until all that was read is in its place, where it is looked for.
+    let turn = store.turn().await?;
+    let dataset = store.at(name, version).await?.ok_or_else(missing)?;
     let found = dataset.version();
     let directory = format!("parquet/{name}/v={}", found.version);
     let mut mirror = Mirror {
@@ -81,8 +84,9 @@ pub(crate) async fn mirror(
             }
             (mirror.rows, mirror.parts) = (known.rows, known.parts);
         }
-        _ => write(&dataset, name, out, &directory, &mut mirror).await?,
+        _ => write(&turn, &dataset, name, out, &directory, &mut mirror).await?,
     }
+    turn.still(name).await?;
     let text = serde_json::to_vec_pretty(&mirror).unwrap_or_default();
     out.write_file(&format!("{directory}/{SUCCESS}"), text).await?;
     Ok(mirror)
@@ -98,6 +102,7 @@ async fn standing(out: &Store, directory: &str) -> Result<Option<Mirror>, Error>
 }
 
 async fn write(
+    turn: &Turn<'_>,
     dataset: &Dataset,
     name: &TableName,
     out: &Store,
@@ -119,6 +124,7 @@ async fn write(
             batch = batches.try_next().await.map_err(failed)?;
         }
         let file = format!("part-{:05}.parquet", mirror.parts.len());
+        turn.still(name).await?;
         out.write_file(&format!("{directory}/{file}"), part.into_inner()?).await?;
         mirror.parts.push(file);
     }

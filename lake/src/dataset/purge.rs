@@ -9,14 +9,18 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{array::AsArray, compute::filter, datatypes::UInt64Type};
+use arrow::{
+    array::{AsArray, RecordBatch},
+    compute::{and_not, filter, filter_record_batch},
+    datatypes::UInt64Type,
+};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use lance::{
     Error as LanceError,
     dataset::{
-        CommitBuilder, Dataset, DeleteBuilder, ROW_ID,
+        CommitBuilder, Dataset, DeleteBuilder, ROW_ID, WhenMatched,
         cleanup::CleanupPolicyBuilder,
         optimize::CompactionOptions,
         transaction::{Operation, Transaction},
@@ -33,7 +37,7 @@ use lance_table::format::IndexMetadata;
 use object_store::path::Path;
 use prost::Message;
 
-use super::{Store, Table, failed, publish, upkeep::compact};
+use super::{Store, Table, failed, publish, upkeep::compact, write::merge};
 use crate::{Error, TableName, deny::Denied, run::PROD};
 
 /// Files of a table that are of no version of it; those of its branches are of theirs.
@@ -65,16 +69,23 @@ impl Table {
         let Some(dataset) = &mut self.dataset else { return Ok(Purged::default()) };
         let failed = |error| failed(&self.name, "rid of rows", error);
         let progress = progress(dataset).await.map_err(failed)?;
-        let ids = held(dataset, denied).await.map_err(failed)?;
+        let Held { ids, severed } = held(dataset, denied).await.map_err(failed)?;
+        let until = if ids.is_empty() && severed.is_empty() { since } else { Timestamp::MAX };
         if !ids.is_empty() {
             let deletion = deletion(dataset, &ids).await.map_err(failed)?;
             // Whatever a manifest names is on disk before it.
             self.durable.sync().await?;
             commit(dataset, deletion, &progress).await.map_err(failed)?;
         }
+        if !severed.is_empty() {
+            let severed = merge(dataset, severed, WhenMatched::UpdateAll, None).await.map_err(failed)?;
+            self.durable.sync().await?;
+            if let Some(severed) = severed {
+                commit(dataset, severed, &progress).await.map_err(failed)?;
+            }
+        }
         compact(&self.name, dataset, &mut self.durable, &options(&progress)).await?;
         // An index that was made since then is of rows that were rid of already, unless some went just now.
-        let until = if ids.is_empty() { since } else { Timestamp::MAX };
         index(dataset, &progress, until).await.map_err(failed)?;
         mark(dataset, &progress).await.map_err(failed)?;
         self.durable.sync().await?;
@@ -123,20 +134,39 @@ async fn progress(dataset: &Dataset) -> Result<Properties, LanceError> {
 }
 
 /// The rows that hold what is denied.
-async fn held(dataset: &Dataset, denied: &Arc<Denied>) -> Result<Vec<u64>, LanceError> {
+#[derive(Default)]
+struct Held {
+    /// Those that go, by their numbers.
+    ids: Vec<u64>,
+    /// Those that stay, as they are from then on.
+    severed: Vec<RecordBatch>,
+}
+
+async fn held(dataset: &Dataset, denied: &Arc<Denied>) -> Result<Held, LanceError> {
     let mut scan = dataset.scan();
     let mut batches = scan.with_row_id().try_into_stream().await?;
-    let mut ids = Vec::new();
+    let mut all = Held::default();
     while let Some(batch) = batches.try_next().await? {
         let denied = Arc::clone(denied);
-        let found = tokio::task::spawn_blocking(move || {
-            let held = denied.rows(&batch)?;
-            let ids = batch.column_by_name(ROW_ID).map(|ids| filter(ids, &held)).transpose()?;
-            Ok::<_, LanceError>(ids.map(|ids| ids.as_primitive::<UInt64Type>().values().to_vec()))
-        });
-        ids.extend(found.await.map_err(|error| LanceError::wrapped(error.into()))??.unwrap_or_default());
+        let found = tokio::task::spawn_blocking(move || held_in(batch, &denied));
+        let Held { ids, severed } = found.await.map_err(|error| LanceError::wrapped(error.into()))??;
+        all.ids.extend(ids);
+        all.severed.extend(severed);
     }
-    Ok(ids)
+    Ok(all)
+}
+
+fn held_in(rows: RecordBatch, denied: &Denied) -> Result<Held, LanceError> {
+    let found = denied.rows(&rows)?;
+    if found.true_count() == 0 {
+        return Ok(Held::default());
+    }
+    let mut severed = denied.severed(rows)?;
+    let goes = denied.rows(&severed)?;
+    let ids = severed.remove_column(severed.schema_ref().index_of(ROW_ID)?);
+    let ids = filter(&ids, &goes)?.as_primitive::<UInt64Type>().values().to_vec();
+    let severed = filter_record_batch(&severed, &and_not(&found, &goes)?)?;
+    Ok(Held { ids, severed: Some(severed).filter(|rows| rows.num_rows() > 0).into_iter().collect() })
 }
 
 /// A deletion by the numbers of the rows: a transaction says what it deleted by, and that must be nobody's name.
@@ -245,12 +275,13 @@ impl References {
         self.tags.iter().chain(&self.branches).cloned().collect()
     }
 
-    /// Takes them away; [`PROD`] moves to the newest version.
+    /// Takes them away; [`PROD`] moves to the newest version if nothing was added since the one that it is on.
     async fn forget(mut self, dataset: &mut Dataset) -> Result<(), LanceError> {
         for tag in self.tags {
-            match tag == PROD {
-                true => publish::tag(dataset, PROD, dataset.version().version).await?,
-                false => dataset.tags().delete(&tag).await?,
+            if tag == PROD && stands(dataset, dataset.tags().get_version(PROD).await?).await {
+                publish::tag(dataset, PROD, dataset.version().version).await?;
+            } else {
+                dataset.tags().delete(&tag).await?;
             }
         }
         // A branch is in the way of the one that it grew from.
@@ -273,6 +304,21 @@ impl References {
         }
         Ok(())
     }
+}
+
+/// Whether the newest version has no rows that a version lacks: what was written later may have been refused.
+async fn stands(dataset: &Dataset, version: u64) -> bool {
+    for later in (version + 1..=dataset.version().version).rev() {
+        let Ok(Some(transaction)) = dataset.read_transaction_by_version(later).await else { return false };
+        let adds = matches!(
+            transaction.operation,
+            Operation::Overwrite { .. } | Operation::Append { .. } | Operation::Update { .. }
+        );
+        if adds {
+            return false;
+        }
+    }
+    true
 }
 
 /// Branches of which a version has one of `files`.
@@ -311,7 +357,7 @@ pub(crate) async fn would_purge(
 ) -> Result<Purged, Error> {
     let Some(dataset) = store.load(name).await? else { return Ok(Purged::default()) };
     let failed = |error| failed(name, "read", error);
-    let rows = held(&dataset, denied).await.map_err(failed)?.len() as u64;
+    let rows = held(&dataset, denied).await.map_err(failed)?.ids.len() as u64;
     let references = References::to(&dataset, files).await.map_err(failed)?.names();
     Ok(Purged { rows, references })
 }
@@ -322,3 +368,6 @@ async fn names(files: SendableRecordBatchStream) -> Result<BTreeSet<String>, Lan
     let paths = files.iter().filter_map(|batch| batch.column_by_name("path"));
     Ok(paths.flat_map(|paths| paths.as_string::<i32>().iter().flatten()).map(str::to_owned).collect())
 }
+
+#[cfg(test)]
+mod tests;

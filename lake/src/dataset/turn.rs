@@ -106,12 +106,13 @@ impl Turn<'_> {
         self.store.open_unlocked(name).await
     }
 
-    /// To be asked right before a commit: an error if an erasure may have begun, because this process seemed to be gone.
-    pub(super) async fn still(&self, table: &Table) -> Result<(), Error> {
+    /// To be asked right before a commit or a file of rows: an error if an erasure may have begun, because this process
+    /// seemed to be gone.
+    pub(crate) async fn still(&self, table: &TableName) -> Result<(), Error> {
         let Some(shared) = &self.shared else { return Ok(()) };
         match shared.is_held().await? {
             true => Ok(()),
-            false => Err(Error::Erased { table: table.name.clone() }),
+            false => Err(Error::Erased { table: table.clone() }),
         }
     }
 

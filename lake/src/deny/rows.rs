@@ -18,6 +18,8 @@ const PAYLOAD: &str = "_payload";
 /// What a table of persons has, and what a table of their orders has: source records that the latter refers to are orders.
 const PERSON: &str = "golden_id";
 const ORDER: &str = "order_uid";
+/// What a row comes of that is nobody's, such as a movement of stock.
+const SOURCE: &str = "source_id";
 
 /// The rows of a batch that hold one of the denied keys.
 pub(super) fn held(denied: &Denied, batch: &RecordBatch) -> Result<Vec<bool>, ArrowError> {
@@ -31,8 +33,22 @@ pub(super) fn held(denied: &Denied, batch: &RecordBatch) -> Result<Vec<bool>, Ar
             marks.column(column, About::of(field.name(), About::Other), &rows)?;
         }
     }
-    marks.references(text(batch, "source_system"), text(batch, "source_id"), &rows);
+    marks.references(text(batch, "source_system"), text(batch, SOURCE), &rows);
     Ok(marks.held)
+}
+
+/// The rows without what only ties them to a denied key: a movement of stock stays, without the order that it comes of.
+pub(super) fn severed(denied: &Denied, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let (None, Some((at, _))) = (schema.column_with_name(PERSON), schema.column_with_name(SOURCE)) else {
+        return Ok(batch);
+    };
+    let Some(sources) = text(&batch, SOURCE) else { return Ok(batch) };
+    let left = |source| if denied.holds(source) { "" } else { source };
+    let left: StringArray = sources.iter().map(|source| source.map(left)).collect();
+    let mut columns = batch.columns().to_vec();
+    columns[at] = Arc::new(left);
+    RecordBatch::try_new(schema, columns)
 }
 
 fn text<'b>(batch: &'b RecordBatch, name: &str) -> Option<&'b StringArray> {

@@ -72,8 +72,30 @@ impl Subject {
         runtime: &Arc<RuntimeEnv>,
         given: &[String],
     ) -> Result<Self, Error> {
-        People::read(store, runtime).await?.find(given)
+        let mut subject = People::read(store, runtime).await?.find(given)?;
+        let orders = orders(store, runtime, &subject.keys).await?;
+        subject.keys.extend(orders);
+        Ok(subject)
     }
+}
+
+/// The orders of whoever has any of `keys` for a golden id: they lead to nobody, but go as well.
+async fn orders(
+    store: &Store,
+    runtime: &Arc<RuntimeEnv>,
+    keys: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, Error> {
+    let keys: Vec<_> = keys.iter().map(|key| format!("'{}'", key.replace('\'', "''"))).collect();
+    let query = format!(
+        "SELECT golden_id, true, order_uid FROM silver.orders_unified WHERE golden_id IN ({})",
+        keys.join(", ")
+    );
+    let mut orders = BTreeSet::new();
+    let told = |_: &str, order: &str, _: bool| {
+        orders.insert(order.to_owned());
+    };
+    each(store, runtime, &[("silver/orders_unified", query.as_str())], told).await?;
+    Ok(orders)
 }
 
 /// By value: whose it is, and whose it was.

@@ -5,6 +5,7 @@ use omnimesh_proto::{
     event::v1::Event,
     order::v1::{Channel, MatchRule, Order, OrderChanged, OrderSource, OrderStatus},
 };
+use types::Timestamp;
 
 use super::{Change, Route, Source, Stale, Table, decode, missing, state_of_subject};
 use crate::{
@@ -40,7 +41,8 @@ column total_minor: What is to be paid; less than 0 is paid back, for what was r
 [from=order.total_minor]
 column paid_minor: What its payments come to; null where no system tells of payments.
 [from=order.payments.amount_minor]
-column source_refs: The records that it was seen in, each with its version and whether it is the origin or a copy.
+column source_refs: The records that it was seen in, each with its version and whether it is the origin or a copy; no
+record is of two orders.
 [from=order.sources]
 column match_rule: Why its copies belong to it: reference, payment, content or asserted; null without a copy.
 [from=order.sources.match_rule]
@@ -71,7 +73,8 @@ impl Table for OrdersUnified {
     }
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
-        state_of_subject(NAME, event, 0)
+        let time = event.event_time.and_then(|time| Timestamp::try_from(time).ok());
+        state_of_subject(NAME, event, time.ok_or_else(|| missing(event, "time"))?.micros())
     }
 
     fn card(&self) -> Card {
@@ -91,8 +94,9 @@ impl Table for OrdersUnified {
                 merged.push(order.order_uid);
             }
         }
+        // An order that has become a part of another lost its records to that one: no old event brings it back.
         let stale = Stale { column: "order_uid", values: merged };
-        Ok(Change::Upsert { rows: rows(&orders)?, stale, newer: None })
+        Ok(Change::Upsert { rows: rows(&orders)?, stale, newer: Some("last_event_time") })
     }
 }
 
@@ -125,7 +129,7 @@ fn rows(rows: &[Row]) -> Result<RecordBatch, Error> {
         integer("discount_minor", orders().map(|order| order.discount_minor)),
         integer("total_minor", orders().map(|order| order.total_minor)),
         optional_integer("paid_minor", orders().map(paid_minor)),
-        source_refs(orders()),
+        source_refs(orders()).exclusive(),
         optional_text("match_rule", orders().map(match_rule)),
         lines(orders()),
         payments(orders()),

@@ -33,7 +33,7 @@ use crate::{
     export::files,
     python,
     sandbox::{Sandbox, last},
-    world::{self, PERSON},
+    world::{self, PERSON, PERSONS_ORDERS},
 };
 
 const CHECK: &str = "../tests/python/erase_check.py";
@@ -68,7 +68,8 @@ async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
 /// Whether Python finds the person anywhere in the lake.
 fn is_found(root: impl Into<Root>) -> bool {
     let root = root.into().to_string();
-    let check = Command::new("python3").arg(CHECK).arg(root).args(PERSON).output().unwrap();
+    let check =
+        Command::new("python3").arg(CHECK).arg(root).args(PERSON).args(PERSONS_ORDERS).output().unwrap();
     let said = python::said(&check);
     assert!(check.status.success() || said.contains("FOUND"), "{said}");
     !check.status.success()
@@ -93,7 +94,8 @@ async fn contents(root: &Root) -> BTreeMap<String, Vec<u8>> {
 /// Files that hold any of the person's values as they are.
 async fn spelled_out(root: &Root) -> Vec<String> {
     let holds = |content: &[u8]| {
-        PERSON.iter().any(|value| content.windows(value.len()).any(|window| window == value.as_bytes()))
+        let mut values = PERSON.iter().chain(&PERSONS_ORDERS);
+        values.any(|value| content.windows(value.len()).any(|window| window == value.as_bytes()))
     };
     let contents = contents(root).await.into_iter();
     contents.filter(|(_, content)| holds(content)).map(|(file, _)| file).collect()
@@ -173,6 +175,12 @@ pub(crate) async fn leaves_nothing(root: &Root) {
     assert!(erasure.verified, "{erasure:?}");
     assert_eq!(loss(&erasure, "silver/users_scd"), (1, vec!["train-after", "train-trial", "trial"]));
     assert_eq!(loss(&erasure, "silver/orders_unified").0, 2);
+    assert_eq!(loss(&erasure, "features/order_fraud").0, 2);
+    assert_eq!(
+        loss(&erasure, "silver/stock_ledger").0,
+        0,
+        "what was sold is gone from the stock all the same"
+    );
     for table in ["shop__customers", "shop__orders", "pos__transactions"] {
         assert_eq!(loss(&erasure, &format!("bronze/bronze_{table}")), (1, vec![]), "{table}");
     }

@@ -1,4 +1,5 @@
-//! What happens to customers, records, products and stocks, told step by step: in whichever order the steps are told.
+//! What happens to customers, records, products, stocks and orders, told step by step: in whichever order the steps are
+//! told.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +16,23 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     sandbox::Sandbox,
-    world::{Expected, at, changed, source},
+    world::{self, Expected, at, changed, source},
 };
 
 const CUSTOMERS: usize = 60;
 const LINKS: usize = 90;
 const PRODUCTS: usize = 70;
 const STOCKS: usize = 300;
+const ORDERS: usize = 200;
 
 /// Publishes the same histories once in their order, or often in any.
 pub(crate) async fn publish_histories(sandbox: &Sandbox, seed: u64, shuffled: bool) {
-    let told = || histories(&mut ChaCha8Rng::seed_from_u64(seed), &mut Expected::new());
-    for ((domain, mut events), (_, again)) in told().into_iter().zip(told()) {
+    let told = || {
+        let (mut random, mut expected) = (ChaCha8Rng::seed_from_u64(seed), Expected::new());
+        let orders = world::orders(&mut random, &mut expected, ORDERS);
+        histories(&mut random, &mut expected).into_iter().chain([("order", orders)])
+    };
+    for ((domain, mut events), (_, again)) in told().zip(told()) {
         if shuffled {
             events.extend(again);
             events.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));

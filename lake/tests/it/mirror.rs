@@ -1,6 +1,6 @@
 //! Tables as Parquet: the same rows for every reader, written once.
 
-use std::process::Command;
+use std::{fs::File, pin::pin, process::Command, time::Duration};
 
 use lake::{Root, TableName, Version};
 use tempfile::TempDir;
@@ -43,6 +43,23 @@ async fn a_mirror_has_the_tables_rows_and_is_written_once() {
     let beside = beside.unwrap();
     let place = format!("/lake/mirror/parquet/gold/fct_order_line/v={}", beside.version);
     assert!(beside.uri.ends_with(&place), "{}", beside.uri);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_waits_for_an_erasure() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish_stock(&sandbox, 1).await;
+    sandbox.export().await;
+    let config = Sandbox::config(sandbox.root());
+    let erasure = File::options().append(true).open(sandbox.root().join("_meta/lock")).unwrap();
+    erasure.lock().unwrap();
+    let name = "silver/inventory_snapshots".parse().unwrap();
+    let mut mirror = pin!(lake::mirror(&config, &name, &Version::Newest, None));
+    let waits = tokio::time::timeout(Duration::from_secs(1), &mut mirror).await;
+    assert!(waits.is_err() && files(&sandbox.root().join("mirror")).is_empty(), "{waits:?}");
+    drop(erasure);
+    assert_eq!(mirror.await.unwrap().rows, 2);
 }
 
 /// Every file, and when it was written.

@@ -12,7 +12,7 @@ use omnimesh_proto::{
     customer::v1::{Customer, CustomerChanged, CustomerVersion},
     identity::v1::{IdentityChanged, IdentityLink},
     ingest::v1::RecordsLanded,
-    inventory::v1::{Stock, StockChanged},
+    inventory::v1::{MovementKind, Stock, StockChanged, StockMovement},
     order::v1::{Channel, Order, OrderChanged, OrderLine, OrderSource, Payment},
     r#type::v1::SourceRef,
 };
@@ -49,7 +49,7 @@ pub(crate) async fn publish(sandbox: &Sandbox, seed: u64) -> Expected {
     for (domain, events) in history::histories(&mut random, &mut expected) {
         sandbox.publish(domain, &events, 40).await;
     }
-    sandbox.publish("order", &orders(&mut random, &mut expected), 100).await;
+    sandbox.publish("order", &orders(&mut random, &mut expected, ORDERS), 100).await;
     expected
 }
 
@@ -104,6 +104,9 @@ pub(crate) const PERSON: [&str; 7] = [
     "C-5501928374",
 ];
 
+/// Their orders.
+pub(crate) const PERSONS_ORDERS: [&str; 2] = ["order-9001", "order-9002"];
+
 /// The columns of a till's file.
 const RECEIPT: [&str; 7] =
     ["store_id", "receipt_no", "customer_name", "loyalty_card", "product_id", "quantity", "amount"];
@@ -139,6 +142,8 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
     };
     let landings: Vec<_> = raw.into_iter().enumerate().map(landing).collect();
     sandbox.publish("ingest", &landings, 2).await;
+    // What was sold is gone from the stock, whoever bought it.
+    sandbox.publish("inventory", &[sold(if is_there { PERSONS_ORDERS[0] } else { "order-0" })], 1).await;
     if !is_there {
         return;
     }
@@ -163,6 +168,24 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
     sandbox.publish("order", &orders, 2).await;
 }
 
+/// A stock that nobody has counted is sold from.
+fn sold(order: &str) -> NewEvent {
+    let (sku, location_id) = ("sold-uncounted".to_owned(), "1".to_owned());
+    let movement = StockMovement {
+        ledger_sequence: 1,
+        sku: sku.clone(),
+        location_id: location_id.clone(),
+        kind: MovementKind::Sale.into(),
+        quantity: -2,
+        event_time: at(2),
+        record_time: at(3),
+        source: source("order", order),
+    };
+    let stock = Stock { sku, location_id, on_hand: -2, ledger_sequence: 1, ..Stock::default() };
+    let payload = StockChanged { stock: Some(stock), movements: vec![movement], corrected: Vec::new() };
+    changed("omnimesh.inventory.v1.StockChanged", "locations/1/stocks/sold-uncounted".to_owned(), &payload)
+}
+
 /// The first that is told of a customer.
 pub(crate) fn customer_changed(customer: Customer) -> NewEvent {
     let subject = format!("customers/{}", customer.golden_id);
@@ -184,20 +207,43 @@ pub(crate) fn linked(golden_id: &str, source: Option<SourceRef>) -> NewEvent {
     changed("omnimesh.identity.v1.IdentityChanged", format!("identities/{golden_id}"), &payload)
 }
 
-/// Orders, of which every fifth changes later on, and every twentieth then becomes a part of its neighbour.
-fn orders(random: &mut ChaCha8Rng, expected: &mut Expected) -> Vec<NewEvent> {
-    let mut orders: Vec<_> = (0..ORDERS).map(|number| order(random, number)).collect();
-    let mut events: Vec<_> = orders.iter().map(order_changed).collect();
-    for number in (0..ORDERS).step_by(5) {
+/// Orders, of which every tenth is seen by the marketplace later on, which every other time turns out to be an order of
+/// its own; every twentieth becomes a part of its neighbour.
+pub(crate) fn orders(random: &mut ChaCha8Rng, expected: &mut Expected, count: usize) -> Vec<NewEvent> {
+    let mut orders: Vec<_> = (0..count).map(|number| order(random, number)).collect();
+    let mut events = Vec::new();
+    let mut tell = |order: &mut Order| {
+        order.update_time = at(1 + events.len() as i64);
+        events.push(order_changed(order));
+    };
+    orders.iter_mut().for_each(&mut tell);
+    for number in (0..count).step_by(5) {
         if number % 20 == 0 {
-            orders[number].merged_into = format!("order-{}", number + 1);
+            let order = orders[number].clone();
+            let neighbour = &mut orders[number + 1];
+            neighbour.sources.extend(order.sources);
+            tell(neighbour);
+            orders[number] = Order {
+                order_uid: order.order_uid,
+                order_time: order.order_time,
+                merged_into: orders[number + 1].order_uid.clone(),
+                ..Order::default()
+            };
         } else {
-            orders[number]
-                .sources
-                .push(OrderSource { source: source("marketplace", number), ..OrderSource::default() });
+            let copy = OrderSource { source: source("marketplace", number), ..OrderSource::default() };
+            orders[number].sources.push(copy);
             orders[number].total_minor += 1;
         }
-        events.push(order_changed(&orders[number]));
+        tell(&mut orders[number]);
+        if number % 20 == 10 {
+            let mut other =
+                Order { order_uid: format!("order-{}", count + number), ..orders[number].clone() };
+            other.sources.remove(0);
+            tell(&mut other);
+            orders.push(other);
+            orders[number].sources.truncate(1);
+            tell(&mut orders[number]);
+        }
     }
     orders.retain(|order| order.merged_into.is_empty());
     let lines = || orders.iter().flat_map(|order| &order.lines);
@@ -253,8 +299,9 @@ fn payment(amount_minor: i64) -> Payment {
 }
 
 pub(crate) fn order_changed(order: &Order) -> NewEvent {
+    let time = order.update_time.map_or(Timestamp::from_micros(1), |time| time.try_into().unwrap());
     let payload = OrderChanged { order: Some(order.clone()) };
-    changed("omnimesh.order.v1.OrderChanged", format!("orders/{}", order.order_uid), &payload)
+    NewEvent::new("omnimesh.order.v1.OrderChanged", format!("orders/{}", order.order_uid), time, &payload)
 }
 
 /// Publishes a new stock and a change of the first one; returns what is on hand of either.

@@ -92,6 +92,13 @@ impl Order {
     pub(crate) fn sources(&self) -> &[Source] {
         self.unified.purchase.as_ref().map_or(&[], |purchase| &purchase.sources)
     }
+
+    /// When a change of `orders` that happens now happened: after all that was told of them, whatever the clock does, so
+    /// that of two orders with the same record the newer one has it.
+    pub(crate) fn next_update<'o>(orders: impl Iterator<Item = &'o Self>, now: Timestamp) -> Timestamp {
+        let last = orders.map(|order| order.update_time.micros()).max();
+        last.map_or(now, |last| now.max(Timestamp::from_micros(last + 1)))
+    }
 }
 
 /// Folds the records of one order; none if there are none.
@@ -147,4 +154,25 @@ fn payments<'r>(records: impl Iterator<Item = &'r SourceOrder>) -> Vec<Payment> 
         }
     }
     payments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_of_orders_is_told_as_newer_than_they_are() {
+        let order = |update_time| Order {
+            uid: OrderUid::generate(),
+            unified: Unified { golden_id: None, location: None, order_time: update_time, purchase: None },
+            merged_into: None,
+            revision: 1,
+            create_time: update_time,
+            update_time,
+        };
+        let orders = [order(Timestamp::from_micros(5)), order(Timestamp::from_micros(3))];
+        let next = |now| Order::next_update(orders.iter(), Timestamp::from_micros(now)).micros();
+        assert_eq!((next(9), next(5), next(1)), (9, 6, 6));
+        assert_eq!(Order::next_update([].iter(), Timestamp::from_micros(1)).micros(), 1);
+    }
 }

@@ -136,7 +136,7 @@ fn reassign(
     anchor: Option<&Anchor>,
     mut former: BTreeMap<OrderUid, Order>,
 ) -> Vec<Order> {
-    let now = Timestamp::now();
+    let now = Order::next_update(former.values(), Timestamp::now());
     let mut changed = Vec::new();
     for settled in settle(sightings, verdicts, anchor) {
         let uid = settled.order_uid.unwrap_or_else(OrderUid::generate);

@@ -162,7 +162,7 @@ impl Sandbox {
             .collect()
     }
 
-    /// The standing orders as the events alone tell of them.
+    /// The standing orders as the events alone tell of them, of which each is newer than those whose records it has.
     pub(crate) async fn told(&self) -> BTreeMap<String, pb::Order> {
         // What was committed before an order comes before it, so that its event is the last to wait for.
         let mut last = order(&format!("{LAST}:{}", Uuid::now_v7()), 0);
@@ -170,12 +170,17 @@ impl Sandbox {
         self.import(&[&[last.clone()]]).await;
         let request = StreamEventsRequest { domain: "order".to_owned(), follow: true, ..Default::default() };
         let mut batches = self.events.clone().stream_events(request).await.expect("streamed").into_inner();
-        let mut orders = BTreeMap::new();
+        let (mut orders, mut told) = (BTreeMap::new(), BTreeMap::new());
         loop {
             let batch = batches.message().await.expect("a batch").expect("an endless stream");
             for event in batch.events {
                 let changed = pb::OrderChanged::decode(event.payload).expect("an OrderChanged");
                 let order = changed.order.expect("an order");
+                let time = Timestamp::try_from(order.update_time.expect("a time")).expect("a time");
+                for source in sources(&order) {
+                    let before = told.insert(source, time);
+                    assert!(before < Some(time), "of orders with the same record the newer has it");
+                }
                 if order.sources.first().is_some_and(|source| source.source == last.source) {
                     return orders;
                 }
