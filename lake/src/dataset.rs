@@ -314,7 +314,7 @@ impl Table {
         let dataset =
             self.publish(transaction).await.map_err(|error| failed(&self.name, "committed", error))?;
         self.dataset = Some(dataset);
-        turn.still(self).await?;
+        turn.still(&self.name).await?;
         self.describe(card).await?;
         self.durable.sync().await?;
         self.maintain(properties, is_whole).await;

@@ -103,7 +103,7 @@ impl Table {
             return Ok(());
         }
         turn.denied(self)?;
-        turn.still(self).await?;
+        turn.still(&self.name).await?;
         let mut promised = promised.clone();
         promised.restore().await.map_err(|error| failed(&self.name, "restored", error))?;
         self.dataset = Some(promised);

@@ -1,6 +1,6 @@
 -- Orders as facts about their customers: what each came to, and from when on it was known.
--- An order that was placed before the first one was ever recorded was known to the retailer as it was placed; a later
--- one from when we last heard of it.
+-- An order that was placed before the first one was ever recorded, and that came within a day of that one, was known to
+-- the retailer as it was placed; any other from when we last heard of it.
 WITH birth AS (
     SELECT min(first_seen) AS birth
     FROM silver.orders_unified
@@ -22,7 +22,8 @@ SELECT
     coalesce(golden_id, '') AS subject,
     order_uid,
     ordered_at,
-    CASE WHEN ordered_at >= birth AND last_event_time > ordered_at THEN last_event_time ELSE ordered_at END AS known_at,
+    CASE WHEN ordered_at < birth AND last_event_time < birth + INTERVAL '1 day' THEN ordered_at
+        ELSE greatest(ordered_at, last_event_time) END AS known_at,
     channel,
     status,
     coalesce(location_id, '') AS location_id,

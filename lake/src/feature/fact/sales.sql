@@ -14,7 +14,8 @@ SELECT
     line['sku'] AS subject,
     order_uid,
     ordered_at,
-    CASE WHEN ordered_at >= birth AND last_event_time > ordered_at THEN last_event_time ELSE ordered_at END AS known_at,
+    CASE WHEN ordered_at < birth AND last_event_time < birth + INTERVAL '1 day' THEN ordered_at
+        ELSE greatest(ordered_at, last_event_time) END AS known_at,
     channel,
     coalesce(location_id, '') AS location_id,
     coalesce(golden_id, '') AS golden_id,
