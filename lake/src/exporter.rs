@@ -159,8 +159,11 @@ impl Exporter {
         pending.at_end = run.events.is_empty();
         for event in run.events {
             let at = event.cursor.parse::<Cursor>()?;
+            if tables.waits(&event.subject, at) {
+                continue;
+            }
             match self.table.route(&event) {
-                Ok(route) if tables.lacks(&route.table, at) => pending.push(route, event),
+                Ok(route) if tables.lacks(&route.table, at) => pending.push(route, event, at),
                 Ok(_) => {}
                 Err(error) => tables.pass_over(&event, error),
             }

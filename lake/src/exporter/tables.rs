@@ -34,7 +34,8 @@ pub(super) struct Tables<'a> {
     aside: Vec<Aside>,
     /// The one of them whose turn it is.
     tried: Option<Aside>,
-    /// Why events are passed over until another release reads them, and from where on.
+    /// Whose events are passed over until another release reads them, from where on: by subject, or by the name that no
+    /// table can have.
     unread: BTreeMap<String, Cursor>,
     /// How long the turns of the others are, and as long are those of what is set aside together.
     pause: Duration,
@@ -117,7 +118,7 @@ impl<'a> Tables<'a> {
 
     /// Whether there is nothing to write in this turn.
     pub(super) fn is_idle(&self) -> bool {
-        self.is_one && self.tried.is_none() && !self.aside.is_empty()
+        self.is_one && self.tried.is_none() && !(self.aside.is_empty() && self.unread.is_empty())
     }
 
     /// Whether a table is to be written that does not have what is at a position.
@@ -126,12 +127,25 @@ impl<'a> Tables<'a> {
         at > cursor && self.aside.iter().all(|aside| aside.name != *name)
     }
 
-    /// Passes over an event of which it cannot be said whose it is.
+    /// Whether what is at a position waits for another release, because of what came before it.
+    pub(super) fn waits(&self, subject: &str, at: Cursor) -> bool {
+        match self.is_one {
+            true => self.unread.values().any(|from| at > *from),
+            false => self.unread.get(subject).is_some_and(|from| at > *from),
+        }
+    }
+
+    /// Passes over an event of which it cannot be said whose it is, and whatever its table may lack after it: of a family
+    /// that is all of its subject. A name that no table can have is in nobody's way.
     pub(super) fn pass_over(&mut self, event: &Event, error: Error) {
+        let whose = match &error {
+            Error::Name { name, .. } => name.clone(),
+            _ => event.subject.clone(),
+        };
         let from = self.position();
-        if let Entry::Vacant(place) = self.unread.entry(error.to_string()) {
-            let (consumer, error) = (self.table.source().consumer, error.of_event(event));
-            tracing::warn!(consumer, %error, "passed over until that is started; everything else goes on");
+        if let Entry::Vacant(place) = self.unread.entry(whose) {
+            let (consumer, whose, error) = (self.table.source().consumer, place.key(), error.of_event(event));
+            tracing::warn!(consumer, %whose, %error, "set aside until that is started; everything else goes on");
             place.insert(from);
         }
     }
@@ -225,13 +239,14 @@ impl<'a> Tables<'a> {
     /// Commits what is pending, which is everything up to `cursor` that may be written in this turn.
     pub(super) async fn commit(&mut self, pending: Pending, cursor: Cursor) {
         let mut left = pending.events.len();
-        for (name, events) in pending.events {
+        for (name, held) in pending.events {
             left -= 1;
             // Only the last commit of a round can say so: a table that a crash kept from being made has no cursor that
             // could hold the others back.
             let settled = self.settled_if(if left == 0 { cursor } else { self.reached });
-            let progress = Progress { cursor, settled };
-            let events = events.into_values().map(|(_, event)| event).collect();
+            // Not `cursor`: between the two may be what another release will know to be of this table.
+            let progress = Progress { cursor: held.last, settled };
+            let events = held.events.into_values().map(|(_, event)| event).collect();
             if let Err(error) = events::caught(self.commit_table(&name, events, progress)).await {
                 self.set_aside(name, error);
             }

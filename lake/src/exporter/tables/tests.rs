@@ -36,7 +36,7 @@ async fn what_follows_an_event_that_makes_no_rows_waits_for_another_release() {
     let mut tables = Tables::open(&store, table("lake.bronze<-ingest")).await.unwrap();
     let mut pending = Pending::default();
     let route = Route { table: name.clone(), key: "e-1".to_owned(), rank: 0, rows: 1 };
-    pending.push(route, event("sources/shop", vec![0xff]));
+    pending.push(route, event("sources/shop", vec![0xff]), first);
     tables.commit(pending, first).await;
     for part in ["lake table bronze/bronze_shop__orders", "event e-1 at 0-7", "a release that reads it"] {
         assert!(tables.aside[0].fault.contains(part), "{}", tables.aside[0].fault);
@@ -47,6 +47,27 @@ async fn what_follows_an_event_that_makes_no_rows_waits_for_another_release() {
     // The others go on from where they are, and what nobody may miss stays where it is.
     tables.commit(Pending::default(), second).await;
     assert_eq!((tables.position(), tables.settled()), (second, Cursor::START));
+}
+
+#[tokio::test]
+async fn an_event_that_tells_no_table_holds_back_whatever_may_be_of_its_table() {
+    let directory = TempDir::new().unwrap();
+    let store = Store::create(&Root::from(directory.path())).unwrap();
+    let [first, second] = cursors();
+    for (consumer, subject, [is_waiting, is_idle]) in [
+        ("lake.bronze<-ingest", "sources/shop", [false, false]),
+        ("lake.users_scd<-customer", "customers/1", [true, true]),
+    ] {
+        let table = table(consumer);
+        let mut tables = Tables::open(&store, table).await.unwrap();
+        let event = event(subject, vec![0xff]);
+        let error = table.route(&event).unwrap_err();
+        tables.pass_over(&event, error);
+        tables.commit(Pending::default(), second).await;
+        assert!(tables.waits(subject, first) && tables.waits(subject, second));
+        assert_eq!([tables.waits("others/1", second), tables.is_idle()], [is_waiting, is_idle]);
+        assert_eq!((tables.position(), tables.settled()), (second, Cursor::START));
+    }
 }
 
 #[tokio::test]
@@ -65,7 +86,7 @@ async fn what_is_set_aside_has_its_turns_until_it_has_what_it_lacks() {
         let payload = StockChanged { stock: Some(stock), ..StockChanged::default() };
         let event = event("locations/1/stocks/1", payload.encode_to_vec());
         let mut pending = Pending::default();
-        pending.push(table.route(&event).unwrap(), event);
+        pending.push(table.route(&event).unwrap(), event, first);
         pending
     };
     let mut tables = Tables::open(&store, table).await.unwrap();
