@@ -1,11 +1,14 @@
 //! The one loop that fills every table: read a run of events, batch, commit, advance.
 //!
-//! A table that cannot be written is set aside, and tried again now and then; what is exported to the others goes on.
+//! A table that cannot be written is set aside, and has its turn now and then: what it lacks is read again for it alone,
+//! for no longer than the others had before. These go on from where they are.
 
 mod pending;
 mod tables;
+#[cfg(test)]
+mod tests;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future, sync::Arc, time::Duration};
 
 use events::{Cursor, Position};
 use futures::StreamExt;
@@ -15,7 +18,7 @@ use omnimesh_proto::event::v1::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -91,42 +94,48 @@ impl Exporter {
     async fn export(&self) -> Result<Infallible, Error> {
         let mut tables = Tables::open(&self.store, self.table).await?;
         loop {
-            self.position.send_replace(tables.settled());
             self.follow(&mut tables).await?;
-            tables.mend().await;
+            for _ in 0..tables.begin_turns() {
+                if tables.begin_turn().await {
+                    self.follow(&mut tables).await?;
+                }
+                tables.end_turn();
+            }
+            tables.end_turns();
         }
     }
 
-    /// Exports until a table that was set aside is to be tried again.
+    /// Exports until the turn is over: that of the others, or that of a table that was set aside.
     async fn follow(&self, tables: &mut Tables<'_>) -> Result<(), Error> {
         let peer = |status| PeerError::new(events::SERVICE, status);
         let mut client =
             EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut cursor = tables.settled();
+        let mut cursor = tables.position();
         let mut runs = client.stream_events(self.request(cursor)).await.map_err(peer)?.into_inner();
         let mut pending = Pending::default();
         loop {
-            let again = tables.again();
-            if let Some(again) = again.filter(|_| tables.has_no_other()) {
-                sleep_until(again).await;
+            self.position.send_replace(tables.settled());
+            if pending.events.is_empty() && tables.is_over(cursor) {
                 return Ok(());
             }
+            let is_idle = tables.is_idle();
+            let run = async {
+                match is_idle {
+                    true => future::pending().await,
+                    false => runs.next().await,
+                }
+            };
             let deadline = self.deadline(&pending);
-            let deadline = again.map_or(deadline, |again| again.min(deadline));
-            match timeout_at(deadline, runs.next()).await {
+            let deadline = tables.until().map_or(deadline, |until| until.min(deadline));
+            let run = timeout_at(deadline, run).await;
+            match run {
                 Ok(Some(run)) => cursor = self.hold(run.map_err(peer)?, tables, &mut pending)?,
                 Ok(None) => return Err(Error::StreamEnded(self.source.domain)),
                 Err(_) => pending.is_due = true,
             }
-            let is_over = again.is_some_and(|again| again <= Instant::now());
-            if is_over || pending.is_due || pending.rows >= ROWS || pending.bytes >= self.buffer_bytes {
+            let is_full = pending.rows >= ROWS || pending.bytes >= self.buffer_bytes;
+            if is_full || pending.is_due || pending.events.is_empty() || tables.is_over(cursor) {
                 tables.commit(std::mem::take(&mut pending), cursor).await;
-            }
-            if is_over {
-                return Ok(());
-            }
-            if pending.events.is_empty() && tables.settle(cursor) {
-                self.position.send_replace(cursor);
             }
         }
     }
@@ -150,10 +159,13 @@ impl Exporter {
         pending.at_end = run.events.is_empty();
         for event in run.events {
             let at = event.cursor.parse::<Cursor>()?;
+            if tables.waits(&event.subject, at) {
+                continue;
+            }
             match self.table.route(&event) {
-                Ok(route) if tables.lacks(&route.table, at) => pending.push(route, event),
+                Ok(route) if tables.lacks(&route.table, at) => pending.push(route, event, at),
                 Ok(_) => {}
-                Err(error) => tables.set_aside(None, error.of_event(&event), at),
+                Err(error) => tables.pass_over(&event, error),
             }
         }
         Ok(run.cursor.parse()?)

@@ -72,10 +72,6 @@ impl Snapshot {
         })
     }
 
-    pub(crate) fn tables(&self) -> impl Iterator<Item = (&TableName, &Arc<Dataset>)> {
-        self.datasets.iter()
-    }
-
     /// A session in which the tables are called `<layer>.<name>`, and that uses no more memory than `runtime` has.
     pub(crate) fn context(&self, runtime: &Arc<RuntimeEnv>) -> Result<SessionContext, Error> {
         let mut config = SessionConfig::new()

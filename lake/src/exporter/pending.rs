@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::Event;
+use events::{Cursor, Event};
 use prost::{Message, bytes::Bytes};
 use tokio::time::Instant;
 
@@ -11,8 +11,7 @@ use crate::{TableName, table::Route};
 /// Events that wait for a commit.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// By table and key, with their rank.
-    pub(super) events: BTreeMap<TableName, BTreeMap<String, (i64, Event)>>,
+    pub(super) events: BTreeMap<TableName, Held>,
     pub(super) rows: usize,
     pub(super) bytes: usize,
     /// When the first of them came.
@@ -22,17 +21,27 @@ pub(super) struct Pending {
     pub(super) is_due: bool,
 }
 
+/// Events of one table.
+#[derive(Default)]
+pub(super) struct Held {
+    /// By key, with their rank.
+    pub(super) events: BTreeMap<String, (i64, Event)>,
+    /// Where the last of them is.
+    pub(super) last: Cursor,
+}
+
 impl Pending {
-    pub(super) fn push(&mut self, route: Route, mut event: Event) {
+    pub(super) fn push(&mut self, route: Route, mut event: Event, at: Cursor) {
         let held = self.events.entry(route.table).or_default();
-        if held.get(&route.key).is_some_and(|(rank, _)| *rank > route.rank) {
+        held.last = at;
+        if held.events.get(&route.key).is_some_and(|(rank, _)| *rank > route.rank) {
             return;
         }
         self.since.get_or_insert_with(Instant::now);
         self.bytes += held_bytes(&event);
         // As it came, it is a slice that keeps its whole run in memory.
         event.payload = Bytes::copy_from_slice(&event.payload);
-        match held.insert(route.key, (route.rank, event)) {
+        match held.events.insert(route.key, (route.rank, event)) {
             Some((_, outdated)) => self.bytes -= held_bytes(&outdated),
             None => self.rows += route.rows,
         }

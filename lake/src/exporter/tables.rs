@@ -1,7 +1,12 @@
 //! The tables that an exporter writes, how far each is, and which of them cannot be written for now.
+//!
+//! Those that are set aside and all the others take turns, so that nobody waits for what another lacks.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     time::Duration,
 };
 
@@ -20,18 +25,33 @@ use crate::{
 pub(super) struct Tables<'a> {
     store: &'a Store,
     table: &'static dyn Table,
+    /// Whether it is one table, and no family.
+    is_one: bool,
     open: HashMap<TableName, (dataset::Table, Cursor)>,
-    /// All of them are at least here. Only the last commit of a round can say so: a table that a crash kept from being
-    /// made has no cursor that could hold the others back.
-    settled: Cursor,
-    /// Tables whose events are passed over until they can be written again; none stands for events of no table. From
-    /// where everything is settled, which stays where it is meanwhile, they come again.
-    aside: BTreeSet<Option<TableName>>,
-    /// What was told of each, and of events up to where.
-    faults: BTreeMap<Option<TableName>, (String, Cursor)>,
-    /// When to try again, and how long to wait the next time.
-    again: Option<Instant>,
+    /// Every table that is not set aside has all of its events up to here.
+    reached: Cursor,
+    /// Tables whose events are passed over; who has waited longest comes first.
+    aside: Vec<Aside>,
+    /// The one of them whose turn it is.
+    tried: Option<Aside>,
+    /// Whose events are passed over until another release reads them, from where on: by subject, or by the name that no
+    /// table can have.
+    unread: BTreeMap<String, Cursor>,
+    /// How long the turns of the others are, and as long are those of what is set aside together.
     pause: Duration,
+    /// When those end that have begun.
+    until: Option<Instant>,
+}
+
+/// A table that is set aside.
+struct Aside {
+    name: TableName,
+    /// It has all of its events up to here; from here on they come again.
+    has: Cursor,
+    /// What was told of it.
+    fault: String,
+    /// Whether to try again. What an event says stays as it is until another release reads it, which begins here too.
+    is_retried: bool,
 }
 
 impl<'a> Tables<'a> {
@@ -39,127 +59,203 @@ impl<'a> Tables<'a> {
         let mut tables = Self {
             store,
             table,
+            // Of bronze, every name is its own.
+            is_one: !table.owns(&TableName::new(Layer::Bronze, "bronze_any__table")?),
             open: HashMap::new(),
-            settled: Cursor::START,
-            aside: BTreeSet::new(),
-            faults: BTreeMap::new(),
-            again: None,
+            reached: Cursor::START,
+            aside: Vec::new(),
+            tried: None,
+            unread: BTreeMap::new(),
             pause: RETRY_FIRST,
+            until: None,
         };
-        let names = store.names().await?.into_iter().filter(|name| table.owns(name));
-        tables.open_all(names.collect()).await;
+        let mut faults = Vec::new();
+        let mut is_torn = false;
+        for name in store.names().await?.into_iter().filter(|name| table.owns(name)) {
+            match events::caught(tables.open_table(&name)).await {
+                Ok((progress, was_torn)) => {
+                    tables.reached = tables.reached.max(progress.settled);
+                    is_torn |= was_torn;
+                }
+                Err(error) => faults.push((name, error)),
+            }
+        }
+        if is_torn {
+            // What the others say no longer holds for the table that lost versions.
+            tables.reached = Cursor::START;
+        }
+        for (name, error) in faults {
+            tables.set_aside(name, error);
+        }
         Ok(tables)
+    }
+
+    /// Where to read on in this turn: nothing before is lacking.
+    pub(super) fn position(&self) -> Cursor {
+        self.tried.as_ref().map_or(self.reached, |tried| tried.has)
     }
 
     /// All of the tables are at least here.
     pub(super) fn settled(&self) -> Cursor {
-        self.settled
+        self.settled_if(self.reached)
     }
 
-    /// When what was set aside is to be tried again.
-    pub(super) fn again(&self) -> Option<Instant> {
-        self.again
+    fn settled_if(&self, reached: Cursor) -> Cursor {
+        let behind = self.aside.iter().chain(&self.tried).map(|aside| aside.has);
+        behind.chain(self.unread.values().copied()).fold(reached, Ord::min)
     }
 
-    /// Whether all that there is to write is set aside: of silver an exporter has but one table.
-    pub(super) fn has_no_other(&self) -> bool {
-        self.aside.iter().flatten().any(|name| name.layer() != Layer::Bronze)
+    /// When the turn is over at the latest, if any table is to have the next one.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Whether the turn is over for who has read so far.
+    pub(super) fn is_over(&self, cursor: Cursor) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+            || self.tried.as_ref().is_some_and(|tried| cursor >= self.reached || !self.is_open(tried))
+    }
+
+    /// Whether there is nothing to write in this turn.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_one && self.tried.is_none() && !(self.aside.is_empty() && self.unread.is_empty())
     }
 
     /// Whether a table is to be written that does not have what is at a position.
     pub(super) fn lacks(&self, name: &TableName, at: Cursor) -> bool {
         let cursor = self.open.get(name).map_or(Cursor::START, |(_, cursor)| *cursor);
-        at > cursor && self.aside.iter().all(|aside| aside.as_ref() != Some(name))
+        at > cursor && self.aside.iter().all(|aside| aside.name != *name)
     }
 
-    /// Opens what was set aside anew.
-    pub(super) async fn mend(&mut self) {
-        self.again = None;
-        let aside = std::mem::take(&mut self.aside);
-        self.open_all(aside.into_iter().flatten().collect()).await;
+    /// Whether what is at a position waits for another release, because of what came before it.
+    pub(super) fn waits(&self, subject: &str, at: Cursor) -> bool {
+        match self.is_one {
+            true => self.unread.values().any(|from| at > *from),
+            false => self.unread.get(subject).is_some_and(|from| at > *from),
+        }
     }
 
-    async fn open_all(&mut self, names: Vec<TableName>) {
-        let mut is_torn = false;
-        for name in names {
-            match events::caught(self.open_table(&name)).await {
-                Ok(was_torn) => is_torn |= was_torn,
-                Err(error) => self.set_aside(Some(name), error, self.settled),
+    /// Passes over an event of which it cannot be said whose it is, and whatever its table may lack after it: of a family
+    /// that is all of its subject. A name that no table can have is in nobody's way.
+    pub(super) fn pass_over(&mut self, event: &Event, error: Error) {
+        let whose = match &error {
+            Error::Name { name, .. } => name.clone(),
+            _ => event.subject.clone(),
+        };
+        let from = self.position();
+        if let Entry::Vacant(place) = self.unread.entry(whose) {
+            let (consumer, whose, error) = (self.table.source().consumer, place.key(), error.of_event(event));
+            tracing::warn!(consumer, %whose, %error, "set aside until that is started; everything else goes on");
+            place.insert(from);
+        }
+    }
+
+    /// Passes over a table until its turn, or until another release. The same reason is told once.
+    fn set_aside(&mut self, name: TableName, error: Error) {
+        self.open.remove(&name);
+        let is_retried = !matches!(error, Error::Event { .. });
+        let fault = error.of(&name).to_string();
+        let known = self.aside.iter_mut().chain(&mut self.tried).find(|aside| aside.name == name);
+        if known.as_ref().is_none_or(|known| known.fault != fault) {
+            let consumer = self.table.source().consumer;
+            let hope = if is_retried { "tried again by itself" } else { "waiting until that is started" };
+            tracing::warn!(consumer, error = fault, "set aside, and {hope}; everything else goes on");
+        }
+        match known {
+            Some(known) => (known.fault, known.is_retried) = (fault, is_retried),
+            None => self.aside.push(Aside { name, has: self.reached, fault, is_retried }),
+        }
+        if is_retried {
+            self.until.get_or_insert_with(|| Instant::now() + self.pause);
+        }
+    }
+
+    /// Begins the turns of what is set aside, and tells how many there are.
+    pub(super) fn begin_turns(&mut self) -> usize {
+        self.until = Some(Instant::now() + self.pause);
+        self.aside.iter().filter(|aside| aside.is_retried).count()
+    }
+
+    /// Begins the turn of who has waited longest. False if there is no time left, or it cannot be opened.
+    pub(super) async fn begin_turn(&mut self) -> bool {
+        let is_late = self.until.is_some_and(|until| until <= Instant::now());
+        let first = self.aside.iter().position(|aside| aside.is_retried);
+        let Some(first) = first.filter(|_| !is_late) else { return false };
+        let tried = self.tried.insert(self.aside.remove(first));
+        let name = tried.name.clone();
+        match events::caught(self.open_table(&name)).await {
+            Ok((progress, was_torn)) => {
+                self.reached = self.reached.max(progress.settled);
+                if let Some(tried) = &mut self.tried {
+                    let known = if was_torn { Cursor::START } else { tried.has };
+                    tried.has = progress.cursor.max(progress.settled).max(known);
+                }
+                true
+            }
+            Err(error) => {
+                self.set_aside(name, error);
+                false
             }
         }
-        if is_torn {
-            // What the others say no longer holds for the table that lost versions.
-            self.settled = Cursor::START;
+    }
+
+    /// Ends a table's turn: if it has what the others have, it is one of them again.
+    pub(super) fn end_turn(&mut self) {
+        let Some(tried) = self.tried.take() else { return };
+        if tried.has >= self.reached && self.is_open(&tried) {
+            tracing::info!(table = %tried.name, "written again");
+        } else {
+            self.aside.push(tried);
         }
     }
 
-    /// True if the table had lost versions.
-    async fn open_table(&mut self, name: &TableName) -> Result<bool, Error> {
+    /// Begins the turn of the others: until somebody else is to have one.
+    pub(super) fn end_turns(&mut self) {
+        self.until = None;
+        if self.aside.iter().any(|aside| aside.is_retried) {
+            self.pause = (self.pause * 2).min(RETRY_LONGEST);
+            self.until = Some(Instant::now() + self.pause);
+        } else {
+            self.pause = RETRY_FIRST;
+        }
+    }
+
+    fn is_open(&self, aside: &Aside) -> bool {
+        self.open.contains_key(&aside.name)
+    }
+
+    /// How far the table is, and whether it had lost versions.
+    async fn open_table(&mut self, name: &TableName) -> Result<(Progress, bool), Error> {
         let dataset = self.store.open(name.clone()).await?;
         let progress = dataset.progress(self.table.source().domain).await?;
         let was_torn = dataset.was_torn();
         if dataset.dataset().is_some() {
             self.declare(name).await;
         }
-        self.settled = self.settled.max(progress.settled);
         self.open.insert(name.clone(), (dataset, progress.cursor));
-        Ok(was_torn)
+        Ok((progress, was_torn))
     }
 
-    /// Passes over a table, or what is of no table, until it is tried again. The same reason is told once.
-    pub(super) fn set_aside(&mut self, name: Option<TableName>, error: Error, at: Cursor) {
-        let error = match &name {
-            Some(name) => error.of(name).to_string(),
-            None => error.to_string(),
-        };
-        if self.faults.get(&name).is_none_or(|(told, _)| *told != error) {
-            let consumer = self.table.source().consumer;
-            tracing::warn!(consumer, error, "set aside, and tried again by itself; everything else goes on");
-        }
-        let until = self.faults.get(&name).map_or(at, |(_, until)| at.max(*until));
-        self.faults.insert(name.clone(), (error, until));
-        if let Some(name) = &name {
-            self.open.remove(name);
-        }
-        self.aside.insert(name);
-        if self.again.is_none() {
-            self.again = Some(Instant::now() + self.pause);
-            self.pause = (self.pause * 2).min(RETRY_LONGEST);
-        }
-    }
-
-    /// Commits what is pending, which is everything up to `cursor`, but for what is set aside.
+    /// Commits what is pending, which is everything up to `cursor` that may be written in this turn.
     pub(super) async fn commit(&mut self, pending: Pending, cursor: Cursor) {
         let mut left = pending.events.len();
-        for (name, events) in pending.events {
+        for (name, held) in pending.events {
             left -= 1;
-            let settled = if left == 0 && self.aside.is_empty() { cursor } else { self.settled };
-            let events = events.into_values().map(|(_, event)| event).collect();
-            let progress = Progress { cursor, settled };
+            // Only the last commit of a round can say so: a table that a crash kept from being made has no cursor that
+            // could hold the others back.
+            let settled = self.settled_if(if left == 0 { cursor } else { self.reached });
+            // Not `cursor`: between the two may be what another release will know to be of this table.
+            let progress = Progress { cursor: held.last, settled };
+            let events = held.events.into_values().map(|(_, event)| event).collect();
             if let Err(error) = events::caught(self.commit_table(&name, events, progress)).await {
-                self.set_aside(Some(name), error, cursor);
+                self.set_aside(name, error);
             }
         }
-        self.settle(cursor);
-    }
-
-    /// Takes note that every table is here, unless one is set aside. False if one is.
-    pub(super) fn settle(&mut self, cursor: Cursor) -> bool {
-        if !self.aside.is_empty() {
-            return false;
+        match &mut self.tried {
+            Some(tried) if self.open.contains_key(&tried.name) => tried.has = cursor,
+            Some(_) => {}
+            None => self.reached = cursor,
         }
-        self.settled = cursor;
-        self.faults.retain(|name, (_, until)| {
-            let lasts = *until > cursor;
-            if let Some(table) = name.as_ref().filter(|_| !lasts) {
-                tracing::info!(%table, "written again");
-            }
-            lasts
-        });
-        if self.faults.is_empty() {
-            self.pause = RETRY_FIRST;
-        }
-        true
     }
 
     async fn commit_table(
@@ -195,55 +291,5 @@ impl<'a> Tables<'a> {
         if let Err(error) = openlineage::declare(self.store, self.table, name).await {
             tracing::warn!(table = %name, %error, "its lineage was not written; the next start tries again");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::{
-        Root,
-        table::{self, Route},
-    };
-
-    #[tokio::test]
-    async fn what_is_set_aside_is_named_and_holds_back_what_is_settled_until_it_is_written() {
-        let directory = TempDir::new().unwrap();
-        let store = Store::create(&Root::from(directory.path())).unwrap();
-        let mut tables = Tables::open(&store, table::ALL[0]).await.unwrap();
-        let [first, second]: [Cursor; 2] = ["0-7", "0-8"].map(|text| text.parse().unwrap());
-        let name: TableName = "bronze/bronze_shop__orders".parse().unwrap();
-        let bad = || {
-            let mut pending = Pending::default();
-            let event = Event {
-                id: "e-1".to_owned(),
-                cursor: first.to_string(),
-                payload: vec![0xff_u8].into(),
-                ..Event::default()
-            };
-            pending.push(Route { table: name.clone(), key: "e-1".to_owned(), rank: 0, rows: 1 }, event);
-            pending
-        };
-        tables.commit(bad(), first).await;
-        let (told, until) = &tables.faults[&Some(name.clone())];
-        for part in ["lake table bronze/bronze_shop__orders", "event e-1 at 0-7", "makes no rows"] {
-            assert!(told.contains(part), "{told}");
-        }
-        assert_eq!((*until, tables.settled(), tables.again().is_some()), (first, Cursor::START, true));
-        let other: TableName = "bronze/bronze_shop__customers".parse().unwrap();
-        assert!(!tables.lacks(&name, second) && tables.lacks(&other, second));
-        assert!(!tables.settle(second) && tables.settled() == Cursor::START);
-
-        // It is tried again, later each time, until it is over what could not be written.
-        tables.mend().await;
-        assert!(tables.lacks(&name, first) && tables.again().is_none());
-        let pause = tables.pause;
-        tables.commit(bad(), first).await;
-        assert!(tables.pause > pause && tables.faults.len() == 1);
-        tables.mend().await;
-        assert!(tables.settle(second) && tables.settled() == second);
-        assert!(tables.faults.is_empty() && tables.pause == RETRY_FIRST);
     }
 }

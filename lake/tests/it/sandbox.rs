@@ -12,7 +12,10 @@ use futures::TryStreamExt;
 use lake::{Config, Manifest, Root};
 use lance::Dataset;
 use mesh::{Channel, Peers, Policy, ServerBuilder};
-use storage::{Database, sqlx::migrate::Migrator};
+use storage::{
+    Database,
+    sqlx::{self, Row, migrate::Migrator},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
@@ -56,6 +59,18 @@ impl Sandbox {
             log.publish(&mut tx, portion).await.unwrap();
             tx.commit().await.unwrap();
         }
+    }
+
+    /// Makes another payload of the first event, and returns what it was.
+    pub(crate) async fn replace_first(&self, domain: &str, payload: Vec<u8>) -> Vec<u8> {
+        let mut tx = self.logs[domain].0.begin().await.unwrap();
+        let first = sqlx::query("SELECT seq, payload FROM outbox ORDER BY seq LIMIT 1");
+        let first = first.fetch_one(tx.connection().unwrap()).await.unwrap();
+        let other = sqlx::query("UPDATE outbox SET payload = $1 WHERE seq = $2");
+        let other = other.bind(payload).bind(first.get::<i64, _>(0));
+        other.execute(tx.connection().unwrap()).await.unwrap();
+        tx.commit().await.unwrap();
+        first.get(1)
     }
 
     /// Exports to the lake in `root` until it has everything; then `after` happens, then all is stopped.
