@@ -183,7 +183,7 @@ async fn every_table_is_told_to_take_the_time_that_it_took() {
     for (output, events) in run.outputs.iter().zip(told.chunks(2)) {
         let [begin, end] = [&events[0], &events[1]].map(time);
         assert_eq!(events[0]["job"]["name"], output.table.as_str());
-        assert_eq!(end.duration_since(begin).as_millis(), output.millis.into());
+        assert_eq!(end.duration_since(begin).as_millis(), i128::from(output.millis));
         // One comes after the other.
         assert!(before <= begin && end <= run.finished_at.unwrap(), "{}: {begin} to {end}", output.table);
         before = end;

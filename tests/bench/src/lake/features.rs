@@ -152,10 +152,9 @@ async fn asked(client: &Client) -> anyhow::Result<Option<GetOnlineFeaturesReques
     Ok(Some(GetOnlineFeaturesRequest { features, entities }))
 }
 
-/// Computes what has to be computed; how many values there are, once each view tells of each entity.
+/// Computes whatever has to be, so that nothing else is at work afterwards; how many values there are, once each view tells of each entity.
 async fn served(client: &Client, request: &GetOnlineFeaturesRequest) -> anyhow::Result<Option<usize>> {
-    let names = VIEWS.map(|view| format!("datasets/features.{view}")).to_vec();
-    let run = DatasetServiceClient::new(client.clone()).run_datasets(RunDatasetsRequest { names }).await?;
+    let run = DatasetServiceClient::new(client.clone()).run_datasets(RunDatasetsRequest::default()).await?;
     run.into_inner().try_collect::<Vec<_>>().await?;
     let answer = FeatureServiceClient::new(client.clone()).get_online_features(request.clone()).await;
     // What was computed is served within seconds, and may be known only a minute later.
