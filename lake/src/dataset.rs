@@ -55,9 +55,6 @@ use write::{append, dressed, filter, merge, quoted};
 
 /// What Lance may cache of indices and of metadata, over all tables.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
-/// Of rows that came in many commits, a data file tells which came in which: in each manifest they would take room anew.
-const SETTINGS: [(&str, &str); 2] =
-    [("lance.row_lineage.spill", "true"), ("lance.row_lineage.inline_max_bytes", "1024")];
 pub(crate) const VERSION: LanceFileVersion = LanceFileVersion::V2_2;
 
 /// The lake.
@@ -305,10 +302,6 @@ impl Table {
     ) -> Result<(), Error> {
         let is_whole = matches!(transaction.operation, Operation::Overwrite { .. });
         transaction.transaction_properties = Some(Arc::new(properties.clone()));
-        if let Operation::Overwrite { config_upsert_values, .. } = &mut transaction.operation {
-            let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            config_upsert_values.get_or_insert_default().extend(settings);
-        }
         self.durable.sync().await?;
         turn.still(&self.name).await?;
         let dataset =

@@ -17,7 +17,7 @@ use lance::{
     index::DatasetIndexExt,
 };
 use lance_index::optimize::OptimizeOptions;
-use lance_table::format::Fragment;
+use lance_table::format::{Fragment, RowDatasetVersionMeta, RowDatasetVersionSequence};
 
 use super::{Table, durable::Durable, failed};
 use crate::{Error, TableName};
@@ -114,14 +114,34 @@ pub(super) async fn compact(
 ) -> Result<(), Error> {
     let failed = |error| failed(name, "compacted", error);
     let plan = plan_compaction(dataset, options).await.map_err(failed)?;
+    let versions = dataset.version_refs().await.map_err(failed)?;
+    let versions: Vec<_> = versions.iter().map(|version| version.version).collect();
     let mut rewritten = Vec::new();
     for task in plan.compaction_tasks() {
-        rewritten.push(task.execute(dataset).await.map_err(failed)?);
+        let mut pieces = task.execute(dataset).await.map_err(failed)?;
+        for piece in &mut pieces.new_fragments {
+            forget_versions(piece, &versions).map_err(failed)?;
+        }
+        rewritten.push(pieces);
     }
     durable.sync().await?;
     let indices = Arc::new(DatasetIndexRemapperOptions::default());
     commit_compaction(dataset, rewritten, indices, options).await.map_err(failed)?;
     durable.sync().await
+}
+
+/// Tells in which versions a piece's rows came and changed only as far as there are `versions` left to compare with: one
+/// that is gone counts as the next that is there, which alters no answer. Otherwise each manifest would name every commit
+/// that there ever was.
+fn forget_versions(piece: &mut Fragment, versions: &[u64]) -> Result<(), LanceError> {
+    let left = |version| versions.get(versions.partition_point(|left| *left < version)).copied();
+    let told = [&mut piece.created_at_version_meta, &mut piece.last_updated_at_version_meta];
+    for told in told.into_iter().flatten() {
+        let known = told.load_sequence()?;
+        let known: Vec<_> = known.versions().map(|version| left(version).unwrap_or(version)).collect();
+        *told = RowDatasetVersionMeta::from_sequence(&RowDatasetVersionSequence::from_versions(&known))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

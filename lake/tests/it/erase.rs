@@ -119,6 +119,11 @@ async fn without_person(directory: &Path, seed: u64) -> Vec<TableSummary> {
     summary(sandbox.root()).await
 }
 
+/// Lance makes branches only in stores that it knows by itself, as this binary's knows no bucket.
+fn has_branches(root: &Root) -> bool {
+    root.directory().is_some()
+}
+
 /// A lake with the person in every kind of place, and tags from before.
 async fn with_person(sandbox: &Sandbox, root: &Root, seed: u64) {
     world::publish(sandbox, seed).await;
@@ -132,10 +137,12 @@ async fn with_person(sandbox: &Sandbox, root: &Root, seed: u64) {
     sandbox.export_then(root, async {}).await;
     let mut users = open(root, "silver/users_scd").await;
     users.tags().create("train-after", users.version_id()).await.unwrap();
-    let newest = users.version_id();
-    let branch = users.create_branch("trial", newest, None).await.unwrap();
-    branch.tags().create("train-trial", ("trial", branch.version_id())).await.unwrap();
-    users.create_branch("clean", "train-before", None).await.unwrap();
+    if has_branches(root) {
+        let newest = users.version_id();
+        let branch = users.create_branch("trial", newest, None).await.unwrap();
+        branch.tags().create("train-trial", ("trial", branch.version_id())).await.unwrap();
+        users.create_branch("clean", "train-before", None).await.unwrap();
+    }
     run(root).await;
     for kind in [BuiltinIndexType::BTree, BuiltinIndexType::Bitmap] {
         let column = if kind == BuiltinIndexType::BTree { "email" } else { "family_name" };
@@ -153,7 +160,7 @@ async fn with_person(sandbox: &Sandbox, root: &Root, seed: u64) {
 }
 
 fn loss<'e>(erasure: &'e Erasure, table: &str) -> (u64, Vec<&'e str>) {
-    let loss = &erasure.tables[table];
+    let loss = erasure.tables.get(table).unwrap_or_else(|| panic!("{table} has lost nothing: {erasure:?}"));
     let kept = |name: &&str| !name.starts_with("run-");
     (loss.rows, loss.references.iter().map(String::as_str).filter(kept).collect())
 }
@@ -173,7 +180,9 @@ pub(crate) async fn leaves_nothing(root: &Root) {
 
     let erasure = erase(root).await.unwrap();
     assert!(erasure.verified, "{erasure:?}");
-    assert_eq!(loss(&erasure, "silver/users_scd"), (1, vec!["train-after", "train-trial", "trial"]));
+    let lost: &[&str] =
+        if has_branches(root) { &["train-after", "train-trial", "trial"] } else { &["train-after"] };
+    assert_eq!(loss(&erasure, "silver/users_scd"), (1, lost.to_vec()));
     assert_eq!(loss(&erasure, "silver/orders_unified").0, 2);
     assert_eq!(loss(&erasure, "features/order_fraud").0, 2);
     assert_eq!(
@@ -194,7 +203,11 @@ pub(crate) async fn leaves_nothing(root: &Root) {
 
     let users = open(root, "silver/users_scd").await;
     assert_eq!(tagged().await, before, "a tag without the person stays as it is");
-    assert!(users.checkout_branch("clean").await.is_ok() && users.checkout_branch("trial").await.is_err());
+    if has_branches(root) {
+        assert!(
+            users.checkout_branch("clean").await.is_ok() && users.checkout_branch("trial").await.is_err()
+        );
+    }
     let indices = users.describe_indices(None).await.unwrap();
     let mut names: Vec<_> = indices.iter().map(|index| index.name()).collect();
     names.sort_unstable();
