@@ -162,8 +162,10 @@ pub(crate) async fn publish_person(sandbox: &Sandbox, is_there: bool) {
     sandbox.publish("customer", &[customer_changed(customer)], 1).await;
     sandbox.publish("identity", &[linked(golden_id, source("shop", account))], 1).await;
     let mut random = ChaCha8Rng::seed_from_u64(99);
+    // Of today, so that features count them.
+    let order_time = Some(Timestamp::now().into());
     let orders = [9_001, 9_002].map(|number| {
-        order_changed(&Order { golden_id: golden_id.to_owned(), ..order(&mut random, number) })
+        order_changed(&Order { golden_id: golden_id.to_owned(), order_time, ..order(&mut random, number) })
     });
     sandbox.publish("order", &orders, 2).await;
 }
