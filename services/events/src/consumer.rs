@@ -98,10 +98,12 @@ impl Consumer {
 }
 
 /// Does `work`; that it panicked is an error like any other, which is told and tried again.
-pub async fn caught<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    // What the work left half done is dropped with it, or is rolled back.
-    AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()).to_owned()).into()))
+pub fn caught<T, E: From<Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> impl Future<Output = Result<T, E>> {
+    // On the heap, as it may be large. What the work left half done is dropped with it, or is rolled back.
+    let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
+    async {
+        work.await.unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()).to_owned()).into()))
+    }
 }
