@@ -19,10 +19,12 @@ use crate::{
 impl Service {
     /// Takes a record in again; returns how many commands came of it.
     pub(crate) async fn replay_quarantined_record(&self, replay: Replay) -> Result<i64, Error> {
+        let found = self.get_quarantined_record(replay.id).await;
+        // Not before: this very request may have just taken it in.
         if let Some(answer) = self.answer(&replay.request).await? {
             return Ok(answer);
         }
-        let system = self.get_quarantined_record(replay.id).await?.system;
+        let system = found?.system;
         let known = self.known(&system)?;
         // A run may forget the record, and another replay may be at its order: one after the other.
         let _alone = known.running.lock().await;
