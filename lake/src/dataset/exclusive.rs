@@ -30,26 +30,27 @@ pub(super) async fn settled(dataset: Option<&Dataset>, change: Change) -> Result
         return Ok(Change::Upsert { rows, stale, newer: Some(newer) });
     };
     let columns = [stale.column, newer, exclusive.name().as_str()];
+    let coming = claims(&rows, columns)?;
+    let told: HashSet<_> = coming.iter().flat_map(|claim| claim.records.iter().copied()).collect();
+    let sharing = match dataset {
+        Some(dataset) => sharing(dataset, &told, columns).await?,
+        None => Vec::new(),
+    };
     let mut standing = Vec::new();
-    if let Some(dataset) = dataset {
-        let told: HashSet<_> = claims(&rows, columns)?.into_iter().flat_map(|claim| claim.records).collect();
-        standing = sharing(dataset, &told, columns).await?;
+    for batch in &sharing {
+        standing.extend(claims(batch, columns)?);
     }
     let mut newest = HashMap::new();
-    for batch in standing.iter().chain([&rows]) {
-        for Claim { at, records, .. } in claims(batch, columns)? {
-            for record in records {
-                let known = newest.entry(record).or_insert(at);
-                *known = at.max(*known);
-            }
+    for Claim { at, records, .. } in standing.iter().chain(&coming) {
+        for record in records {
+            let known = newest.entry(record).or_insert(at);
+            *known = at.max(*known);
         }
     }
-    let is_outdated = |claim: &Claim<'_>| claim.records.iter().any(|record| newest[record] > claim.at);
-    for batch in &standing {
-        let outdated = claims(batch, columns)?.into_iter().filter(is_outdated);
-        stale.values.extend(outdated.map(|claim| claim.key.to_owned()));
-    }
-    let stands = claims(&rows, columns)?.iter().map(|claim| Some(!is_outdated(claim))).collect();
+    let is_outdated = |claim: &&Claim<'_>| claim.records.iter().any(|record| *newest[record] > claim.at);
+    let outdated = standing.iter().filter(is_outdated);
+    stale.values.extend(outdated.map(|claim| claim.key.to_owned()));
+    let stands = coming.iter().map(|claim| Some(!is_outdated(&claim))).collect();
     let rows = filter_record_batch(&rows, &stands)?;
     Ok(Change::Upsert { rows, stale, newer: Some(newer) })
 }

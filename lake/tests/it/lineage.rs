@@ -136,15 +136,20 @@ fn inputs(fields: &Value) -> Vec<(Field, BTreeSet<String>)> {
     fields.as_array().into_iter().flatten().map(field).collect()
 }
 
+/// What is told of a lake that has everything there is.
+async fn of_every_source(sandbox: &Sandbox) -> Vec<Value> {
+    world::publish(sandbox, 9).await;
+    landed::publish(sandbox, None).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    events(&sandbox.root().join(DIRECTORY))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_table_is_followed_back_to_what_no_table_is() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
-    world::publish(&sandbox, 9).await;
-    landed::publish(&sandbox, None).await;
-    sandbox.export().await;
-    sandbox.run().await;
-    let events = events(&sandbox.root().join(DIRECTORY));
+    let events = of_every_source(&sandbox).await;
     events.iter().for_each(is_to_spec);
     let told = Told::of(&events);
     for dataset in lake::datasets(&Sandbox::config(sandbox.root())).await.unwrap() {
@@ -194,11 +199,7 @@ async fn every_table_is_told_to_take_the_time_that_it_took() {
 async fn what_only_counts_rows_is_made_of_what_decides_which_there_are() {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
-    world::publish(&sandbox, 9).await;
-    landed::publish(&sandbox, None).await;
-    sandbox.export().await;
-    sandbox.run().await;
-    let told = Told::of(&events(&sandbox.root().join(DIRECTORY)));
+    let told = Told::of(&of_every_source(&sandbox).await);
     let roles = |fields: Vec<(Field, BTreeSet<String>)>, table: &str, column: &str| {
         let found = fields.into_iter().find(|((_, name, field), _)| name == table && field == column);
         found.map(|(_, roles)| roles.into_iter().collect::<Vec<_>>()).unwrap_or_default()
