@@ -1,13 +1,13 @@
 //! What the lake holds: each table's size, freshness, columns and card.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::Schema;
 use jiff::Timestamp;
 use lance::dataset::Dataset;
 use serde::Serialize;
 
-use crate::{Error, TableName, columns, dataset::Store};
+use crate::{Error, TableName, columns, dataset::Store, run};
 
 /// A table of the lake.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -35,6 +35,9 @@ pub struct DatasetInfo {
     /// Why it cannot be read, if it cannot: but for its name nothing is known of it then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why its newest rows were refused, if they were: an older version is published, or none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }
 
 /// A column of a table.
@@ -64,23 +67,38 @@ impl DatasetInfo {
     }
 }
 
-/// Every table that has rows, or cannot be read.
+/// Every table that has rows, or had some refused, or cannot be read.
 pub(crate) async fn list(store: &Store) -> Result<Vec<DatasetInfo>, Error> {
+    let mut refusals = run::refusals(store).await?;
+    let names: BTreeSet<_> = store.names().await?.into_iter().chain(refusals.keys().cloned()).collect();
     let mut datasets = Vec::new();
-    for name in store.names().await? {
-        match events::caught(get(store, &name)).await {
-            Ok(found) => datasets.extend(found),
-            Err(error) => datasets.push(DatasetInfo {
-                error: Some(error.of(&name).to_string()),
-                ..DatasetInfo::of(store, &name)
-            }),
-        }
+    for name in names {
+        let found = events::caught(read(store, &name)).await.unwrap_or_else(|error| {
+            let error = Some(error.of(&name).to_string());
+            Some(DatasetInfo { error, ..DatasetInfo::of(store, &name) })
+        });
+        datasets.extend(told(store, &name, found, refusals.remove(&name)));
     }
     Ok(datasets)
 }
 
-/// A table, if it has rows.
+/// A table, if it has rows, or had some refused.
 pub(crate) async fn get(store: &Store, name: &TableName) -> Result<Option<DatasetInfo>, Error> {
+    let refusal = run::refusals(store).await?.remove(name);
+    Ok(told(store, name, read(store, name).await?, refusal))
+}
+
+fn told(
+    store: &Store,
+    name: &TableName,
+    found: Option<DatasetInfo>,
+    refusal: Option<String>,
+) -> Option<DatasetInfo> {
+    let found = found.or_else(|| refusal.is_some().then(|| DatasetInfo::of(store, name)))?;
+    Some(DatasetInfo { refusal, ..found })
+}
+
+async fn read(store: &Store, name: &TableName) -> Result<Option<DatasetInfo>, Error> {
     let Some(dataset) = store.load(name).await? else { return Ok(None) };
     let failed = |error| crate::dataset::failed(name, "read", error);
     let rows = dataset.count_rows(None).await.map_err(failed)? as u64;

@@ -34,7 +34,8 @@ impl Column {
         Self { field: Field::new(name, array.data_type().clone(), false), array: Arc::new(array) }
     }
 
-    fn nullable(mut self) -> Self {
+    /// Lets values be missing.
+    pub(crate) fn nullable(mut self) -> Self {
         self.field.set_nullable(true);
         self
     }

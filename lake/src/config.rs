@@ -31,6 +31,9 @@ pub struct Config {
     /// Directory of the model that texts are embedded with (`model.safetensors` and `tokenizer.json`), called as the
     /// model. Default: the one that `make text-model` fetches, if it is there; else texts are embedded by their letters.
     pub text_model: Option<PathBuf>,
+    /// Words for persons in the names of sources' fields, beside the English ones that erasures know: with `kunde`, the
+    /// ids in `kunde_nr` are taken for a person's. Default: none.
+    pub person_words: Vec<String>,
 }
 
 impl Default for Config {
@@ -45,6 +48,7 @@ impl Default for Config {
             query_seconds: 60,
             refresh_seconds: 60,
             text_model: None,
+            person_words: Vec::new(),
         }
     }
 }

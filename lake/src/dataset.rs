@@ -42,7 +42,8 @@ use crate::{
     card::Card,
     deny::Denied,
     root,
-    table::{Change, RECORDED_TO, own},
+    run::PROD,
+    table::{Change, RECORDED_TO, is_computed, own},
 };
 use durable::Durable;
 pub(crate) use feed::changed_values;
@@ -110,24 +111,38 @@ impl Store {
     async fn open_unlocked(&self, name: TableName) -> Result<Table, Error> {
         let revision = self.denied().await?.revision();
         let directory = self.root.directory().map(|root| root.join(name.path()));
-        let was_torn = match (self.root.directory(), &directory) {
-            (Some(root), Some(directory)) => {
-                let quarantine = root.join("_quarantine").join(name.layer().as_str()).join(name.as_str());
-                heal::heal(directory, &quarantine)?
-            }
+        let quarantine = quarantine(&name);
+        let has_lost = match self.root.directory() {
+            Some(root) => heal::heal(&root.join(name.path()), &root.join(quarantine))?,
             // A bucket has an object as a whole, or not at all.
-            _ => false,
+            None => self.has_lost(&name).await?,
         };
         let dataset = self.load(&name).await?;
         Ok(Table {
             uri: self.root.at(&name.path()),
             name,
             dataset,
-            was_torn,
+            has_lost,
             revision,
             session: Arc::clone(&self.session),
             durable: Durable::new(directory),
         })
+    }
+
+    /// Whether a table has lost rows and may not have them again yet.
+    pub(crate) async fn has_lost(&self, name: &TableName) -> Result<bool, Error> {
+        Ok(!self.files(&quarantine(name)).await?.is_empty())
+    }
+
+    /// Says that a table has lost all that it had.
+    pub(crate) async fn lost(&self, name: &TableName) -> Result<(), Error> {
+        let told = format!("{name} was removed; its events are read again\n");
+        self.write_file(&format!("{}/removed", quarantine(name)), told.into_bytes()).await
+    }
+
+    /// Says that a table has again what it had lost.
+    pub(crate) async fn mended(&self, name: &TableName) -> Result<(), Error> {
+        self.remove_directory(&quarantine(name)).await
     }
 
     /// A table's rows in its newest version, with only the columns that `wanted` picks; of a bitemporal table those that
@@ -169,7 +184,8 @@ impl Store {
         let builder = DatasetBuilder::from_uri(self.root.at(&name.path()));
         let builder = builder.with_session(Arc::clone(&self.session));
         let builder = match version {
-            Version::Newest => builder,
+            Version::Published if is_computed(name) => builder.with_tag(PROD),
+            Version::Published | Version::Newest => builder,
             Version::Number(number) => builder.with_version(*number),
             Version::Tag(tag) => builder.with_tag(tag),
         };
@@ -179,11 +195,17 @@ impl Store {
                 LanceError::DatasetNotFound { .. }
                 | LanceError::NotFound { .. }
                 | LanceError::RefNotFound { .. }
+                | LanceError::InvalidRef { .. }
                 | LanceError::VersionNotFound { .. },
             ) => Ok(None),
             Err(error) => Err(failed(name, "opened", error)),
         }
     }
+}
+
+/// Where what a table has lost is set aside, or told; it stays until the table has that again.
+fn quarantine(name: &TableName) -> String {
+    format!("_quarantine/{name}")
 }
 
 /// How far a table, and the exporter that wrote it, had come with a commit.
@@ -196,6 +218,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// The table has every event of its own up to here, by what either says.
+    pub(crate) fn has(self) -> Cursor {
+        self.cursor.max(self.settled)
+    }
+
     pub(crate) fn properties(self, domain: &str) -> HashMap<String, String> {
         HashMap::from([
             (format!("omnimesh.cursor.{domain}"), self.cursor.to_string()),
@@ -231,7 +258,7 @@ pub(crate) struct Table {
     name: TableName,
     uri: String,
     dataset: Option<Dataset>,
-    was_torn: bool,
+    has_lost: bool,
     /// Of what was denied when it was opened.
     revision: u64,
     session: Arc<Session>,
@@ -262,9 +289,9 @@ impl Table {
         publish::untag(dataset, is_forgotten).await.map_err(|error| failed(&self.name, "untagged", error))
     }
 
-    /// Whether it lost versions when it was opened.
-    pub(crate) fn was_torn(&self) -> bool {
-        self.was_torn
+    /// Whether it has lost versions, and may not have their events again yet.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.has_lost
     }
 
     /// What the newest commit of ours says; at the start if there is none.

@@ -4,10 +4,14 @@
 //! it, so that events that come again, or a run that read too early, bring nobody back.
 
 mod field;
+mod record;
 mod rows;
 mod text;
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -19,6 +23,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::table::Change;
 use field::{About, Field};
+pub(crate) use record::COLUMNS;
+use record::{Record, Shape};
 pub(crate) use text::{SHORTEST, is_qualified, speaks_for_itself, spellings};
 
 /// Where the list is, below the lake's root.
@@ -37,8 +43,15 @@ pub(crate) struct Denied {
     /// Grows with every erasure: a table that was opened before it must be opened anew.
     revision: u64,
     keys: BTreeSet<Hash>,
+    /// Words for persons in the names of fields, beside those that are always known.
+    persons: Vec<String>,
+    /// Of records, also of those that do not say so themselves.
+    subject_keys: SubjectKeys,
     hmac: Hmac,
 }
+
+/// Templates of the keys by which records name persons, by `<system>/<entity>`.
+pub(crate) type SubjectKeys = BTreeMap<String, BTreeSet<String>>;
 
 impl fmt::Debug for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,16 +65,36 @@ struct List {
     salt: String,
     revision: u64,
     keys: Vec<String>,
+    #[serde(default)]
+    persons: Vec<String>,
+    #[serde(default)]
+    subject_keys: SubjectKeys,
 }
 
 impl Denied {
     /// Reads a list; none if it is no list.
     pub(crate) fn parse(text: Vec<u8>) -> Option<Self> {
-        let List { salt, revision, keys } = serde_json::from_slice(&text).ok()?;
+        let List { salt, revision, keys, persons, subject_keys } = serde_json::from_slice(&text).ok()?;
         let hash = |text: &String| hex::decode(text).ok()?.try_into().ok();
         let salt = hash(&salt)?;
         let keys = keys.iter().map(hash).collect::<Option<_>>()?;
-        Some(Self { text, salt, revision, keys, hmac: Hmac::new(&salt) })
+        Some(Self { text, salt, revision, keys, persons, subject_keys, hmac: Hmac::new(&salt) })
+    }
+
+    /// The same, with more words for persons: they are written down with the next keys.
+    pub(crate) fn naming(mut self, persons: &[String]) -> Self {
+        self.persons.extend(persons.iter().flat_map(|person| field::words(person)));
+        self.persons.sort_unstable();
+        self.persons.dedup();
+        self
+    }
+
+    /// The same, with more templates of keys by which records name persons: they are written down with the next keys.
+    pub(crate) fn finding(mut self, subject_keys: SubjectKeys) -> Self {
+        for (entity, keys) in subject_keys {
+            self.subject_keys.entry(entity).or_default().extend(keys);
+        }
+        self
     }
 
     /// The list with more keys and of the next revision, to be written down.
@@ -70,11 +103,14 @@ impl Denied {
         let hmac = Hmac::new(&salt);
         let spelled = keys.into_iter().flat_map(|key| spellings(key).collect::<Vec<_>>());
         let keys = self.keys.iter().copied().chain(spelled.map(|key| hmac.of(&key))).collect();
-        let mut denied = Self { text: Vec::new(), salt, revision: self.revision + 1, keys, hmac };
+        let mut denied =
+            Self { text: Vec::new(), salt, revision: self.revision + 1, keys, hmac, ..self.clone() };
         let list = List {
             salt: hex::encode(denied.salt),
             revision: denied.revision,
             keys: denied.keys.iter().map(hex::encode).collect(),
+            persons: denied.persons.clone(),
+            subject_keys: denied.subject_keys.clone(),
         };
         denied.text = serde_json::to_vec_pretty(&list).unwrap_or_default();
         denied
@@ -95,7 +131,12 @@ impl Denied {
 
     /// Whether a text, of which nothing else is known, holds one of the keys.
     pub(crate) fn holds(&self, text: &str) -> bool {
-        self.is_in(text, Field::default())
+        self.is_in(text, self.field())
+    }
+
+    /// A field of which nothing is known.
+    fn field(&self) -> Field<'_> {
+        Field { persons: &self.persons, ..Field::default() }
     }
 
     /// Whether the text of a field holds one of the keys.
@@ -104,8 +145,12 @@ impl Denied {
     }
 
     /// Whether a record holds one, as its source wrote it.
-    fn is_in_record(&self, payload: &str, record: Field<'_>, columns: &[About]) -> bool {
-        text::any_of_record(payload, record, columns, &mut |part| self.is_key(part))
+    fn is_in_record(&self, record: &Record<'_>, shape: &Shape<'_>) -> bool {
+        let mut named = shape.keys.iter().flat_map(|template| template.keys(record, shape));
+        let system = shape.record.system;
+        named.any(|key| {
+            self.is_key(&format!("{system}/{key}")) || spellings(&key).any(|key| self.is_key(&key))
+        }) || text::any_of_record(record, shape, &mut |part| self.is_key(part))
     }
 
     fn is_key(&self, text: &str) -> bool {
@@ -118,6 +163,22 @@ impl Denied {
             true => vec![false; batch.num_rows()],
             false => rows::held(self, batch)?,
         }))
+    }
+
+    /// By field, how many landed records that hold no key hold one of `values`, where nobody says whom it names.
+    pub(crate) fn unclear(
+        &self,
+        batch: RecordBatch,
+        values: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, u64>, ArrowError> {
+        let (rows, _) = self.without(batch)?;
+        let mut unclear = BTreeMap::new();
+        record::each(self, &rows, |_, shape, record| {
+            for field in record.unclear(shape, values) {
+                *unclear.entry(field).or_default() += 1;
+            }
+        });
+        Ok(unclear)
     }
 
     /// A change without the rows that hold a key, and how many those were.

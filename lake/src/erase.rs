@@ -5,6 +5,7 @@
 //! tables of events lose the rows, what is computed of them is computed anew, and in the end every file that is left is
 //! decoded and looked into.
 
+mod landed;
 mod subject;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     deny::Denied,
     run::Runner,
 };
+use landed::Unclear;
 use subject::Subject;
 
 /// Directories of files that can be made again, or are worth nothing without what was erased.
@@ -43,13 +45,16 @@ pub struct Erasure {
     pub keys: u64,
     /// Values that were not: they are others' as well, or too short to be told from other values.
     pub keys_left_out: u64,
-    /// What each table has lost that held something of the person.
+    /// What each table has lost that held something of the person; empty if no row of any held any of the keys.
     pub tables: BTreeMap<String, Loss>,
+    /// By table and field, how many landed records hold what one of the keys is, though nobody says whom it names.
+    pub unclear: Unclear,
     /// Files that were removed: mirrors, set aside manifests and records of runs.
     pub files_removed: u64,
     /// Files that were looked into at the end, and held nothing.
     pub files_searched: u64,
-    /// Whether all of it has been verified; not so if nothing was to be done but to tell.
+    /// Whether it has been verified that nothing is left that is known to be the person's; not so if nothing was to be
+    /// done but to tell.
     pub verified: bool,
 }
 
@@ -131,6 +136,7 @@ pub(crate) async fn preview(
             job.erasure.tables.insert(name.to_string(), loss.into());
         }
     }
+    job.erasure.unclear = landed::unclear(&job.store, &job.denied, &job.keys).await?;
     job.erasure.finished_at = Timestamp::now();
     Ok(job.erasure)
 }
@@ -144,7 +150,9 @@ impl<'a> Job<'a> {
         told: &'a (dyn Fn(&TableName) + Sync),
     ) -> Result<Self, Error> {
         let Subject { keys, left_out } = Subject::of(&store, &runner.runtime(), given).await?;
-        let denied = Arc::new(store.denied().await?.with(keys.iter().map(String::as_str)));
+        let denied = store.denied().await?.naming(runner.persons());
+        let denied = denied.finding(landed::subject_keys(&store).await?);
+        let denied = Arc::new(denied.with(keys.iter().map(String::as_str)));
         let mut given: Vec<_> = given.iter().map(|key| key.trim()).collect();
         given.sort_unstable();
         let erasure = Erasure {
@@ -170,11 +178,11 @@ impl<'a> Job<'a> {
         for name in names {
             (self.told)(name);
             let found = self.store.search(&name.path(), &self.denied, &self.keys).await?;
-            if found.files.is_empty() {
-                continue;
-            }
             self.still().await?;
             let mut table = self.store.open(name.clone()).await?;
+            if found.files.is_empty() && !table.is_half_cleaned().await? {
+                continue;
+            }
             if table.dataset().is_none() {
                 // A table that was never finished is made of nothing but such files.
                 self.store.remove(&found.files).await?;
@@ -213,7 +221,7 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Fails if anything of the person is left anywhere, in whatever form.
+    /// Fails if anything that is known to be the person's is left anywhere, in whatever form.
     async fn verify(&mut self) -> Result<(), Error> {
         let found = self.store.search("", &self.denied, &self.keys).await?;
         if let Some(file) = found.files.first() {
@@ -227,6 +235,7 @@ impl<'a> Job<'a> {
                 return Err(Error::Erasure(format!("of table {}, {fault}", table.name())));
             }
         }
+        self.erasure.unclear = landed::unclear(&self.store, &self.denied, &self.keys).await?;
         self.still().await?;
         self.erasure.files_searched = found.searched;
         self.erasure.verified = true;
@@ -251,6 +260,9 @@ impl Erasure {
         };
         let one = |value: u64| std::iter::once(value.cast_signed());
         let tables = serde_json::to_string(&self.tables).unwrap_or_default();
+        // Names of fields may be persons' names.
+        let unclear = self.unclear.iter().map(|(table, fields)| (table, fields.values().sum()));
+        let unclear = serde_json::to_string(&unclear.collect::<BTreeMap<_, u64>>()).unwrap_or_default();
         Ok(batch(vec![
             text("erasure_id", std::iter::once(self.erasure_id.as_str())).key(1),
             time("started_at", at(self.started_at)),
@@ -260,6 +272,7 @@ impl Erasure {
             integer("keys_left_out", one(self.keys_left_out)),
             integer("rows", one(self.tables.values().map(|loss| loss.rows).sum())),
             text("tables", std::iter::once(tables.as_str())),
+            text("unclear", std::iter::once(unclear.as_str())),
             integer("files_removed", one(self.files_removed)),
             integer("files_searched", one(self.files_searched)),
         ])?)

@@ -103,6 +103,12 @@ pub enum Error {
         /// The table.
         table: TableName,
     },
+    /// A table has lost versions, or all that it had.
+    #[error("lake table {table} has lost rows, as versions were torn or it was removed; they are read again")]
+    Lost {
+        /// The table.
+        table: TableName,
+    },
     /// A table was ready later than its rows say.
     #[error("lake table {table} was ready after the time from which its new rows count; they are made again")]
     Late {
@@ -206,6 +212,10 @@ impl Error {
     /// The same, with the table that it is about unless it names one.
     pub(crate) fn of(self, table: &TableName) -> Self {
         match self {
+            // Lance panics over files that are not as it wrote them.
+            Self::Events(cause @ events::Error::Panicked(_)) => {
+                Self::Table { table: table.clone(), action: "used", cause: Box::new(cause) }
+            }
             Self::Files { .. }
             | Self::Place { .. }
             | Self::Query(_)
@@ -267,6 +277,7 @@ impl ServiceError for Error {
             Self::StreamEnded(_)
             | Self::FeaturesStale { .. }
             | Self::Overtaken { .. }
+            | Self::Lost { .. }
             | Self::Late { .. } => Code::Unavailable,
             Self::Files { .. }
             | Self::TextModel { .. }
@@ -290,6 +301,7 @@ impl ServiceError for Error {
             Self::Query(_) => "QUERY_FAILED",
             Self::NotFound { .. } => "DATASET_NOT_FOUND",
             Self::Overtaken { .. } => "OVERTAKEN",
+            Self::Lost { .. } => "LOST",
             Self::Late { .. } => "LATE",
             Self::Tag { .. } => "TAG",
             Self::EntityNotFound { .. } => "ENTITY_NOT_FOUND",

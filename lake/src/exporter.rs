@@ -99,7 +99,7 @@ impl Exporter {
                 if tables.begin_turn().await {
                     self.follow(&mut tables).await?;
                 }
-                tables.end_turn();
+                tables.end_turn().await;
             }
             tables.end_turns();
         }
@@ -135,7 +135,11 @@ impl Exporter {
             }
             let is_full = pending.rows >= ROWS || pending.bytes >= self.buffer_bytes;
             if is_full || pending.is_due || pending.events.is_empty() || tables.is_over(cursor) {
+                let at_end = pending.at_end;
                 tables.commit(std::mem::take(&mut pending), cursor).await;
+                if at_end {
+                    tables.caught_up().await;
+                }
             }
         }
     }

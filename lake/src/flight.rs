@@ -87,7 +87,7 @@ struct Flight {
 type Batches = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
 
 impl Flight {
-    /// Says how to get a query's rows, which are those of the versions that are now the newest, or tagged.
+    /// Says how to get a query's rows, which are those of the versions that are now published, or tagged.
     async fn plan(
         &self,
         mut statement: Statement,
@@ -114,7 +114,7 @@ impl Flight {
 /// Which version of the tables a caller asks for.
 fn version(metadata: &MetadataMap) -> Result<Version, Failure> {
     match metadata.get(TAG_HEADER) {
-        None => Ok(Version::Newest),
+        None => Ok(Version::Published),
         Some(tag) => tag.to_str().map(|tag| Version::Tag(tag.to_owned())).map_err(|_| Failure::Header),
     }
 }

@@ -145,8 +145,13 @@ fn paged<T>(rows: Vec<T>, page: &Page, key: impl Fn(&T) -> Vec<String>) -> (Vec<
 fn table(field: &'static str, name: &str) -> Result<TableName, Error> {
     let invalid =
         || InvalidRequest::new(field, "is not datasets/{layer}.{table}, such as datasets/gold.dim_customer");
-    let name = name.strip_prefix("datasets/").ok_or_else(invalid)?;
-    name.parse().map_err(|_| invalid().into())
+    let id = name.strip_prefix("datasets/").filter(|id| !id.contains('/'));
+    let parts = id.and_then(|id| id.split_once('.'));
+    let named = parts.filter(|(layer, table)| !layer.is_empty() && !table.is_empty());
+    let (layer, table) = named.ok_or_else(invalid)?;
+    // No table is called what the rule of its layer refuses.
+    let absent = |_| Error::NotFound { what: format!("table {layer}/{table}") };
+    format!("{layer}/{table}").parse().map_err(absent)
 }
 
 fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
@@ -163,11 +168,12 @@ impl From<DatasetInfo> for pb::Dataset {
             version: info.version.cast_signed(),
             row_count: info.rows.cast_signed(),
             byte_count: info.bytes.cast_signed(),
-            update_time: info.error.is_none().then(|| timestamp(info.updated_at)),
+            update_time: (info.version > 0).then(|| timestamp(info.updated_at)),
             card: info.card.into_iter().collect(),
             columns: info.columns.into_iter().map(Into::into).collect(),
             tags: info.tags.into_iter().map(|(tag, version)| (tag, version.cast_signed())).collect(),
             error: info.error.unwrap_or_default(),
+            refusal: info.refusal.unwrap_or_default(),
         }
     }
 }
@@ -196,7 +202,15 @@ impl From<Erasure> for pb::Erasure {
             row_count: loss.rows.cast_signed(),
             references: loss.references,
         });
+        let unclear_fields = erasure.unclear.iter().flat_map(|(table, fields)| {
+            fields.iter().map(move |(field, records)| pb::UnclearField {
+                dataset: dataset(table),
+                field: field.clone(),
+                record_count: records.cast_signed(),
+            })
+        });
         Self {
+            unclear_fields: unclear_fields.collect(),
             name: format!("erasures/{}", erasure.erasure_id),
             start_time: Some(timestamp(erasure.started_at)),
             end_time: Some(timestamp(erasure.finished_at)),

@@ -20,6 +20,7 @@ mod exporter;
 mod feature;
 mod flight;
 mod grpc;
+mod listed;
 mod mirror;
 mod name;
 mod openlineage;
@@ -30,7 +31,7 @@ mod summary;
 mod table;
 mod vector;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 pub use catalog::{ColumnInfo, DatasetInfo};
 pub use config::Config;
@@ -47,6 +48,7 @@ pub use summary::{TableExtent, TableSummary, exported, extents, summary};
 use dataset::Store;
 use exporter::Exporter;
 use grpc::Grpc;
+use lance::dataset::refs::check_valid_tag;
 use mesh::MAX_MESSAGE_BYTES;
 use omnimesh_proto::{
     feature::v1::vector_service_server::VectorServiceServer,
@@ -111,17 +113,17 @@ pub async fn erase(
     }
 }
 
+/// Whether there is anything where `config` says that the lake is. Nothing is made by asking.
+pub async fn exists(config: &Config) -> Result<bool, Error> {
+    Ok(!Store::existing(&config.root).files("").await?.is_empty())
+}
+
 /// The runs of the lake in `config`, the newest first.
 pub async fn runs(config: &Config) -> Result<Vec<Manifest>, Error> {
     run::manifests(&Store::existing(&config.root)).await
 }
 
-/// Tables of the lake in `config` whose newest rows were refused, so that older ones stand; and why.
-pub async fn refusals(config: &Config) -> Result<BTreeMap<String, String>, Error> {
-    run::refusals(&Store::existing(&config.root)).await
-}
-
-/// The tables of the lake in `config`: how large and fresh they are, and what is said about them.
+/// The tables of the lake in `config`: how large and fresh they are, what is said about them, and what is wrong.
 pub async fn datasets(config: &Config) -> Result<Vec<DatasetInfo>, Error> {
     catalog::list(&Store::existing(&config.root)).await
 }
@@ -150,6 +152,12 @@ pub async fn tag(
     }
     if Version::from(tag) != Version::Tag(tag.to_owned()) {
         return taken("it would be read as a version; begin it with a letter");
+    }
+    if check_valid_tag(tag).is_err() {
+        return taken(
+            "its name is letters, digits, `-`, `_` and single dots between them, without .lock at its end, \
+             such as train-churn-2026-11",
+        );
     }
     let store = Store::existing(&config.root);
     let at = async |version: &Version| {

@@ -79,7 +79,7 @@ pub(crate) async fn mirror(
     match standing(out, &directory).await? {
         // A table that was made anew counts its versions from the start.
         Some(known) if known.committed_at == mirror.committed_at && known.schema == mirror.schema => {
-            if known.tag == mirror.tag {
+            if (&known.tag, &known.uri) == (&mirror.tag, &mirror.uri) {
                 return Ok(known);
             }
             (mirror.rows, mirror.parts) = (known.rows, known.parts);

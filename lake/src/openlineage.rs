@@ -113,6 +113,11 @@ fn input_fields(origins: &BTreeSet<Origin>, namespace: &str) -> Vec<Value> {
     fields.filter_map(field).collect()
 }
 
+/// Every table of events that has had rows.
+pub(crate) async fn declared(store: &Store) -> Result<Vec<TableName>, Error> {
+    store.named(&format!("{DIRECTORY}/"), ".json").await
+}
+
 /// Says what a table of events is made of, unless just that is said already.
 pub(crate) async fn declare(store: &Store, table: &dyn Table, name: &TableName) -> Result<(), Error> {
     let path = format!("{DIRECTORY}/{name}.json");

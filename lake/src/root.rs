@@ -1,8 +1,8 @@
 //! Where a lake is: a directory, or a bucket of an object store that speaks S3.
 
 use std::{
-    fmt,
-    path::{Path, PathBuf},
+    fmt, io,
+    path::{self, Path, PathBuf},
     str::FromStr,
     sync::Arc,
     time::Duration,
@@ -39,11 +39,11 @@ pub enum Root {
 }
 
 impl Root {
-    /// The same place; a relative directory is meant from `base`.
-    pub fn below(&self, base: &Path) -> Self {
+    /// The same place, from wherever it is looked at; a relative directory is meant from `base`.
+    pub fn below(&self, base: &Path) -> io::Result<Self> {
         match self {
-            Self::Directory(directory) => Self::Directory(base.join(directory)),
-            Self::Bucket(url) => Self::Bucket(url.clone()),
+            Self::Directory(directory) => path::absolute(base.join(directory)).map(Self::Directory),
+            Self::Bucket(url) => Ok(Self::Bucket(url.clone())),
         }
     }
 
@@ -53,6 +53,12 @@ impl Root {
             Self::Directory(directory) => Some(directory),
             Self::Bucket(_) => None,
         }
+    }
+
+    /// It as a URL, which Lance's readers open; a relative directory has none, and is as it is.
+    pub(crate) fn uri(&self) -> String {
+        let url = self.directory().and_then(|directory| Url::from_file_path(directory).ok());
+        url.map_or_else(|| self.to_string(), String::from)
     }
 
     /// What is at a relative path in it, as Lance is told.
@@ -68,15 +74,15 @@ impl FromStr for Root {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let Some((scheme, rest)) = text.split_once("://") else { return Ok(Self::Directory(text.into())) };
         let url = Url::parse(text).ok().filter(|url| url.query().is_none() && url.fragment().is_none());
-        let root = match scheme {
-            "file" => url.and_then(|url| url.to_file_path().ok()).map(Self::Directory),
-            S3 => {
+        let root = match text.split_once("://") {
+            None => (!text.is_empty()).then(|| Self::Directory(text.into())),
+            Some(("file", _)) => url.and_then(|url| url.to_file_path().ok()).map(Self::Directory),
+            Some((S3, rest)) => {
                 let has_bucket = url.is_some_and(|url| url.has_host());
                 has_bucket.then(|| Self::Bucket(format!("{S3}://{}", rest.trim_end_matches('/'))))
             }
-            _ => None,
+            Some(_) => None,
         };
         root.ok_or_else(|| Error::Root(text.to_owned()))
     }
@@ -189,9 +195,8 @@ mod tests {
             assert_eq!(read.at("silver/orders.lance"), orders);
             assert_eq!(read.to_string().parse::<Root>().unwrap(), root);
         }
-        for text in
-            ["gs://shop/lake", "s3+ddb://shop/lake", "s3://", "s3://shop?x=1", "file://host/lake", "S4://x"]
-        {
+        let elsewhere = ["gs://shop/lake", "s3+ddb://shop/lake", "memory://x", "S4://x"];
+        for text in elsewhere.into_iter().chain(["s3://", "s3://shop?x=1", "file://host/lake", ""]) {
             let error = text.parse::<Root>().unwrap_err().to_string();
             assert!(error.contains(text) && error.contains("s3://bucket/prefix"), "{error}");
         }
@@ -199,10 +204,26 @@ mod tests {
 
     #[test]
     fn only_a_relative_directory_depends_on_where_it_is_meant_from() {
-        let base = Path::new("/data");
-        let below = |text: &str| text.parse::<Root>().unwrap().below(base).to_string();
-        assert_eq!(below("lake"), "/data/lake");
-        assert_eq!(below("/lake"), "/lake");
-        assert_eq!(below("s3://shop/lake"), "s3://shop/lake");
+        let below = |text: &str, base: &str| text.parse::<Root>().unwrap().below(base.as_ref()).unwrap();
+        assert_eq!(below("lake", "/data").to_string(), "/data/lake");
+        assert_eq!(below("/lake", "/data").to_string(), "/lake");
+        assert_eq!(below("s3://shop/lake", "/data").to_string(), "s3://shop/lake");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(below("lake", "data").directory(), Some(&*here.join("data/lake")));
+        assert_eq!(below("lake", ".").directory(), Some(&*here.join("lake")));
+    }
+
+    #[test]
+    fn a_place_is_told_as_a_url() {
+        for (text, uri) in [
+            ("/data/lake", "file:///data/lake"),
+            ("/data/a 50% lake", "file:///data/a%2050%25%20lake"),
+            ("file:///data/a%20lake", "file:///data/a%20lake"),
+            ("s3://shop/eu", "s3://shop/eu"),
+        ] {
+            let root: Root = text.parse().unwrap();
+            assert_eq!(root.uri(), uri);
+            assert_eq!(uri.parse::<Root>().unwrap(), root);
+        }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Runner {
     runtime: Arc<RuntimeEnv>,
     /// Tables that depend on what is configured.
     configured: Vec<Arc<dyn Derived>>,
+    /// Words for persons that erasures are to know.
+    persons: Vec<String>,
     /// One run at a time: each goes on from what the one before it says.
     turn: Mutex<()>,
 }
@@ -64,7 +66,8 @@ impl Runner {
         store: Arc<Store>,
         configured: Vec<Arc<dyn Derived>>,
     ) -> Result<Self, Error> {
-        Ok(Self { store, runtime: sql::runtime(config.query_bytes())?, configured, turn: Mutex::default() })
+        let runtime = sql::runtime(config.query_bytes())?;
+        Ok(Self { store, runtime, configured, persons: config.person_words.clone(), turn: Mutex::default() })
     }
 
     /// Every table that it computes.
@@ -79,12 +82,18 @@ impl Runner {
         Arc::clone(&self.runtime)
     }
 
+    /// Words for persons in the names of fields, for whoever erases one.
+    pub(crate) fn persons(&self) -> &[String] {
+        &self.persons
+    }
+
     /// The same, of the lake as `store` knows it.
     pub(crate) fn of(&self, store: Arc<Store>) -> Self {
         Self {
             store,
             runtime: Arc::clone(&self.runtime),
             configured: self.configured.clone(),
+            persons: self.persons.clone(),
             turn: Mutex::default(),
         }
     }
@@ -151,6 +160,9 @@ impl Runner {
     async fn pin(&self, name: &TableName, run: &mut Run) -> Result<(), Error> {
         let Some(dataset) = self.input(name).await? else { return Ok(()) };
         if let Some(table) = table::ALL.iter().find(|table| table.owns(name)) {
+            if self.store.has_lost(name).await? {
+                return Err(Error::Lost { table: name.clone() });
+            }
             let watermark = dataset::progress(name, &dataset, table.source().domain).await?.cursor;
             let watermark = (watermark != Cursor::START).then(|| watermark.to_string());
             let (table, version) = (name.to_string(), dataset.version().version);
@@ -187,12 +199,9 @@ impl Runner {
         }
     }
 
-    /// A table as others are made of it: its newest version, but of a computed one what was published last, as a newer
-    /// version may have been refused.
+    /// A table as others are made of it: a version that is newer than what is published may have been refused.
     async fn input(&self, name: &TableName) -> Result<Option<Dataset>, Error> {
-        let is_computed = self.tables().any(|derived| derived.name().is_ok_and(|computed| computed == *name));
-        let version = if is_computed { Version::Tag(PROD.to_owned()) } else { Version::Newest };
-        self.store.at(name, &version).await
+        self.store.at(name, &Version::Published).await
     }
 
     /// Computes a table and promises it, or says why not.
@@ -217,6 +226,9 @@ impl Runner {
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
+        }
+        if let Some(standing) = known.standing.as_ref().filter(|_| !output.is_made()) {
+            (output.version, output.rows) = (standing.version, standing.rows);
         }
         if let Outcome::Failed { reason } = &output.outcome {
             tracing::warn!(table = %name, reason, "a table was not computed; its last version stays");

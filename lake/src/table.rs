@@ -4,16 +4,9 @@
 //! that is computed from other tables is listed in [`DERIVED`], and is a query in a `.sql` file or implements
 //! [`Derived`]. It fills itself from the first event, or the first run, on.
 
-mod bronze;
 mod embeddings;
-mod identity_links;
-mod inventory_snapshots;
 pub(crate) mod model;
-mod orders_unified;
 pub(crate) mod own;
-mod products_scd;
-mod stock_ledger;
-mod users_scd;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -32,21 +25,24 @@ use crate::{
     Error, Layer, TableName,
     card::Card,
     dataset,
+    listed::listed,
     sql::{Lineage, Snapshot},
     vector::embedder::TextEmbedder,
 };
 use model::model;
 
-/// Every table that is made of events.
-pub(crate) static ALL: &[&dyn Table] = &[
-    &bronze::Bronze,
-    &users_scd::UsersScd,
-    &identity_links::IdentityLinks,
-    &products_scd::ProductsScd,
-    &orders_unified::OrdersUnified,
-    &inventory_snapshots::InventorySnapshots,
-    &stock_ledger::StockLedger,
-];
+listed! {
+    /// Every table that is made of events.
+    pub(crate) static ALL: &[&dyn Table] = [
+        bronze::Bronze,
+        users_scd::UsersScd,
+        identity_links::IdentityLinks,
+        products_scd::ProductsScd,
+        orders_unified::OrdersUnified,
+        inventory_snapshots::InventorySnapshots,
+        stock_ledger::StockLedger,
+    ];
+}
 
 /// Every table that is computed from other tables, whatever is configured.
 pub(crate) static DERIVED: &[&dyn Derived] = &[
@@ -73,6 +69,11 @@ pub(crate) static DERIVED: &[&dyn Derived] = &[
     &embeddings::CustomersByPurchases,
 ];
 
+/// Whether a table is computed from others: all are but those of events, and what the lake knows about itself.
+pub(crate) fn is_computed(name: &TableName) -> bool {
+    name.layer() != Layer::Meta && !ALL.iter().any(|table| table.owns(name))
+}
+
 /// Tables that are computed from other tables with the text model that is configured.
 pub(crate) fn of_texts(embedder: Arc<dyn TextEmbedder>) -> Vec<Arc<dyn Derived>> {
     vec![Arc::new(embeddings::ProductsByText::new(embedder))]
@@ -96,6 +97,11 @@ pub(crate) trait Table: Send + Sync {
 
     /// Whether the table on disk is one of its own.
     fn owns(&self, name: &TableName) -> bool;
+
+    /// Whether it is one table, so that an event that tells no table can be of no other.
+    fn is_one(&self) -> bool {
+        true
+    }
 
     /// Where an event goes.
     fn route(&self, event: &Event) -> Result<Route, Error>;

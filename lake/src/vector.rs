@@ -18,6 +18,7 @@ use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::{DataType, Field, Float32Type},
 };
+use types::filter::{self, Kind};
 
 /// The column of vectors.
 pub(crate) const VECTOR: &str = "vector";
@@ -27,8 +28,14 @@ pub(crate) const ENTITY: &str = "entity_id";
 pub(crate) const TEXT: &str = "text";
 /// The column of the model that made them.
 pub(crate) const MODEL: &str = "model_id";
-/// Columns of texts that searches can be filtered by, in tables that have them.
-pub(crate) const FILTERS: [&str; 4] = ["department", "category", "brand", "channel"];
+/// Columns that searches can be filtered by, in tables that have them.
+pub(crate) const FILTERS: [filter::Field; 5] = [
+    filter::Field { name: "department", kind: Kind::Text },
+    filter::Field { name: "category", kind: Kind::Text },
+    filter::Field { name: "brand", kind: Kind::Text },
+    filter::Field { name: "in_stock", kind: Kind::Boolean },
+    filter::Field { name: "channel", kind: Kind::Text },
+];
 
 /// An item of a vector.
 pub(crate) fn component() -> Arc<Field> {

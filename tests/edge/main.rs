@@ -5,6 +5,8 @@
 //! `OMNIMESH_TEST_ENVOY` names Envoy's binary, `OMNIMESH_TEST_SHOW=1` prints what was observed, and with
 //! `OMNIMESH_TEST_SELF=1` Envoy is compared with itself: what differs then is the harness's fault.
 
+#![expect(clippy::print_stdout, reason = "what was observed is for whoever asked")]
+
 mod admin;
 mod backend;
 mod body;

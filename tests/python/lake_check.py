@@ -41,7 +41,9 @@ BRONZE = {
     "_received_at": TIME,
     "_trace_id": "string",
     "_columns": "string",
+    "_subject_keys": "string",
     "_payload": "string",
+    "_payload_bytes": "binary",
     "_payload_sha256": "fixed_size_binary[32]",
 }
 SILVER = {
@@ -373,11 +375,13 @@ def key_faults(dataset: lance.LanceDataset) -> list[str]:
 
 
 def payload_faults(dataset: lance.LanceDataset) -> list[str]:
-    """Every payload has the digest that stands beside it."""
+    """Every record has the digest that stands beside it."""
     altered = 0
-    for batch in dataset.to_batches(columns=["_payload", "_payload_sha256"]):
-        pairs = zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
-        altered += sum(hashlib.sha256(payload.encode()).digest() != digest for payload, digest in pairs)
+    for batch in dataset.to_batches(columns=["_payload", "_payload_bytes", "_payload_sha256"]):
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        altered += sum(
+            hashlib.sha256(payload.encode() if own is None else own).digest() != digest for payload, own, digest in rows
+        )
     return [f"{altered} payloads are not what their digest says"] if altered else []
 
 

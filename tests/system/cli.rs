@@ -1,10 +1,12 @@
 //! The command line: what is wrong with it is said in a line, before anything starts.
 
-use std::{fs, net::TcpListener};
+use std::{fs, io, net::TcpListener, process::Stdio};
+
+use tokio::{process::Command, time::timeout};
 
 use crate::{
     deployment::{DEMO, Deployment},
-    process::{Ended, Process, omnimesh},
+    process::{Ended, PATIENCE, Process, omnimesh},
 };
 
 /// Refused: nothing on standard output, one line on standard error that begins with the program's name.
@@ -324,6 +326,41 @@ async fn files_that_cannot_be_explained_or_migrated_are_refused() {
         let ended = omnimesh([&["edge"], command].concat()).await;
         assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
         assert!(ended.stderr.contains("'--help'"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_who_has_had_enough_is_no_error() {
+    let deployment = Deployment::embedded();
+    assert_eq!(up(&deployment, &[]).await.code, Some(0));
+    for command in [
+        &["lake", "runs", "--json"][..],
+        &["lake", "status"],
+        &["status"],
+        &["verify"],
+        &["consumer", "list"],
+        &["config"],
+        &["edge", "--print-config"],
+        &["up", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+    ] {
+        let (reader, unread) = io::pipe().expect("a pipe");
+        drop(reader);
+        let process = Command::new(env!("CARGO_BIN_EXE_omnimesh"))
+            .args(command)
+            .arg("--data-dir")
+            .arg(deployment.path())
+            .env_remove("RUST_LOG")
+            .stdout(unread)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let ended = timeout(PATIENCE, process.wait_with_output()).await.expect("it ends by itself");
+        let ended = ended.expect("the process was waited for");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(0), "{command:?}: {said}");
+        assert!(said.is_empty() || command[0] == "up", "{command:?}: {said}");
+        assert!(!said.contains("panicked"), "{command:?}: {said}");
     }
 }
 

@@ -9,6 +9,7 @@ mod consumer;
 mod crash;
 mod demo;
 mod deployment;
+mod lakes;
 mod process;
 mod report;
 mod sources;

@@ -7,10 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::{StreamExt, stream};
+
 use crate::Error;
 
 /// Where Lance keeps a table's tags.
 const TAGS: &str = "_refs";
+/// Files that are synced side by side.
+const AT_ONCE: usize = 8;
 
 /// What of a table is known to be on disk. Files that were there before this process count as unknown.
 #[derive(Debug)]
@@ -37,16 +41,16 @@ impl Durable {
         let Some(table) = self.directory.clone() else { return Ok(()) };
         // Unknown again if this fails or is dropped half-way.
         let known = std::mem::take(&mut self.files);
-        self.files = tokio::task::spawn_blocking(move || {
-            let mut files = HashSet::with_capacity(known.len());
-            match sync(&table, &known, &mut files) {
-                Ok(()) => Ok(files),
-                // A table that begins without rows has no file before its manifest.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !table.exists() => Ok(files),
-                Err(source) => Err(Error::Files { path: table, source }),
-            }
-        })
-        .await??;
+        let at = table.clone();
+        let failed = |source| Error::Files { path: at.clone(), source };
+        let (files, due) = tokio::task::spawn_blocking(move || due(&table, &known)).await?.map_err(failed)?;
+        // Side by side they wait for the same write of the disk's journal.
+        let synced = stream::iter(due).map(|path| tokio::task::spawn_blocking(move || sync(&path)));
+        let mut synced = synced.buffer_unordered(AT_ONCE);
+        while let Some(done) = synced.next().await {
+            done?.map_err(failed)?;
+        }
+        self.files = files;
         Ok(())
     }
 }
@@ -63,33 +67,39 @@ pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Syncs the files below `directory` that are not in `known`, then the directory if a name in it is new, and notes in
-/// `files` what is there.
-fn sync(directory: &Path, known: &HashSet<PathBuf>, files: &mut HashSet<PathBuf>) -> io::Result<()> {
-    let mut has_news = false;
+/// What there is of a table, and what of that is to be synced: whatever is not in `known`, and where its name stands.
+fn due(table: &Path, known: &HashSet<PathBuf>) -> io::Result<(HashSet<PathBuf>, HashSet<PathBuf>)> {
+    let mut found = HashSet::with_capacity(known.len());
+    match list(table, &mut found) {
+        // A table that begins without rows has no file before its manifest.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !table.exists() => {}
+        done => done?,
+    }
+    let new = found.difference(known);
+    let due = new.flat_map(|path| [Some(path.as_path()), path.parent()]).flatten().map(Path::to_owned);
+    let due = due.collect();
+    Ok((found, due))
+}
+
+/// A directory, and all that is in it.
+fn list(directory: &Path, found: &mut HashSet<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let path = entry.path();
-        // Tags alone are written anew under the same name.
-        let is_new = !known.contains(&path) || path.extension().is_some_and(|kind| kind == "json");
-        if entry.file_type()?.is_dir() {
-            sync(&path, known, files)?;
-        } else if is_new {
-            match File::open(&path) {
-                Ok(file) => file.sync_all()?,
-                // Lance's staging files come and go.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            }
-        }
-        has_news |= is_new;
-        files.insert(path);
-    }
-    if has_news {
-        File::open(directory)?.sync_all()?;
-        if let Some(parent) = directory.parent() {
-            File::open(parent)?.sync_all()?;
+        match entry.file_type()?.is_dir() {
+            true => list(&entry.path(), found)?,
+            false => drop(found.insert(entry.path())),
         }
     }
+    found.insert(directory.to_owned());
     Ok(())
+}
+
+/// Syncs a file, or the names in a directory.
+fn sync(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => file.sync_all(),
+        // Lance's staging files come and go.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }

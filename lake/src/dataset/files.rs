@@ -13,10 +13,7 @@ use crate::{Error, Layer, TableName};
 impl Store {
     /// The lake as a URI.
     pub(crate) fn uri(&self) -> String {
-        match self.root.directory() {
-            Some(directory) => format!("file://{}", directory.display()),
-            None => self.root.to_string(),
-        }
+        self.root.uri()
     }
 
     /// Names of what is in a directory of the lake; none if it is not there.
@@ -70,12 +67,28 @@ impl Store {
         }
     }
 
+    /// Removes a directory of the lake with all that is in it, if it is there.
+    pub(super) async fn remove_directory(&self, path: &str) -> Result<(), Error> {
+        let (objects, root) = self.objects().await?;
+        match objects.remove_dir_all(below(root, path)).await {
+            Ok(()) | Err(LanceError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.unusable(path, error)),
+        }
+    }
+
     /// Every table that has a directory.
     pub(crate) async fn names(&self) -> Result<Vec<TableName>, Error> {
-        let layers = try_join_all(Layer::ALL.map(|layer| self.files(layer.as_str()))).await?;
+        self.named("", ".lance").await
+    }
+
+    /// Every table after which something is named, but for its suffix, in the layers' directories below `parent`.
+    pub(crate) async fn named(&self, parent: &str, suffix: &str) -> Result<Vec<TableName>, Error> {
+        let layers =
+            Layer::ALL.map(|layer| async move { self.files(&format!("{parent}{}", layer.as_str())).await });
+        let layers = try_join_all(layers).await?;
         let files = Layer::ALL.into_iter().zip(&layers).flat_map(|(layer, files)| {
             // Whatever keeps no rule of ours is not our table.
-            files.iter().filter_map(move |file| TableName::new(layer, file.strip_suffix(".lance")?).ok())
+            files.iter().filter_map(move |file| TableName::new(layer, file.strip_suffix(suffix)?).ok())
         });
         let mut names: Vec<_> = files.collect();
         names.sort();

@@ -92,11 +92,21 @@ impl Table {
         let references = References::to(dataset, files).await.map_err(failed)?;
         let names = references.names();
         references.forget(dataset).await.map_err(failed)?;
+        self.durable.sync_tags().await?;
         let policy = CleanupPolicyBuilder::default().retain_n_versions(dataset, 1).await.map_err(failed)?;
         let policy = policy.delete_unverified(true).error_if_tagged_old_versions(false).build();
         dataset.cleanup_with_policy(policy).await.map_err(failed)?;
         self.durable.sync().await?;
         Ok(Purged { rows: ids.len() as u64, references: names })
+    }
+
+    /// Whether versions are left whose rows are gone: an erasure was killed while it cleaned up.
+    pub(crate) async fn is_half_cleaned(&self) -> Result<bool, Error> {
+        let Some(dataset) = &self.dataset else { return Ok(false) };
+        let failed = |error| failed(&self.name, "checked", error);
+        let tracked = names(dataset.tracked_files().await).await.map_err(failed)?;
+        let all = names(dataset.all_files().await).await.map_err(failed)?;
+        Ok(tracked.difference(&all).any(|file| file.starts_with("data/")))
     }
 
     /// What of a table that was rid of rows since then is not as it must be.

@@ -59,18 +59,18 @@ const LABELS: [&str; 11] =
     ["code", "id", "identifier", "key", "no", "nr", "num", "number", "ref", "reference", "uid"];
 
 impl About {
-    /// What a field of this name is about; `parent` is what the record is about that it is in.
+    /// What a field of this name is about; `parent` is what the record is about that it is in, `persons` are more words
+    /// for persons.
     ///
     /// The last word tells that is more than a label: `customer_id` is a customer, `customer_group_id` is not.
-    pub(super) fn of(name: &str, parent: Self) -> Self {
+    fn of(name: &str, parent: Self, persons: &[String]) -> Self {
         let words = words(name);
         let Some(word) = words.iter().rfind(|word| !LABELS.contains(&word.as_str())) else { return parent };
-        let is = |words: &[&str]| {
-            [Some(word.as_str()), word.strip_suffix("id")].iter().flatten().any(|word| words.contains(word))
-        };
-        if is(&PERSONS) {
+        let is =
+            |is_known: &dyn Fn(&str) -> bool| is_known(word) || word.strip_suffix("id").is_some_and(is_known);
+        if is(&|word| PERSONS.contains(&word) || persons.iter().any(|person| person == word)) {
             Self::Person
-        } else if is(&BELONGINGS) {
+        } else if is(&|word| BELONGINGS.contains(&word)) {
             Self::Belonging
         } else {
             Self::Other
@@ -79,7 +79,7 @@ impl About {
 }
 
 /// The words of a name, in lower case and in the singular.
-fn words(name: &str) -> Vec<String> {
+pub(super) fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut was_lower = false;
     for letter in name.chars() {
@@ -102,12 +102,14 @@ pub(super) struct Field<'a> {
     pub(super) about: About,
     /// The system that the record comes from; empty if it is not told.
     pub(super) system: &'a str,
+    /// Words for persons, beside those that are always known.
+    pub(super) persons: &'a [String],
 }
 
 impl Field<'_> {
     /// The field of this name in what this field holds.
     pub(super) fn inside(self, name: &str) -> Self {
-        Self { about: About::of(name, self.about), ..self }
+        Self { about: About::of(name, self.about, self.persons), ..self }
     }
 }
 
@@ -153,7 +155,20 @@ mod tests {
             ("quantity", Person, Other),
             ("source_refs", Other, Other),
         ] {
-            assert_eq!(About::of(name, parent), about, "{name}");
+            assert_eq!(About::of(name, parent, &[]), about, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_languages_have_other_words() {
+        let persons = words("Kunden Socios");
+        for (name, about) in [
+            ("kunden_nr", About::Person),
+            ("KundenID", About::Person),
+            ("socio", About::Person),
+            ("kundengruppe", About::Other),
+        ] {
+            assert_eq!(About::of(name, About::Other, &persons), about, "{name}");
         }
     }
 }

@@ -11,10 +11,11 @@ use arrow::{
     error::ArrowError,
 };
 
-use super::{About, Denied, Field};
+use super::{
+    About, Denied, Field,
+    record::{self, PAYLOAD},
+};
 
-/// The column of bronze that has records as their sources wrote them.
-const PAYLOAD: &str = "_payload";
 /// What a table of persons has, and what a table of their orders has: source records that the latter refers to are orders.
 const PERSON: &str = "golden_id";
 const ORDER: &str = "order_uid";
@@ -30,7 +31,7 @@ pub(super) fn held(denied: &Denied, batch: &RecordBatch) -> Result<Vec<bool>, Ar
     let are_records = marks.records(batch);
     for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
         if !are_records || field.name() != PAYLOAD {
-            marks.column(column, About::of(field.name(), About::Other), &rows)?;
+            marks.column(column, denied.field().inside(field.name()).about, &rows)?;
         }
     }
     marks.references(text(batch, "source_system"), text(batch, SOURCE), &rows);
@@ -51,7 +52,7 @@ pub(super) fn severed(denied: &Denied, batch: RecordBatch) -> Result<RecordBatch
     RecordBatch::try_new(schema, columns)
 }
 
-fn text<'b>(batch: &'b RecordBatch, name: &str) -> Option<&'b StringArray> {
+pub(super) fn text<'b>(batch: &'b RecordBatch, name: &str) -> Option<&'b StringArray> {
     batch.column_by_name(name)?.as_string_opt()
 }
 
@@ -72,33 +73,17 @@ impl Marks<'_> {
 
     /// Looks into what has landed, if that is what the batch has.
     fn records(&mut self, batch: &RecordBatch) -> bool {
-        let text = |name| text(batch, name);
-        let (Some(systems), Some(entities), Some(payloads)) =
-            (text("_source"), text("_entity"), text(PAYLOAD))
-        else {
-            return false;
-        };
-        let headers = text("_columns");
-        // A header comes many times in a row.
-        let mut known = (("", ""), Vec::new());
-        for row in 0..batch.num_rows() {
-            let record = Field::default().inside(entities.value(row));
-            let header = headers.map_or("", |headers| headers.value(row));
-            if known.0 != (entities.value(row), header) {
-                let names = header.split(',').filter(|_| !header.is_empty());
-                known.1 = names.map(|name| record.inside(name).about).collect();
-                known.0 = (entities.value(row), header);
-            }
-            let record = Field { system: systems.value(row), ..record };
-            if self.denied.is_in_record(payloads.value(row), record, &known.1) {
+        let denied = self.denied;
+        record::each(denied, batch, |row, shape, record| {
+            if denied.is_in_record(record, shape) {
                 self.mark(row);
             }
-        }
-        true
+        })
     }
 
     /// Looks into a column, or what is in it: its items belong to `rows`.
     fn column(&mut self, array: &ArrayRef, about: About, rows: &[usize]) -> Result<(), ArrowError> {
+        let field = Field { about, ..self.denied.field() };
         match array.data_type() {
             DataType::Utf8 => {
                 // A value often comes many times in a row.
@@ -106,7 +91,7 @@ impl Marks<'_> {
                 for (text, row) in array.as_string::<i32>().iter().zip(rows) {
                     let text = text.unwrap_or_default();
                     if last.0 != text {
-                        last = (text, self.denied.is_in(text, Field { about, system: "" }));
+                        last = (text, self.denied.is_in(text, field));
                     }
                     if last.1 {
                         self.mark(*row);
@@ -124,7 +109,7 @@ impl Marks<'_> {
                 let bytes = cast(array, &DataType::LargeBinary)?;
                 let texts = bytes.as_binary::<i64>().iter().map(|bytes| bytes.map(String::from_utf8_lossy));
                 for (text, row) in texts.zip(rows) {
-                    if text.is_some_and(|text| self.denied.is_in(&text, Field { about, system: "" })) {
+                    if text.is_some_and(|text| self.denied.is_in(&text, field)) {
                         self.mark(*row);
                     }
                 }
@@ -152,7 +137,8 @@ impl Marks<'_> {
         self.references(text("system"), text("id"), rows);
         let fields = record.fields().iter().zip(record.columns());
         for (field, column) in fields {
-            self.column(column, About::of(field.name(), about), rows)?;
+            let about = Field { about, ..self.denied.field() }.inside(field.name()).about;
+            self.column(column, about, rows)?;
         }
         Ok(())
     }
@@ -162,7 +148,7 @@ impl Marks<'_> {
         let (true, Some(systems), Some(ids)) = (self.is_of_persons, systems, ids) else { return };
         for ((system, id), row) in systems.iter().zip(ids).zip(rows) {
             if let (Some(system), Some(id)) = (system, id)
-                && self.denied.is_in(id, Field { about: About::Person, system })
+                && self.denied.is_in(id, Field { about: About::Person, system, ..self.denied.field() })
             {
                 self.mark(*row);
             }

@@ -145,6 +145,54 @@ fn an_id_is_a_persons_only_where_it_is_about_a_person_of_its_system() {
 }
 
 #[test]
+fn a_record_is_held_by_the_keys_that_its_fields_come_to() {
+    let denied = denied(&["laden/K-17", "laden/8", "5551234567", "una@example.com"]);
+    let landed = |system: &str, columns: &str, subject_keys: &str, payload: &str| {
+        let columns: [(&str, &[&str]); 5] = [
+            ("_source", &[system]),
+            ("_entity", &["bons"]),
+            ("_columns", &[columns]),
+            ("_subject_keys", &[subject_keys]),
+            ("_payload", &[payload]),
+        ];
+        !held(&denied, &texts(&columns)).is_empty()
+    };
+    for (columns, subject_keys, payload) in [
+        ("", "laden/K-{nr}", r#"{"nr":17}"#),
+        ("", "laden/{wer.art}-{wer.nr}", r#"{"wer":{"art":"K","nr":"17"}}"#),
+        ("", "laden/{id}", r#"{"id":{"$oid":"K-17"}}"#),
+        ("", "{x}\nladen/K-{gast[].nr}", r#"{"gast":[{"nr":"16"},{"nr":"17"}]}"#),
+        ("", "{fon}", r#"{"fon":5551234567}"#),
+        ("", "{post}", r#"{"post":"UNA@example.com"}"#),
+        ("bon,\"Kd, Nr\"", "laden/K-{Kd, Nr}", "9,17"),
+        ("bon,kd", "laden/{kd}", "9,\"K-17\""),
+    ] {
+        assert!(landed("kasse", columns, subject_keys, payload), "{payload}");
+    }
+    assert!(landed("laden", "", "{nr}", r#"{"nr":8}"#), "an id of its own system");
+    for (columns, subject_keys, payload) in [
+        ("", "laden/K-{nr}", r#"{"bon":17}"#),
+        ("", "laden/{art}-{nr}", r#"{"nr":"17"}"#),
+        ("", "{nr}", r#"{"nr":8}"#),
+        ("", "kasse/K-{nr}", r#"{"nr":17}"#),
+        ("bon,kd", "laden/K-{kd}", "17,9"),
+        ("bon,kd", "laden/K-{kd}", "9,17,5"),
+    ] {
+        assert!(!landed("kasse", columns, subject_keys, payload), "{payload}");
+    }
+}
+
+#[test]
+fn words_for_persons_stay_in_the_list() {
+    let named = Denied::default().naming(&["Kunden".to_owned()]).with(["shop/1082185"]);
+    let named = Denied::parse(named.text).unwrap().with(["golden-78"]);
+    let payload = r#"{"order_id":7,"kunden_nr":1082185}"#;
+    let landed = texts(&[("_source", &["shop"]), ("_entity", &["orders"]), ("_payload", &[payload])]);
+    assert_eq!(held(&named, &landed), [0]);
+    assert!(held(&denied(&["shop/1082185"]), &landed).is_empty());
+}
+
+#[test]
 fn a_movement_of_stock_stays_without_the_order_that_it_comes_of() {
     let denied = denied(&["order-77"]);
     let sold =

@@ -2,9 +2,12 @@
 //! a CSV row, single words.
 
 use serde_json::Value;
-use types::{contact, csv};
+use types::contact;
 
-use super::field::{About, Field};
+use super::{
+    field::{About, Field},
+    record::{Record, Shape},
+};
 
 /// Shorter texts stand for too much to be somebody's key.
 pub(crate) const SHORTEST: usize = 6;
@@ -48,21 +51,19 @@ fn counts(part: &str, field: Field<'_>) -> bool {
     }
 }
 
-/// Whether `is_key` holds of any part of a record as its source wrote it; `columns` tell what the fields of a CSV row
-/// are about, `record` what the record is.
+/// Whether `is_key` holds of any part of a record as its source wrote it.
 pub(super) fn any_of_record(
-    payload: &str,
-    record: Field<'_>,
-    columns: &[About],
+    record: &Record<'_>,
+    shape: &Shape<'_>,
     is_key: &mut dyn FnMut(&str) -> bool,
 ) -> bool {
-    let row = if columns.is_empty() { None } else { csv::row(payload).ok() };
-    match row.filter(|row| row.len() == columns.len()) {
-        Some(row) => {
-            let mut fields = row.iter().zip(columns);
-            fields.any(|(text, about)| any(text, Field { about: *about, ..record }, is_key))
-        }
-        None => any(payload, record, is_key),
+    match record {
+        Record::Row(row) => row
+            .iter()
+            .zip(&shape.columns)
+            .any(|(text, (_, about))| any(text, Field { about: *about, ..shape.record }, is_key)),
+        Record::Document(document) => any_value(document, shape.record, is_key),
+        Record::Text(text) => any(text, shape.record, is_key),
     }
 }
 
@@ -112,10 +113,14 @@ fn any_word(text: &str, field: Field<'_>, is_key: &mut dyn FnMut(&str) -> bool) 
     if counts(text, field) && (is_key(text) || is_contact(text, is_key)) {
         return true;
     }
-    let words = text.split(|letter: char| !(letter.is_alphanumeric() || "._-+@%".contains(letter)));
-    let words = words.map(|word| word.trim_matches(['.', '-'])).filter(|word| word.len() >= SHORTEST);
+    let words = words(text).filter(|word| word.len() >= SHORTEST);
     let mut words = words.filter(|word| *word != text && counts(word, field));
     words.any(|word| is_key(word) || is_email(word, is_key))
+}
+
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|letter: char| !(letter.is_alphanumeric() || "._-+@%".contains(letter)));
+    words.map(|word| word.trim_matches(['.', '-']))
 }
 
 fn is_contact(field: &str, is_key: &mut dyn FnMut(&str) -> bool) -> bool {

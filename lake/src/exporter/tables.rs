@@ -6,7 +6,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{RETRY_FIRST, RETRY_LONGEST, pending::Pending};
 use crate::{
-    Error, Layer, TableName,
+    Error, TableName,
     dataset::{self, Progress, Store},
     openlineage,
     table::Table,
@@ -25,14 +25,14 @@ use crate::{
 pub(super) struct Tables<'a> {
     store: &'a Store,
     table: &'static dyn Table,
-    /// Whether it is one table, and no family.
-    is_one: bool,
     open: HashMap<TableName, (dataset::Table, Cursor)>,
     /// Every table that is not set aside has all of its events up to here.
     reached: Cursor,
     /// Tables whose events are passed over; who has waited longest comes first.
     aside: Vec<Aside>,
-    /// The one of them whose turn it is.
+    /// Tables that have lost what they had, and get it again with all others.
+    filled: Vec<TableName>,
+    /// The one of those set aside whose turn it is.
     tried: Option<Aside>,
     /// Whose events are passed over until another release reads them, from where on: by subject, or by the name that no
     /// table can have.
@@ -50,6 +50,8 @@ struct Aside {
     has: Cursor,
     /// What was told of it.
     fault: String,
+    /// Whether it has lost versions, or all that it had, whose events are read again for it.
+    has_lost: bool,
     /// Whether to try again. What an event says stays as it is until another release reads it, which begins here too.
     is_retried: bool,
 }
@@ -59,33 +61,39 @@ impl<'a> Tables<'a> {
         let mut tables = Self {
             store,
             table,
-            // Of bronze, every name is its own.
-            is_one: !table.owns(&TableName::new(Layer::Bronze, "bronze_any__table")?),
             open: HashMap::new(),
             reached: Cursor::START,
             aside: Vec::new(),
+            filled: Vec::new(),
             tried: None,
             unread: BTreeMap::new(),
             pause: RETRY_FIRST,
             until: None,
         };
-        let mut faults = Vec::new();
-        let mut is_torn = false;
-        for name in store.names().await?.into_iter().filter(|name| table.owns(name)) {
+        let mut behind = Vec::new();
+        let mut names: BTreeSet<_> = store.names().await?.into_iter().collect();
+        names.extend(openlineage::declared(store).await?);
+        for name in names.into_iter().filter(|name| table.owns(name)) {
             match events::caught(tables.open_table(&name)).await {
-                Ok((progress, was_torn)) => {
+                Ok((progress, has_lost)) => {
                     tables.reached = tables.reached.max(progress.settled);
-                    is_torn |= was_torn;
+                    if has_lost {
+                        // What the others say of it no longer holds.
+                        behind.push((Some(progress.has()), Error::Lost { table: name.clone() }, name));
+                    }
                 }
-                Err(error) => faults.push((name, error)),
+                Err(error) => behind.push((None, error, name)),
             }
         }
-        if is_torn {
-            // What the others say no longer holds for the table that lost versions.
-            tables.reached = Cursor::START;
-        }
-        for (name, error) in faults {
-            tables.set_aside(name, error);
+        for (has, error, name) in behind {
+            match has {
+                // Nobody has more: what comes again is for all.
+                Some(has) if has >= tables.reached => {
+                    tracing::warn!(consumer = table.source().consumer, %error, "filled with the others");
+                    tables.filled.push(name);
+                }
+                has => tables.set_aside(name, has.unwrap_or(tables.reached), error),
+            }
         }
         Ok(tables)
     }
@@ -118,7 +126,7 @@ impl<'a> Tables<'a> {
 
     /// Whether there is nothing to write in this turn.
     pub(super) fn is_idle(&self) -> bool {
-        self.is_one && self.tried.is_none() && !(self.aside.is_empty() && self.unread.is_empty())
+        self.table.is_one() && self.tried.is_none() && !(self.aside.is_empty() && self.unread.is_empty())
     }
 
     /// Whether a table is to be written that does not have what is at a position.
@@ -129,7 +137,7 @@ impl<'a> Tables<'a> {
 
     /// Whether what is at a position waits for another release, because of what came before it.
     pub(super) fn waits(&self, subject: &str, at: Cursor) -> bool {
-        match self.is_one {
+        match self.table.is_one() {
             true => self.unread.values().any(|from| at > *from),
             false => self.unread.get(subject).is_some_and(|from| at > *from),
         }
@@ -150,9 +158,11 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// Passes over a table until its turn, or until another release. The same reason is told once.
-    fn set_aside(&mut self, name: TableName, error: Error) {
+    /// Passes over a table until its turn, or until another release. It has all of its events up to `has`, unless that
+    /// is known already. The same reason is told once.
+    fn set_aside(&mut self, name: TableName, has: Cursor, error: Error) {
         self.open.remove(&name);
+        let has_lost = matches!(error, Error::Lost { .. });
         let is_retried = !matches!(error, Error::Event { .. });
         let fault = error.of(&name).to_string();
         let known = self.aside.iter_mut().chain(&mut self.tried).find(|aside| aside.name == name);
@@ -163,7 +173,7 @@ impl<'a> Tables<'a> {
         }
         match known {
             Some(known) => (known.fault, known.is_retried) = (fault, is_retried),
-            None => self.aside.push(Aside { name, has: self.reached, fault, is_retried }),
+            None => self.aside.push(Aside { name, has, fault, has_lost, is_retried }),
         }
         if is_retried {
             self.until.get_or_insert_with(|| Instant::now() + self.pause);
@@ -184,28 +194,48 @@ impl<'a> Tables<'a> {
         let tried = self.tried.insert(self.aside.remove(first));
         let name = tried.name.clone();
         match events::caught(self.open_table(&name)).await {
-            Ok((progress, was_torn)) => {
+            Ok((progress, has_lost)) => {
                 self.reached = self.reached.max(progress.settled);
                 if let Some(tried) = &mut self.tried {
-                    let known = if was_torn { Cursor::START } else { tried.has };
-                    tried.has = progress.cursor.max(progress.settled).max(known);
+                    let is_news = has_lost && !tried.has_lost;
+                    let known = if is_news { Cursor::START } else { tried.has };
+                    tried.has = progress.has().max(known);
+                    tried.has_lost = has_lost;
                 }
                 true
             }
             Err(error) => {
-                self.set_aside(name, error);
+                self.set_aside(name, self.reached, error);
                 false
             }
         }
     }
 
     /// Ends a table's turn: if it has what the others have, it is one of them again.
-    pub(super) fn end_turn(&mut self) {
+    pub(super) async fn end_turn(&mut self) {
         let Some(tried) = self.tried.take() else { return };
-        if tried.has >= self.reached && self.is_open(&tried) {
-            tracing::info!(table = %tried.name, "written again");
-        } else {
-            self.aside.push(tried);
+        if tried.has < self.reached || !self.is_open(&tried) {
+            return self.aside.push(tried);
+        }
+        if tried.has_lost {
+            self.mended(&tried.name).await;
+        }
+        tracing::info!(table = %tried.name, "written again");
+    }
+
+    /// To be told once nothing is left to be read: who is filled with the others has all again.
+    pub(super) async fn caught_up(&mut self) {
+        if self.tried.is_none() {
+            for name in std::mem::take(&mut self.filled).iter().filter(|name| self.open.contains_key(*name)) {
+                self.mended(name).await;
+            }
+        }
+    }
+
+    /// Forgets that a table had lost something.
+    async fn mended(&self, name: &TableName) {
+        if let Err(error) = self.store.mended(name).await {
+            tracing::warn!(table = %name, %error, "its events are read again at the next start");
         }
     }
 
@@ -224,16 +254,20 @@ impl<'a> Tables<'a> {
         self.open.contains_key(&aside.name)
     }
 
-    /// How far the table is, and whether it had lost versions.
+    /// How far the table is, and whether it has lost what it had.
     async fn open_table(&mut self, name: &TableName) -> Result<(Progress, bool), Error> {
         let dataset = self.store.open(name.clone()).await?;
         let progress = dataset.progress(self.table.source().domain).await?;
-        let was_torn = dataset.was_torn();
+        let mut has_lost = dataset.has_lost();
         if dataset.dataset().is_some() {
             self.declare(name).await;
+        } else if openlineage::declared(self.store).await?.contains(name) {
+            // Once it has its first rows again, it looks as if it had all: who is killed then has to know.
+            self.store.lost(name).await?;
+            has_lost = true;
         }
         self.open.insert(name.clone(), (dataset, progress.cursor));
-        Ok((progress, was_torn))
+        Ok((progress, has_lost))
     }
 
     /// Commits what is pending, which is everything up to `cursor` that may be written in this turn.
@@ -248,7 +282,7 @@ impl<'a> Tables<'a> {
             let progress = Progress { cursor: held.last, settled };
             let events = held.events.into_values().map(|(_, event)| event).collect();
             if let Err(error) = events::caught(self.commit_table(&name, events, progress)).await {
-                self.set_aside(name, error);
+                self.set_aside(name, self.reached, error);
             }
         }
         match &mut self.tried {

@@ -3,10 +3,7 @@
 //! A view is a file in `view/` and a line in [`ALL`]. A feature is one function from what is known of an entity to a
 //! value; the table, the online answers and the training sets all come from it.
 
-mod customer_daily;
 mod measure;
-mod order_fraud;
-mod product_daily;
 
 use std::{
     collections::BTreeSet,
@@ -18,11 +15,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::fact::{History, Purchase};
 use crate::{
     card::{Card, Column, Pii},
+    listed::listed,
     sql::Role,
 };
 
-/// Every view.
-pub(crate) static ALL: &[&View] = &[&customer_daily::VIEW, &product_daily::VIEW, &order_fraud::VIEW];
+listed! {
+    /// Every view.
+    pub(crate) static ALL: &[&View] = [customer_daily::VIEW, product_daily::VIEW, order_fraud::VIEW];
+}
 
 /// The view of that name.
 pub(crate) fn find(name: &str) -> Option<&'static View> {

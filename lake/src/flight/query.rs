@@ -116,7 +116,7 @@ impl Engine {
     ) -> Result<Vec<(TableName, Schema)>, Failure> {
         let mut tables = Vec::new();
         for name in self.planner.names().await? {
-            if !with_columns && version == Version::Newest {
+            if !with_columns && version == Version::Published {
                 tables.push((name, Schema::empty()));
             } else if let Some(dataset) = self.planner.store.at(&name, &version).await? {
                 tables.push((name, Schema::from(dataset.schema())));
@@ -181,7 +181,7 @@ impl Planner {
                     snapshot.insert(table, dataset);
                 }
                 // The planner says so, and which tables are like it.
-                (None, Version::Newest) => {}
+                (None, Version::Published | Version::Newest) => {}
                 (None, _) if is_listing => {}
                 (None, Version::Tag(tag)) => return Err(Failure::NoTag { table, tag }),
                 (None, Version::Number(version)) => return Err(Failure::Gone { table, version }),
@@ -196,7 +196,7 @@ impl Planner {
     }
 
     async fn execute(&self, statement: &Statement) -> Result<SendableRecordBatchStream, Failure> {
-        let planned = self.plan(statement, &Version::Newest).await?.bound(statement)?;
+        let planned = self.plan(statement, &Version::Published).await?.bound(statement)?;
         execute_stream(planned.physical().await?, planned.context.task_ctx()).map_err(Failure::of_query)
     }
 
@@ -263,10 +263,19 @@ impl Planned {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{flight::parse, sql};
+    use crate::{
+        card::Card,
+        columns::{batch, integer},
+        flight::parse,
+        run::PROD,
+        sql,
+    };
 
     fn engine(root: &TempDir) -> Engine {
         let config = Config { root: root.path().into(), ..Config::default() };
@@ -276,7 +285,7 @@ mod tests {
 
     async fn prepare(sql: &str) -> Result<Prepared, Failure> {
         let root = TempDir::new().unwrap();
-        engine(&root).prepare(&Statement::new(sql.to_owned()), Version::Newest).await
+        engine(&root).prepare(&Statement::new(sql.to_owned()), Version::Published).await
     }
 
     #[tokio::test]
@@ -315,6 +324,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_a_computed_table_what_is_published_is_read() {
+        let root = TempDir::new().unwrap();
+        let engine = engine(&root);
+        let store = &engine.planner.store;
+        let mut table = store.open("gold/dim_made".parse().unwrap()).await.unwrap();
+        let card = Card { key: vec!["key".to_owned()], ..Card::default() };
+        let statement = Statement::new("SELECT * FROM dim_made".to_owned());
+        let mut versions = Vec::new();
+        for rows in 1..=2 {
+            let rows = batch(vec![integer("key", 0..rows)]).unwrap();
+            let rows = RecordBatchStreamAdapter::new(rows.schema(), stream::iter([Ok(rows)]));
+            let turn = store.turn().await.unwrap();
+            table.replace(&turn, Box::pin(rows), &card, HashMap::new(), None).await.unwrap();
+            versions.push(table.dataset().unwrap().version().version);
+        }
+        let unknown = engine.prepare(&statement, Version::Published).await.err().unwrap();
+        assert!(matches!(unknown, Failure::Sql(_)), "{unknown}");
+        table.tag(PROD, versions[0]).await.unwrap();
+        let prepared = engine.prepare(&statement, Version::Published).await.unwrap();
+        assert_eq!(prepared.versions["gold/dim_made"], versions[0]);
+    }
+
+    #[tokio::test]
     async fn the_longest_text_fits_into_the_stack() {
         let sum = |terms: usize| format!("SELECT {}1", "1 + ".repeat(terms));
         prepare(&sum(parse::WORDS / 2 - 1)).await.unwrap();
@@ -339,7 +371,7 @@ mod tests {
     async fn question_marks_are_parameters_one_after_another() {
         let root = TempDir::new().unwrap();
         let statement = Statement::new("SELECT ? = 1, 'a?' LIKE ?, $1".to_owned());
-        let (_, parameters) = engine(&root).describe(&statement, Version::Newest).await.unwrap();
+        let (_, parameters) = engine(&root).describe(&statement, Version::Published).await.unwrap();
         let names: Vec<_> = parameters.fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, ["$1", "$2"]);
     }

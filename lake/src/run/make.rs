@@ -38,6 +38,7 @@ impl Runner {
         output: &mut Output,
     ) -> Result<Option<Made>, Error> {
         let mut inputs = Snapshot::default();
+        let mut versions = Vec::new();
         output.inputs.clear();
         for input in derived.inputs()? {
             let dataset = match sources.dataset(&input) {
@@ -46,10 +47,14 @@ impl Runner {
             };
             output.inputs.insert(input.to_string(), dataset.version().version);
             inputs.share(input, &dataset);
+            versions.push(dataset);
         }
         output.definition = definition(derived);
         let began_at = output.began_at;
-        if let Some(refused) = known.refused.as_ref().filter(|refused| refused.is_of(output)) {
+        let is_same = |last: &Output, now: &Output| {
+            last.is_of(now) && versions.iter().all(|version| last.knew(version))
+        };
+        if let Some(refused) = known.refused.as_ref().filter(|refused| is_same(refused, output)) {
             *output = Output { began_at, ..refused.clone() };
             return Ok(None);
         }
@@ -62,7 +67,7 @@ impl Runner {
         // What nobody could rely on does not stand: a run was cut short, or could not put its tags.
         let stands = known.standing.as_ref();
         let stands = stands.filter(|&last| is_at(table.dataset(), last) && is_at(promised.as_ref(), last));
-        if let Some(last) = stands.filter(|last| last.is_of(&output)) {
+        if let Some(last) = stands.filter(|last| is_same(last, &output)) {
             let output = Output { outcome: Outcome::Unchanged, began_at, ..last.clone() };
             return Ok(Some(Made { table, output, expires: None }));
         }

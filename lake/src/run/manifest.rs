@@ -9,6 +9,7 @@ use arrow::{array::RecordBatch, error::ArrowError};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
 use jiff::Timestamp;
+use lance::dataset::Dataset;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -127,6 +128,18 @@ impl Output {
     /// Whether it was computed from the same by the same.
     pub(super) fn is_of(&self, other: &Self) -> bool {
         self.definition == other.definition && self.inputs == other.inputs
+    }
+
+    /// Whether a version of an input may be the one of its number that it was made of. One that came later is not: the
+    /// table was torn or removed since, and counts its versions again.
+    pub(super) fn knew(&self, input: &Dataset) -> bool {
+        let committed = input.version().timestamp.timestamp_micros();
+        self.began_at.is_none_or(|began| committed <= began.as_microsecond())
+    }
+
+    /// Whether it was computed, or was what it would have become: its version is of what else it says.
+    pub(super) fn is_made(&self) -> bool {
+        matches!(self.outcome, Outcome::Published | Outcome::Unchanged)
     }
 
     /// What stands.
@@ -267,7 +280,7 @@ pub(super) fn known(manifests: &[Manifest]) -> BTreeMap<String, Known> {
         }
         if known.standing.is_none() && output.refused {
             known.refused.get_or_insert_with(|| output.clone());
-        } else if output.version > 0 {
+        } else if output.is_made() {
             known.standing.get_or_insert_with(|| output.clone());
         }
     }
@@ -275,13 +288,15 @@ pub(super) fn known(manifests: &[Manifest]) -> BTreeMap<String, Known> {
 }
 
 /// Why the tables were refused whose newest rows were.
-pub(crate) async fn refusals(store: &Store) -> Result<BTreeMap<String, String>, Error> {
+pub(crate) async fn refusals(store: &Store) -> Result<BTreeMap<TableName, String>, Error> {
     let reason = |refused: Output| match refused.outcome {
         Outcome::Failed { reason } => Some(reason),
         _ => None,
     };
     let tables = known(&all(store).await?).into_iter();
-    Ok(tables.filter_map(|(table, known)| Some((table, known.refused.and_then(reason)?))).collect())
+    Ok(tables
+        .filter_map(|(table, known)| Some((table.parse().ok()?, known.refused.and_then(reason)?)))
+        .collect())
 }
 
 /// The tags of the runs that are remembered beside `run`, and its own, which is the last.
@@ -295,7 +310,7 @@ pub(super) async fn forget(store: &Store, runs: Vec<Manifest>) -> Result<Vec<Man
     let mut seen = BTreeSet::new();
     let mut left = Vec::new();
     for (age, run) in runs.into_iter().enumerate() {
-        let tables = run.outputs.iter().filter(|output| output.version > 0 || output.refused);
+        let tables = run.outputs.iter().filter(|output| output.is_made() || output.refused);
         let tells = tables.filter(|output| seen.insert((output.table.clone(), output.refused))).count() > 0;
         if age < RUNS || tells {
             left.push(run);

@@ -34,7 +34,8 @@ pub(super) async fn changed(
             .iter()
             .all(|(other, version)| *other == name || now.inputs.get(other) == Some(version));
     let Some(since) = last.inputs.get(&name).filter(|_| is_alone) else { return Ok(None) };
-    let Some(old) = store.at(&input, &Version::Number(*since)).await? else { return Ok(None) };
+    let old = store.at(&input, &Version::Number(*since)).await?;
+    let Some(old) = old.filter(|old| last.knew(old)) else { return Ok(None) };
     let values = changed_values(&input, &old, inputs.dataset(&input)?, &column).await?;
     Ok(values.map(|values| Part { input, values }))
 }

@@ -19,6 +19,9 @@ impl Runner {
             return Err(Error::Late { table: table.name().clone() });
         }
         table.tag(PROD, output.version).await?;
+        if table.has_lost() {
+            self.store.mended(table.name()).await?;
+        }
         if let Some(dataset) = table.dataset() {
             run.sources.insert(table.name().clone(), dataset.clone());
         }

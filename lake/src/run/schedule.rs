@@ -41,17 +41,19 @@ impl Runner {
         for input in derived.inputs()? {
             // What cannot be read now may be at another time.
             let Ok(found) = self.input(&input).await else { return Ok(false) };
-            let version = found.map(|dataset| dataset.version().version);
+            let version = found.as_ref().map(|dataset| dataset.version().version);
             let changes = due.contains(&input);
             if version.is_none() && !changes && !derived.can_lack(&input)? {
                 return Ok(false);
             }
-            is_due |=
-                changes || version.as_ref() != last.and_then(|last| last.inputs.get(&input.to_string()));
+            is_due |= changes
+                || version.as_ref() != last.and_then(|last| last.inputs.get(&input.to_string()))
+                || found.is_some_and(|found| last.is_some_and(|last| !last.knew(&found)));
         }
         let stands = known.and_then(|known| known.standing.as_ref());
         // A run that was cut short may not have come to promise what it made.
-        if let (Some(stands), Ok(promised)) = (stands, self.input(name).await) {
+        if let Some(stands) = stands {
+            let promised = self.input(name).await.ok().flatten();
             is_due |= promised.is_none_or(|promised| promised.version().version != stands.version);
         }
         let rests = known.is_some_and(|known| known.rests(Timestamp::now()));

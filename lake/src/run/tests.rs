@@ -18,6 +18,7 @@ use super::*;
 use crate::{
     Layer,
     card::Card,
+    catalog::{self, DatasetInfo},
     columns::{batch, integer},
     dataset::Table,
     digest::Digest,
@@ -164,6 +165,15 @@ impl Runs {
         keys
     }
 
+    /// Why a table's newest rows were refused, as the list of tables tells.
+    async fn refusal(&self, made: &Made) -> Option<String> {
+        let listed = catalog::list(&self.runner.store).await.unwrap();
+        let [dataset]: [DatasetInfo; 1] = listed.try_into().unwrap();
+        let found = catalog::get(&self.runner.store, &made.name).await.unwrap().unwrap();
+        assert_eq!((&found.refusal, found.table.as_str()), (&dataset.refusal, made.name.as_str()));
+        dataset.refusal
+    }
+
     async fn is_due(&self, made: &Made) -> bool {
         self.runner.due().await.unwrap().contains(&made.name)
     }
@@ -183,10 +193,10 @@ async fn what_is_refused_is_computed_once_of_the_same() {
         let refused = runs.run().await.remove(0);
         let reason = "lake table gold/dim_made is not published: it is bad".to_owned();
         assert_eq!(refused.outcome, Outcome::Failed { reason: reason.clone() });
-        assert_eq!((refused.version, made.computed.load(Relaxed)), (0, 2));
+        assert_eq!((refused.version, refused.rows), (stands.version, stands.rows));
+        assert_eq!(made.computed.load(Relaxed), 2);
         assert!(!runs.is_due(&made).await, "nothing has changed");
-        let told = refusals(&runs.runner.store).await.unwrap();
-        assert_eq!(told, [("gold/dim_made".to_owned(), reason)].into());
+        assert_eq!(runs.refusal(&made).await, Some(reason));
     }
 
     made.definition.store(3, Relaxed);
@@ -194,7 +204,19 @@ async fn what_is_refused_is_computed_once_of_the_same() {
     assert!(runs.is_due(&made).await);
     let published = runs.run().await.remove(0);
     assert_eq!((published.outcome, published.rows), (Outcome::Published, 3));
-    assert!(!runs.is_due(&made).await && refusals(&runs.runner.store).await.unwrap().is_empty());
+    assert!(!runs.is_due(&made).await && runs.refusal(&made).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_first_rows_were_refused_is_listed() {
+    let made = Made::new("dim_made", &[]);
+    made.is_bad.store(true, Relaxed);
+    let runs = Runs::of(&[&made]);
+    runs.run().await;
+    // As where they had not even been written to their end.
+    fs::remove_dir_all(runs.directory.path().join("gold/dim_made.lance")).unwrap();
+    let told = runs.refusal(&made).await;
+    assert_eq!(told.as_deref(), Some("lake table gold/dim_made is not published: it is bad"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,6 +237,26 @@ async fn what_is_refused_is_no_input_of_others() {
     let newest = runs.runner.store.load(&made.name).await.unwrap().unwrap().version().version;
     assert!(newest > version, "there is a newer version, and it was refused");
     assert!(!runs.is_due(&other).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_promised_is_read_by_nobody_who_asks_for_no_version() {
+    let made = Made::new("dim_made", &[]);
+    let runs = Runs::of(&[&made]);
+    let config = Config { root: runs.directory.path().into(), ..Config::default() };
+    let read = async || crate::mirror(&config, &made.name, &Version::default(), None).await;
+    made.is_bad.store(true, Relaxed);
+    assert!(runs.run().await[0].refused);
+    assert_eq!(runs.keys(&made).await, [0], "there is a version");
+    assert!(matches!(read().await, Err(Error::NotFound { .. })));
+
+    for (definition, is_bad) in [(2, false), (3, true)] {
+        made.definition.store(definition, Relaxed);
+        made.is_bad.store(is_bad, Relaxed);
+        assert_eq!(runs.run().await[0].refused, is_bad);
+        assert_eq!(runs.keys(&made).await.len(), definition);
+        assert_eq!(read().await.unwrap().rows, 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,7 +381,9 @@ async fn a_table_over_which_lance_panics_stops_nothing_else() {
     let [failed, published, skipped]: [Output; 3] = runs.run().await.try_into().unwrap();
     assert_eq!(published.outcome, Outcome::Published);
     let Outcome::Failed { reason } = &failed.outcome else { panic!("{failed:?}") };
-    assert!(reason.contains("gold/dim_broken"), "{reason}");
+    for part in ["gold/dim_broken", "check that its files are whole"] {
+        assert!(reason.contains(part), "{reason}");
+    }
     let Outcome::Skipped { reason } = &skipped.outcome else { panic!("{skipped:?}") };
     assert!(reason.contains("gold/dim_broken"), "{reason}");
 }
@@ -349,7 +393,7 @@ async fn a_table_whose_tags_cannot_be_used_stops_nothing_else() {
     let made = Made::new("dim_made", &[]);
     let other = Made::new("dim_other", &[&made]);
     let mut runs = Runs::of(&[&made, &other]);
-    runs.run().await;
+    let mut stands = runs.run().await[0].version;
     let references = runs.directory.path().join("gold/dim_made.lance/_refs");
     let aside = references.with_extension("aside");
     let prod = references.join("tags/prod.json");
@@ -369,7 +413,7 @@ async fn a_table_whose_tags_cannot_be_used_stops_nothing_else() {
         let [failed, after]: [Output; 2] = runs.run().await.try_into().unwrap();
         let Outcome::Failed { reason } = &failed.outcome else { panic!("{failed:?}") };
         assert!(reason.contains("gold/dim_made"), "{reason}");
-        assert_eq!(failed.version, 0, "it is not relied on");
+        assert_eq!(failed.version, stands, "the new one is not relied on");
         assert!(!matches!(after.outcome, Outcome::Failed { .. }), "{after:?}");
 
         match is_one {
@@ -382,6 +426,7 @@ async fn a_table_whose_tags_cannot_be_used_stops_nothing_else() {
         let [made, other]: [Output; 2] = runs.run().await.try_into().unwrap();
         assert_eq!((made.outcome, made.rows as usize), (Outcome::Published, definition));
         assert_eq!(other.inputs["gold/dim_made"], made.version);
+        stands = made.version;
     }
 }
 

@@ -3,13 +3,14 @@
 use std::{io::Cursor, iter::repeat_n};
 
 use arrow::{
-    array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray},
+    array::{Array, AsArray, BinaryArray, FixedSizeBinaryArray, RecordBatch, StringArray},
     compute::cast,
     datatypes::DataType,
     ipc::reader::StreamReader,
 };
 use omnimesh_proto::{event::v1::Event, ingest::v1::RecordsLanded};
 use sha2::{Digest, Sha256};
+use types::csv;
 
 use super::{Change, Route, Source, Table, decode, unusable};
 use crate::{
@@ -35,10 +36,14 @@ column _position: Its place in that: its line, or its key. [pii=quasi] [from=rec
 column _op: How it came to be seen, in Debezium's terms.
 column _received_at: When it was read. [from=read_time]
 column _trace_id: The trace of the run that read it. [from=event.traceparent]
-column _columns: The names of its fields, in their order and between commas, if it is a row of CSV.
-[from=columns]
-column _payload: The record as the source wrote it. [pii=direct] [from=records.payload]
-column _payload_sha256: SHA-256 of the payload. [pii=quasi] [from=records.payload]
+column _columns: The names of its fields as a line of CSV, if it is one itself. [from=columns]
+column _subject_keys: By which of its fields it names persons: templates of their keys, one a line, such as
+`shop/{customer_id}` and `{email}`; missing where the source's definition tells of none. [from=subject_keys]
+column _payload: The record as the source wrote it, or as it reads if it was not UTF-8 or was cut off.
+[pii=direct] [from=records.payload]
+column _payload_bytes: The record's own bytes where they are not those of the payload; if it was cut off,
+those that were kept. [pii=direct] [from=records.bytes]
+column _payload_sha256: SHA-256 of the record's own bytes. [pii=quasi] [from=records.payload, records.bytes]
 ";
 
 static SOURCE: Source = Source {
@@ -59,6 +64,10 @@ impl Table for Bronze {
 
     fn owns(&self, name: &TableName) -> bool {
         name.layer() == Layer::Bronze
+    }
+
+    fn is_one(&self) -> bool {
+        false
     }
 
     fn route(&self, event: &Event) -> Result<Route, Error> {
@@ -110,12 +119,19 @@ fn unaltered(
     let count = records.num_rows();
     let position = strings(event, records, "position")?;
     let payload = strings(event, records, "payload")?;
+    let bytes = match records.column_by_name("bytes") {
+        Some(bytes) => cast(bytes, &DataType::Binary)?.as_binary::<i32>().clone(),
+        // Earlier builds landed none.
+        None => BinaryArray::new_null(count),
+    };
     let ids: Vec<_> = (first..first + count).map(|index| format!("{}-{index:06}", event.id)).collect();
     // An empty run of texts has no first byte to tell the width of a digest by.
-    let digests = payload.iter().map(|payload| payload.map(|text| Sha256::digest(text.as_bytes())));
+    let own = payload.iter().zip(&bytes).map(|(text, bytes)| bytes.or(text.map(str::as_bytes)));
+    let digests = own.map(|bytes| bytes.map(Sha256::digest));
     let digests = FixedSizeBinaryArray::try_from_sparse_iter_with_size(digests, 32)?;
     let same = |name, value| text(name, repeat_n(value, count));
-    let columns = landed.columns.join(",");
+    let columns = csv::line(landed.columns.iter().map(String::as_str));
+    let subject_keys = landed.subject_keys.join("\n");
     Ok(batch(vec![
         text("_ingest_id", ids.iter().map(String::as_str)).key(1).volatile(),
         same("_source", &landed.system),
@@ -128,8 +144,10 @@ fn unaltered(
         time("_received_at", repeat_n(landed.read_time, count)).volatile(),
         optional_text("_trace_id", repeat_n(trace_id(event), count)).volatile(),
         optional_text("_columns", repeat_n(columns.as_str(), count)),
-        // Its digest stands for it where tables are compared.
+        optional_text("_subject_keys", repeat_n(subject_keys.as_str(), count)),
+        // Their digest stands for them where tables are compared.
         Column::new("_payload", payload).volatile(),
+        Column::new("_payload_bytes", bytes).nullable().volatile(),
         Column::new("_payload_sha256", digests),
     ])?)
 }
@@ -144,4 +162,51 @@ fn strings(event: &Event, records: &RecordBatch, name: &str) -> Result<StringArr
     let column = cast(records.column_by_name(name).ok_or_else(invalid)?, &DataType::Utf8)?;
     let strings = column.as_any().downcast_ref::<StringArray>().filter(|strings| strings.null_count() == 0);
     strings.cloned().ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::{array::ArrayRef, ipc::writer::StreamWriter};
+    use prost::Message;
+
+    use super::*;
+
+    /// The rows of records that landed with these columns.
+    fn rows(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        let records = RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, values)| (name, values, name == "bytes")),
+        );
+        let records = records.unwrap();
+        let mut writer = StreamWriter::try_new(Vec::new(), &records.schema()).unwrap();
+        writer.write(&records).unwrap();
+        let landed =
+            RecordsLanded { records: writer.into_inner().unwrap().into(), ..RecordsLanded::default() };
+        let event = Event { payload: landed.encode_to_vec().into(), ..Event::default() };
+        read(&event).unwrap().remove(0)
+    }
+
+    #[test]
+    fn records_are_told_by_their_own_bytes() {
+        let own: [Option<&[u8]>; 2] = [Some(b"Jos\xe9"), None];
+        let columns: [(&str, ArrayRef); 3] = [
+            ("position", Arc::new(StringArray::from(vec!["1", "2"]))),
+            ("payload", Arc::new(StringArray::from(vec!["Jos\u{fffd}", "José"]))),
+            ("bytes", Arc::new(BinaryArray::from_iter(own))),
+        ];
+        let told = |rows: &RecordBatch, expected: [&[u8]; 2]| {
+            let digests = rows.column_by_name("_payload_sha256").unwrap().as_fixed_size_binary();
+            let expected = expected.map(Sha256::digest);
+            assert_eq!(digests.iter().flatten().collect::<Vec<_>>(), [&expected[0][..], &expected[1][..]]);
+        };
+        let landed = rows(columns.to_vec());
+        let bytes = landed.column_by_name("_payload_bytes").unwrap().as_binary::<i32>();
+        assert_eq!(bytes.iter().collect::<Vec<_>>(), own);
+        told(&landed, [b"Jos\xe9", "José".as_bytes()]);
+        // As earlier builds landed them.
+        let landed = rows(columns[..2].to_vec());
+        assert_eq!(landed.column_by_name("_payload_bytes").unwrap().null_count(), 2);
+        told(&landed, ["Jos\u{fffd}".as_bytes(), "José".as_bytes()]);
+    }
 }

@@ -21,10 +21,11 @@ use datafusion::{
 };
 use futures::stream;
 
+use super::{Derived, model::Model};
 use crate::{
-    Error,
+    Error, Layer,
     card::Card,
-    sql::{Lineage, Role, Snapshot, lineage, through},
+    sql::{Lineage, Role, Snapshot, through},
     vector::{ENTITY, MODEL, TEXT, VECTOR, component},
 };
 
@@ -35,10 +36,13 @@ column model_id: The model that made the vector; only vectors of one model can b
 column text_sha256: Digest of the text, by which it is known whether it has changed.
 ";
 
+const fn query(name: &'static str, sql: &'static str) -> Model {
+    Model { layer: Layer::Embeddings, name, sql }
+}
+
 /// The card of a query, and of the columns that join its own.
-fn card(sql: &str) -> Card {
-    let comments: Vec<_> = sql.lines().map_while(|line| line.strip_prefix("--")).collect();
-    let mut card = Card::parse(&comments.join("\n"));
+fn card(query: &Model) -> Card {
+    let mut card = query.card();
     for (column, said) in Card::parse(COLUMNS).columns {
         card.columns.entry(column).or_insert(said);
     }
@@ -46,8 +50,12 @@ fn card(sql: &str) -> Card {
 }
 
 /// What a query returns: at least one batch, if only to tell its columns.
-async fn rows(sql: &str, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Vec<RecordBatch>, Error> {
-    let frame = inputs.context(runtime)?.sql(sql).await?;
+async fn rows(
+    query: &Model,
+    inputs: &Snapshot,
+    runtime: &Arc<RuntimeEnv>,
+) -> Result<Vec<RecordBatch>, Error> {
+    let frame = query.frame(inputs, runtime).await?;
     let schema = Arc::clone(frame.schema().inner());
     let mut rows = frame.collect().await?;
     if rows.is_empty() {
@@ -58,13 +66,12 @@ async fn rows(sql: &str, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result
 
 /// Where a query's columns come from, and the vectors: from its columns `of`.
 async fn lineage_of(
-    sql: &str,
+    query: &Model,
     of: &[&str],
     inputs: &Snapshot,
     runtime: &Arc<RuntimeEnv>,
 ) -> Result<Lineage, Error> {
-    let frame = inputs.context(runtime)?.sql(sql).await?;
-    let mut lineage = lineage(frame.logical_plan());
+    let mut lineage = query.lineage(inputs, runtime).await?;
     let origins = of.iter().filter_map(|column| lineage.columns.get(*column)).flatten().cloned();
     let origins = through(origins, Role::Transformation).collect();
     lineage.columns.insert(VECTOR.to_owned(), origins);

@@ -77,7 +77,12 @@ impl Model {
             .collect()
     }
 
-    async fn frame(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<DataFrame, Error> {
+    /// Its result over `inputs`, which is yet to be computed.
+    pub(super) async fn frame(
+        &self,
+        inputs: &Snapshot,
+        runtime: &Arc<RuntimeEnv>,
+    ) -> Result<DataFrame, Error> {
         let context = inputs.context(runtime)?;
         for (name, columns) in self.optional()? {
             if inputs.dataset(&name).is_err() {

@@ -24,7 +24,7 @@ key: order_uid
 owner: order
 freshness: seconds behind the events, at most `lake.linger_ms` and a commit
 proto: omnimesh.order.v1.Order
-column order_uid: The order. [from=order.order_uid]
+column order_uid: The order. [pii=quasi] [from=order.order_uid]
 column golden_id: Who bought. [pii=quasi] [from=order.golden_id]
 column channel: Where it was placed: web, marketplace or pos. [from=order.channel]
 column origin_system: The system in which it was placed; null if only copies of it were seen.
@@ -42,14 +42,14 @@ column total_minor: What is to be paid; less than 0 is paid back, for what was r
 column paid_minor: What its payments come to; null where no system tells of payments.
 [from=order.payments.amount_minor]
 column source_refs: The records that it was seen in, each with its version and whether it is the origin or a copy; no
-record is of two orders.
+record is of two orders. [pii=quasi]
 [from=order.sources]
 column match_rule: Why its copies belong to it: reference, payment, content or asserted; null without a copy.
 [from=order.sources.match_rule]
 column lines: What was bought: product, quantity in its sales unit, what was paid for it and what was taken off.
 [from=order.lines]
 column payments: How it was paid: the provider's reference, the method, the till's authorisation, the amount.
-[from=order.payments]
+[pii=quasi] [from=order.payments]
 column first_seen: When it was first recorded. [from=order.create_time]
 column last_event_time: When it last changed, as it was recorded. [from=event.event_time]
 column lineage_id: The event that the row was made of. [from=event.id]

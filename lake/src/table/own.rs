@@ -21,7 +21,7 @@ column outputs: What became of each table, and of which versions it was made, as
 ";
 
 const ERASURES: &str = "\
-Erasures of persons, each verified; nothing in here tells who they were.
+Erasures of persons, each verified as far as it is known what is theirs; nothing in here tells who they were.
 grain: one row per erasure
 key: erasure_id
 owner: lake
@@ -34,6 +34,8 @@ column keys: How many keys the person was searched for by.
 column keys_left_out: How many values were not: they are others' as well, or too short to be told from other values.
 column rows: Rows that the tables have lost.
 column tables: What each table has lost, as JSON.
+column unclear: Where landed records hold what a key is, though nobody says that it names a person there: how many by
+table, as JSON.
 column files_removed: Files that were removed: mirrors, manifests that were set aside, records of runs.
 column files_searched: Files that were looked into at the end, and held nothing.
 ";

@@ -35,7 +35,7 @@ column quantity: How much came in, in the product's sales unit; less than 0 went
 [from=movements/corrected.quantity]
 column occurred_at: When it happened. [from=movements/corrected.event_time]
 column source_system: The system that tells of it; `order` for sales. [from=movements/corrected.source.system]
-column source_id: The record in that system; of sales the order_uid, empty once its buyer is erased.
+column source_id: The record in that system; of sales the order_uid, empty once its buyer is erased. [pii=quasi]
 [from=movements/corrected.source.id]
 column ledger_seq: Place in the ledger of its stock, from 1. [from=movements/corrected.ledger_sequence]
 column recorded_from: When it was recorded. [from=movements/corrected.record_time]

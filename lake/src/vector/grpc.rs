@@ -61,9 +61,9 @@ fn search(request: pb::SearchVectorsRequest) -> Result<Search, InvalidRequest> {
 }
 
 impl From<Found> for pb::SearchVectorsResponse {
-    fn from(Found { hits, version, model_id }: Found) -> Self {
+    fn from(Found { hits, version, model_id, recall }: Found) -> Self {
         let hits = hits.into_iter().map(Into::into).collect();
-        Self { hits, table_version: version.cast_signed(), model_id }
+        Self { hits, table_version: version.cast_signed(), model_id, recall_at_10: recall }
     }
 }
 

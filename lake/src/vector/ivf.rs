@@ -62,6 +62,8 @@ pub(crate) struct Ivf {
     places: Vec<(u32, u32)>,
     /// How many vectors a search for [`K`] rows looks at.
     effort: usize,
+    /// What it finds of the truth by that.
+    recall: f64,
 }
 
 #[derive(Debug, Default)]
@@ -93,14 +95,16 @@ impl Ivf {
         let mut index = Self::of(dimension, centroids, distinct, vectors.len() / dimension);
         let queries = Queries::near(dimension, vectors);
         let truth: Vec<_> = queries.iter().map(|query| index.search(query, K, |_| true)).collect();
-        index.effort = FIRST_EFFORT;
         let seen = |index: &Self| {
             let found = queries.iter().map(|query| index.search(query, K, |_| true));
             let pairs = truth.iter().zip(found);
             recall::mean(pairs.map(|(truth, found)| recall::of(truth, &found)))
         };
-        while index.effort < index.places.len() && seen(&index) < RECALL {
+        index.effort = FIRST_EFFORT;
+        index.recall = seen(&index);
+        while index.effort < index.places.len() && index.recall < RECALL {
             index.effort *= 2;
+            index.recall = seen(&index);
         }
         Ok(index)
     }
@@ -118,6 +122,7 @@ impl Ivf {
             places: vec![(0, 0); rows],
             centroids,
             effort: usize::MAX,
+            recall: 1.0,
         };
         for (vector, rows) in distinct {
             index.insert(vector, &rows);
@@ -143,6 +148,11 @@ impl Ivf {
     fn affinities(&self, vector: &[f32]) -> impl Iterator<Item = (f32, usize)> {
         let centroids = self.centroids.chunks_exact(self.dimension);
         centroids.map(|centroid| dot_f32(vector, centroid)).zip(0..)
+    }
+
+    /// What a search finds of the nearest [`K`] rows.
+    pub(crate) fn recall(&self) -> f64 {
+        self.recall
     }
 
     /// A row's vector.
@@ -279,7 +289,12 @@ mod tests {
         let vectors = clustered(9_000);
         let index = Ivf::new(DIMENSION, &vectors).unwrap();
         assert!(index.lists.len() > 50 && index.effort < 6_000, "{} {}", index.lists.len(), index.effort);
-        assert!(recall(&index, &vectors, 10, |_| true) >= 0.98);
+        let found = recall(&index, &vectors, K, |_| true);
+        assert!(
+            index.recall() >= RECALL && (index.recall() - found).abs() < 1e-3,
+            "{found} {}",
+            index.recall()
+        );
         assert!(recall(&index, &vectors, 100, |_| true) >= 0.98);
         for part in [2, 10, 100, 3_000] {
             let found = recall(&index, &vectors, 10, |row| row % part == 0);
@@ -296,7 +311,7 @@ mod tests {
     fn few_vectors_are_all_looked_at() {
         let vectors = clustered(600);
         for index in [Ivf::new(DIMENSION, &vectors).unwrap(), Ivf::exact(DIMENSION, &vectors)] {
-            assert_eq!(recall(&index, &vectors, 10, |_| true), 1.0);
+            assert_eq!((recall(&index, &vectors, K, |_| true), index.recall()), (1.0, 1.0));
             assert_eq!(index.search(&vectors[..DIMENSION], 1_000, |_| true).len(), 600);
             assert!(index.search(&vectors[..DIMENSION], 10, |_| false).is_empty());
         }

@@ -40,6 +40,7 @@ pub(crate) struct Found {
     pub(crate) hits: Vec<Neighbour>,
     pub(crate) version: u64,
     pub(crate) model_id: String,
+    pub(crate) recall: f64,
 }
 
 /// An entity that is near.
@@ -117,9 +118,7 @@ impl Vectors {
         let table = table.ok_or_else(|| Error::NotFound {
             what: format!("published table `{}` in the layer embeddings", search.table),
         })?;
-        let known: Vec<_> = FILTERS.into_iter().filter(|column| table.has(column)).collect();
-        let fields: Vec<_> =
-            known.iter().map(|&name| filter::Field { name, kind: filter::Kind::Text }).collect();
+        let fields: Vec<_> = FILTERS.into_iter().filter(|field| table.has(field.name)).collect();
         let conditions = filter::parse(&search.filter, &fields)?;
         let (vector, itself) = match &search.query {
             Query::Vector(vector) => (self.as_vector(&table, vector)?, None),
@@ -134,7 +133,8 @@ impl Vectors {
         };
         let hits = table.nearest(&vector, search.k, itself, &conditions);
         let hits = hits.into_iter().map(|hit| table.neighbour(hit)).collect();
-        Ok(Found { hits, version: table.version, model_id: table.model_id.clone() })
+        let (version, model_id, recall) = (table.version, table.model_id.clone(), table.recall());
+        Ok(Found { hits, version, model_id, recall })
     }
 
     fn as_vector(&self, table: &Loaded, vector: &[f32]) -> Result<Vec<f32>, InvalidRequest> {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lake::{Config, Outcome, Root, TableExtent};
+use lake::{Config, Outcome, Output, Root, TableExtent};
 use omnimesh_proto::ingest::v1::RecordsLanded;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -122,7 +122,7 @@ async fn tables_that_a_run_cannot_keep_are_no_inputs_and_stop_no_others() {
     let sandbox = Sandbox::open(directory.path()).await;
     world::publish(&sandbox, 38).await;
     sandbox.export().await;
-    sandbox.run().await;
+    let before = sandbox.run().await.outputs;
     let name = "silver/products_scd";
     for tag in files(&sandbox.root().join(format!("{name}.lance/_refs/tags"))) {
         fs::write(tag, "").unwrap();
@@ -130,10 +130,14 @@ async fn tables_that_a_run_cannot_keep_are_no_inputs_and_stop_no_others() {
     world::publish(&sandbox, 39).await;
     sandbox.export().await;
     let outputs = sandbox.run().await.outputs;
-    let outcome = |table: &str| &outputs.iter().find(|output| output.table == table).unwrap().outcome;
-    assert_eq!(outcome("gold/fct_order_line"), &Outcome::Published);
-    let Outcome::Skipped { reason } = outcome("gold/dim_product") else { panic!("{outputs:?}") };
+    let find = |outputs: &[Output], table: &str| {
+        outputs.iter().find(|output| output.table == table).unwrap().clone()
+    };
+    assert_eq!(find(&outputs, "gold/fct_order_line").outcome, Outcome::Published);
+    let [stands, skipped] = [&before, &outputs].map(|outputs| find(outputs, "gold/dim_product"));
+    let Outcome::Skipped { reason } = &skipped.outcome else { panic!("{outputs:?}") };
     assert!(is_for_users(reason, name), "{reason}");
+    assert_eq!((skipped.version, skipped.rows), (stands.version, stands.rows));
     assert!(!outputs.iter().any(|output| matches!(output.outcome, Outcome::Failed { .. })), "{outputs:?}");
 }
 

@@ -8,9 +8,13 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use lake::{Config, Root};
-use object_store::{ObjectStore, aws::AmazonS3Builder};
+use object_store::{
+    ObjectStore,
+    aws::{AmazonS3, AmazonS3Builder},
+    path::Path,
+};
 use rand::{Rng, distr::Uniform};
 use tempfile::TempDir;
 
@@ -121,12 +125,15 @@ fn free_ports() -> [u16; PORTS.len()] {
     PORTS.map(|_| free()).map(|listener| listener.local_addr().unwrap().port())
 }
 
+fn bucket() -> AmazonS3 {
+    assert!(std::env::var(ENDPOINT).unwrap().starts_with("http://"));
+    AmazonS3Builder::from_env().with_bucket_name(BUCKET).with_allow_http(true).build().unwrap()
+}
+
 /// Every object in the bucket, with what tells whether it was written again; but for claims, which are empty.
 async fn objects() -> BTreeSet<String> {
-    let endpoint = std::env::var(ENDPOINT).unwrap();
-    let bucket = AmazonS3Builder::from_env().with_bucket_name(BUCKET).with_allow_http(true);
-    assert!(endpoint.starts_with("http://"));
-    let objects = bucket.build().unwrap().list(None).try_filter(|object| ready(object.size > 0));
+    let bucket = bucket();
+    let objects = bucket.list(None).try_filter(|object| ready(object.size > 0));
     objects.map_ok(|object| format!("{} {:?}", object.location, object.e_tag)).try_collect().await.unwrap()
 }
 
@@ -138,6 +145,7 @@ fn root(prefix: &str) -> Root {
 fn a_bucket_holds_the_same_lake() {
     let server = Server::start();
     server.test("bucket::every_event_is_in_the_bucket_once");
+    server.test("bucket::a_table_that_was_removed_from_the_bucket_is_filled_again");
     server.test("bucket::four_exporters_at_once_make_no_row_twice_in_the_bucket");
     server.test("bucket::nothing_of_an_erased_person_is_left_in_the_bucket");
     server.test("bucket::events_that_come_again_bring_nobody_back_to_the_bucket");
@@ -150,6 +158,20 @@ fn a_bucket_holds_the_same_lake() {
 async fn every_event_is_in_the_bucket_once() {
     if std::env::var_os(ENDPOINT).is_some() {
         export::exports_every_event_once(&root("a/lake"), &root("other"), objects).await;
+    }
+}
+
+/// Nor is this.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_removed_from_the_bucket_is_filled_again() {
+    if std::env::var_os(ENDPOINT).is_some() {
+        let remove = async |table: String| {
+            let bucket = bucket();
+            let directory = Path::from(format!("removed/{table}"));
+            let files = bucket.list(Some(&directory)).map_ok(|file| file.location).boxed();
+            bucket.delete_stream(files).try_collect::<Vec<_>>().await.unwrap();
+        };
+        export::fills_again_what_was_removed(&root("removed"), remove).await;
     }
 }
 

@@ -106,8 +106,8 @@ async fn each_model_is_computed_classed_and_right() {
     for table in &gold {
         for column in &table.columns {
             let class = match column.name.as_str() {
-                "golden_id" | "visitor_id" | "session_id" | "city" | "postcode" | "country" | "age"
-                | "income" => "quasi",
+                "golden_id" | "order_uid" | "visitor_id" | "session_id" | "city" | "postcode" | "country"
+                | "age" | "income" => "quasi",
                 "given_name" | "family_name" | "email" | "phone" | "street" => "direct",
                 _ => continue,
             };
@@ -265,8 +265,7 @@ async fn what_optional_sources_would_add_may_be_lacking() {
     sandbox.export().await;
     let manifest = sandbox.run().await;
     for (table, outcome) in outcomes(&manifest) {
-        let is_lacking =
-            ["fct_session", "dim_promotion", "agg_promo_lift"].iter().any(|name| table.ends_with(name));
+        let is_lacking = ["dim_promotion", "agg_promo_lift"].iter().any(|name| table.ends_with(name));
         match outcome {
             _ if table.starts_with("silver/") => {}
             Outcome::Skipped { .. } => assert!(is_lacking, "{table} is skipped"),

@@ -55,6 +55,13 @@ pub(crate) async fn publish(sandbox: &Sandbox, shuffle: Option<u64>) {
     sandbox.publish("ingest", &events, 5).await;
 }
 
+/// Lands once what visitors do, of some kinds alone.
+pub(crate) async fn publish_clicks(sandbox: &Sandbox, entities: &[&str]) {
+    let landings = clicks().into_iter().filter(|landing| entities.contains(&landing.entity));
+    let events: Vec<_> = landings.map(|landing| landing.event()).collect();
+    sandbox.publish("ingest", &events, 5).await;
+}
+
 fn click(id: &str, minute: usize, visitor: usize, customer: Option<usize>, rest: &str) -> String {
     let customer = customer.map_or("null".to_owned(), |number| format!("\"{number}\""));
     format!(

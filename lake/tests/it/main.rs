@@ -6,6 +6,7 @@ mod bucket;
 mod crash;
 mod described;
 mod erase;
+mod erase_fields;
 mod erase_ids;
 mod export;
 mod flight;

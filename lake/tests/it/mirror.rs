@@ -2,7 +2,8 @@
 
 use std::{fs::File, pin::pin, process::Command, time::Duration};
 
-use lake::{Root, TableName, Version};
+use lake::{Mirror, Root, TableName, Version};
+use lance::Dataset;
 use tempfile::TempDir;
 
 use crate::{export::files, python::said, sandbox::Sandbox, world};
@@ -43,6 +44,31 @@ async fn a_mirror_has_the_tables_rows_and_is_written_once() {
     let beside = beside.unwrap();
     let place = format!("/lake/mirror/parquet/gold/fct_order_line/v={}", beside.version);
     assert!(beside.uri.ends_with(&place), "{}", beside.uri);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_a_place_opens_it() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    world::publish_stock(&sandbox, 2).await;
+    let root = directory.path().join("a 50% lake");
+    sandbox.export_then(&root, async {}).await;
+    let config = Sandbox::config(&root);
+    let datasets = lake::datasets(&config).await.unwrap();
+    for dataset in &datasets {
+        let opened = Dataset::open(&dataset.uri).await.unwrap();
+        assert_eq!(opened.version().version, dataset.version, "{}", dataset.uri);
+    }
+    assert!(!datasets.is_empty());
+    let name: TableName = "silver/inventory_snapshots".parse().unwrap();
+    let mirrored = async || lake::mirror(&config, &name, &Version::Newest, None).await.unwrap();
+    let before = mirrored().await;
+    let place: Root = before.uri.parse().unwrap();
+    let success = place.directory().unwrap().join("_SUCCESS.json");
+    let elsewhere = Mirror { uri: "file://a 50% lake".to_owned(), ..before.clone() };
+    std::fs::write(&success, serde_json::to_vec(&elsewhere).unwrap()).unwrap();
+    assert_eq!(mirrored().await, before, "it is told where it is, not where it was");
+    assert_eq!(serde_json::from_slice::<Mirror>(&std::fs::read(&success).unwrap()).unwrap(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,7 +133,9 @@ async fn the_notebook_takes_what_became_known_last() {
         dataset.tags().create("prod", dataset.version().version).await.unwrap();
     }
     let expected = directory.path().join("expected.arrow");
-    let frame = order.into_iter().chain(found(&[2], &[200], &[5]));
+    // A customer's split is the same in every frame.
+    let splits = [("split", text("train")), ("time_split", text("test"))];
+    let frame = order.into_iter().chain(found(&[2], &[200], &[5])).chain(splits);
     fs::write(&expected, rpc_feature::encoded(&RecordBatch::try_from_iter(frame).unwrap())).unwrap();
     let verdict = notebook(directory.path(), &expected).output().unwrap();
     assert!(verdict.status.success(), "{}", said(&verdict));

@@ -14,6 +14,18 @@ use crate::{
 
 type Client = DatasetServiceClient<mesh::Channel>;
 
+/// Names as the contract has them; some of tables that no layer could have.
+const ABSENT: [&str; 4] =
+    ["datasets/silver.nothing", "datasets/gold.nope", "datasets/copper.users", "datasets/silver.users.scd"];
+/// Names that are not of the contract's form.
+const UNREADABLE: [&str; 5] = [
+    "silver/users_scd",
+    "silver.users_scd",
+    "datasets/silver/users_scd",
+    "datasets/users_scd",
+    "datasets/silver.",
+];
+
 async fn with_lake(seed: u64, check: impl AsyncFnOnce(Client)) {
     let directory = TempDir::new().unwrap();
     let sandbox = Sandbox::open(directory.path()).await;
@@ -56,10 +68,13 @@ async fn get_dataset_tells_what_a_table_is() {
         let column = |name: &str| dataset.columns.iter().find(|column| column.name == name).unwrap();
         assert_eq!((column("email").pii.as_str(), column("golden_id").pii.as_str()), ("direct", "quasi"));
         assert!(column("user_sk").key && !column("email").key);
-        for (name, code) in
-            [("datasets/silver.nothing", Code::NotFound), ("silver/users_scd", Code::InvalidArgument)]
-        {
-            assert_eq!(client.get_dataset(ask(name)).await.unwrap_err().code(), code, "{name}");
+        for name in ABSENT {
+            let absent = client.get_dataset(ask(name)).await.unwrap_err();
+            assert_eq!(absent.code(), Code::NotFound, "{name}: {}", absent.message());
+        }
+        for name in UNREADABLE {
+            let wrong = client.get_dataset(ask(name)).await.unwrap_err();
+            assert_eq!(wrong.code(), Code::InvalidArgument, "{name}: {}", wrong.message());
         }
     })
     .await;
@@ -77,9 +92,15 @@ async fn run_datasets_computes_what_has_changed() {
         let line =
             all.outputs.iter().find(|output| output.dataset == "datasets/gold.fct_order_line").unwrap();
         assert_eq!((line.state(), line.version), (State::Unchanged, run.outputs[0].version));
-        let names = vec!["datasets/gold.fct_nothing".to_owned()];
-        let unknown = last(client.run_datasets(RunDatasetsRequest { names })).await.unwrap_err();
-        assert_eq!(unknown.code(), Code::FailedPrecondition);
+        for (name, code) in [
+            ("datasets/gold.fct_nothing", Code::FailedPrecondition),
+            ("datasets/gold.nope", Code::NotFound),
+            ("gold.fct_order_line", Code::InvalidArgument),
+        ] {
+            let names = vec![name.to_owned()];
+            let refused = last(client.run_datasets(RunDatasetsRequest { names })).await.unwrap_err();
+            assert_eq!(refused.code(), code, "{name}: {}", refused.message());
+        }
     })
     .await;
 }

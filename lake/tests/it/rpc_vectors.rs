@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, RecordBatchIterator, StringArray},
+    array::{
+        ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, RecordBatch, RecordBatchIterator,
+        StringArray,
+    },
     datatypes::{DataType, Field, Schema},
 };
 use lance::dataset::{Dataset, WriteMode, WriteParams};
@@ -20,16 +23,16 @@ type Client = VectorServiceClient<mesh::Channel>;
 
 const TABLE: &str = "products__hand2";
 
-/// An entity at an angle, in degrees.
-type Row = (&'static str, f32, Option<&'static str>);
+/// An entity at an angle, in degrees; its department, and whether it is in stock.
+type Row = (&'static str, f32, Option<&'static str>, Option<bool>);
 
 const ROWS: [Row; 6] = [
-    ("f", 100.0, None),
-    ("a", 0.0, Some("grocery")),
-    ("b", 10.0, Some("grocery")),
-    ("c", 10.0, Some("drug")),
-    ("d", 40.0, Some("drug")),
-    ("e", 90.0, Some("grocery")),
+    ("f", 100.0, None, None),
+    ("a", 0.0, Some("grocery"), Some(true)),
+    ("b", 10.0, Some("grocery"), Some(false)),
+    ("c", 10.0, Some("drug"), Some(true)),
+    ("d", 40.0, Some("drug"), Some(false)),
+    ("e", 90.0, Some("grocery"), Some(true)),
 ];
 
 /// Writes a version of the table and publishes it.
@@ -37,11 +40,12 @@ async fn publish(root: &Path, rows: &[Row]) -> u64 {
     let angles = rows.iter().flat_map(|row| [row.1.to_radians().cos(), row.1.to_radians().sin()]);
     let item = Arc::new(Field::new("item", DataType::Float32, true));
     let values = Arc::new(Float32Array::from_iter_values(angles));
-    let columns: [(&str, ArrayRef); 4] = [
+    let columns: [(&str, ArrayRef); 5] = [
         ("entity_id", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0)))),
         ("vector", Arc::new(FixedSizeListArray::try_new(item, 2, values, None).unwrap())),
         ("model_id", Arc::new(StringArray::from(vec!["hand2"; rows.len()]))),
         ("department", Arc::new(StringArray::from_iter(rows.iter().map(|row| row.2)))),
+        ("in_stock", Arc::new(BooleanArray::from(rows.iter().map(|row| row.3).collect::<Vec<_>>()))),
     ];
     let fields: Vec<_> =
         columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
@@ -111,10 +115,12 @@ async fn search_vectors_finds_the_nearest_of_a_vector_and_of_an_entity() {
     with_vectors(async |client, _| {
         let found = search(&client, ask(direction(8.0), 3, "")).await.unwrap();
         assert_eq!((names(&found), found.model_id.as_str()), (vec!["b", "c", "a"], "hand2"));
+        assert_eq!(found.recall_at_10, 1.0, "so few are all compared");
         let cosine = 2.0_f32.to_radians().cos();
         assert!((found.hits[0].similarity - cosine).abs() < 1e-5, "{:?}", found.hits[0]);
-        let department = [("department".to_owned(), "drug".to_owned())].into();
-        assert_eq!(found.hits[1].attributes, department);
+        let attributes = [("department", "drug"), ("in_stock", "true")];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(found.hits[1].attributes, attributes);
 
         let found = search(&client, ask(Query::EntityId("a".to_owned()), 0, "")).await.unwrap();
         assert_eq!(names(&found), ["b", "c", "d", "e", "f"], "all but itself");
@@ -131,9 +137,17 @@ async fn search_vectors_returns_as_many_as_match_the_filter() {
             ("department = \"grocery\" AND department = \"drug\"", vec![]),
             ("department != \"grocery\"", vec!["c", "d", "f"]),
             ("department = \"toys\"", vec![]),
+            ("department = \"\"", vec!["f"]),
+            ("department = \"Grocery\"", vec![]),
+            ("in_stock = true", vec!["c", "a", "e"]),
+            ("in_stock = false", vec!["b", "d"]),
+            ("in_stock != false", vec!["c", "a", "e", "f"]),
+            ("department = \"grocery\" AND in_stock = true", vec!["a", "e"]),
         ] {
             let found = search(&client, ask(direction(9.0), 10, filter)).await.unwrap();
             assert_eq!(names(&found), expect, "{filter}");
+            let found = search(&client, ask(direction(9.0), 2, filter)).await.unwrap();
+            assert_eq!(names(&found), expect[..expect.len().min(2)], "{filter}");
         }
     })
     .await;
@@ -164,6 +178,12 @@ async fn search_vectors_says_what_is_wrong_with_a_request() {
             (ask(direction(0.0), -1, ""), "k"),
             (ask(direction(0.0), 1, "color = red"), "filter"),
             (ask(direction(0.0), 1, "department = a OR department = b"), "filter"),
+            (ask(direction(0.0), 1, "NOT department = a"), "filter"),
+            (ask(direction(0.0), 1, "-department = a"), "filter"),
+            (ask(direction(0.0), 1, "department:a"), "filter"),
+            (ask(direction(0.0), 1, "(department = a)"), "filter"),
+            (ask(direction(0.0), 1, "channel = web"), "filter"),
+            (ask(direction(0.0), 1, "in_stock = perhaps"), "filter"),
             (ask(Query::Text("cheese".to_owned()), 1, ""), "text"),
             (ask(Query::Text(" ".to_owned()), 1, ""), "query"),
             (SearchVectorsRequest { query: None, ..ask(direction(0.0), 1, "") }, "query"),

@@ -94,6 +94,9 @@ async fn a_tag_keeps_a_version_and_diff_tells_what_came_after() {
         ("prod", "runs put and move it"),
         ("run-1", "runs put and move it"),
         ("2026", "it would be read as a version"),
+        ("bad tag/..", "its name is letters, digits, "),
+        ("v1..2", "single dots between them"),
+        ("v1.lock", "without .lock at its end"),
         ("train-churn-2026", "`--force` moves it"),
     ] {
         let error = tag(refused, false).await.unwrap_err().to_string();
@@ -101,8 +104,11 @@ async fn a_tag_keeps_a_version_and_diff_tells_what_came_after() {
     }
     assert!(tag("train-churn-2026", true).await.unwrap() > tagged);
 
-    let missing = lake::diff(&config, (&table, &Version::Tag("none".to_owned())), (&table, &kept)).await;
-    assert!(missing.unwrap_err().to_string().contains("no table gold/fct_order_line at tag none"));
+    for tag in ["none", "bad tag/.."] {
+        let missing = lake::diff(&config, (&table, &Version::Tag(tag.to_owned())), (&table, &kept)).await;
+        let error = missing.unwrap_err().to_string();
+        assert!(error.contains(&format!("no table gold/fct_order_line at tag {tag}")), "{error}");
+    }
     let unknown = lake::run(&config, &[name("gold/fct_nothing")], &|_| {}).await;
     assert!(unknown.unwrap_err().to_string().contains("those that runs make are "));
 }

@@ -3,6 +3,7 @@
 use lake::{Outcome, TableSummary};
 use omnimesh_proto::{
     identity::v1::{IdentityChanged, IdentityLink},
+    ingest::v1::RecordsLanded,
     order::v1::{Channel, Order, OrderSource},
 };
 use tempfile::TempDir;
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use crate::{
     landed, python,
     sandbox::Sandbox,
-    world::{self, at, changed, order_changed, source},
+    world::{self, at, changed, order_changed, records, source},
 };
 
 const COMPUTED: [&str; 6] =
@@ -121,6 +122,74 @@ async fn sessions_are_of_customers_of_whichever_shop_there_is() {
         ["purchase|0||", "purchase|3|web_shop-golden-3|web_shop-order-3", "purchase|6||", "purchase|9||"],
         "what two shops say is nobody's"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn visitors_of_whom_nobody_is_known_have_sessions_of_what_is_told_of_them() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    landed::publish_clicks(&sandbox, &["views", "purchases"]).await;
+    let origin =
+        OrderSource { source: source("shop", 3), role: "ORIGIN".to_owned(), ..OrderSource::default() };
+    let order = Order {
+        order_uid: "order-3".to_owned(),
+        channel: Channel::Web.into(),
+        order_time: at(1),
+        sources: vec![origin],
+        ..Order::default()
+    };
+    sandbox.publish("order", &[order_changed(&order)], 1).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    let events = sandbox.rows("silver/events_sessionized", &["event_type", "golden_id", "order_uid"]).await;
+    let count = |event: &str| events.iter().filter(|row| *row == event).count();
+    assert_eq!(
+        (count("view||"), count("purchase||"), count("purchase||order-3"), events.len()),
+        (24, 3, 1, 28),
+        "{events:?}"
+    );
+    // 30 minutes are no pause, 33 are.
+    assert_eq!(sandbox.rows("gold/fct_session", &["session_id"]).await.len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_no_clock_can_have_meant_stop_no_table() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let view = |(id, time): (&str, &str)| {
+        let rest = r#""session_id":"s","device_id":"d","product_id":"1""#;
+        format!(r#"{{"event_id":"{id}","occurred_at":"{time}",{rest}}}"#)
+    };
+    let views = [
+        ("unset", "0001-01-01T00:00:00Z"),
+        ("right", "2017-03-02T01:00:00Z"),
+        ("far", "2999-12-31T00:00:00Z"),
+    ];
+    let landings = [
+        ("events", "views", views.map(view).to_vec()),
+        ("loyalty", "campaign_descriptions", vec!["1,TypeA,2017-01-02,9999-12-31".to_owned()]),
+    ];
+    let landings = landings.map(|(system, entity, payloads)| {
+        let lines: Vec<_> = (1..).map(|line: u32| line.to_string()).zip(payloads).collect();
+        let landed = RecordsLanded {
+            system: system.to_owned(),
+            entity: entity.to_owned(),
+            object: "file".to_owned(),
+            record_count: lines.len() as i64,
+            read_time: at(9_000),
+            records: records(&lines).into(),
+            ..RecordsLanded::default()
+        };
+        changed("omnimesh.ingest.v1.RecordsLanded", format!("sources/{system}"), &landed)
+    });
+    sandbox.publish("ingest", &landings, 2).await;
+    let order = Order { order_uid: "order-1".to_owned(), order_time: at(1), ..Order::default() };
+    sandbox.publish("order", &[order_changed(&order)], 1).await;
+    sandbox.export().await;
+    sandbox.run().await;
+    assert_eq!(sandbox.rows("silver/events_sessionized", &["event_id"]).await, ["right"]);
+    let days = sandbox.rows("gold/dim_date", &["business_date"]).await;
+    assert_eq!((days.first().unwrap().as_str(), days.last().unwrap().as_str()), ("1970-01-01", "2199-12-31"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

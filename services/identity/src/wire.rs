@@ -114,7 +114,8 @@ pub(crate) fn records(message: pb::ImportIdentityRecordsRequest) -> Result<Vec<R
     let mut violations = Violations::default();
     let records = message.records.into_iter().enumerate().filter_map(|(index, record)| {
         let source = violations.check(format!("records[{index}].source"), wire::source(record.source));
-        let time = violations.check(format!("records[{index}].update_time"), wire::time(record.update_time));
+        let time =
+            violations.check(format!("records[{index}].update_time"), wire::past_time(record.update_time));
         Some(Record {
             source: source?,
             update_time: time?,

@@ -7,6 +7,8 @@
 //! - `[[entity]]`: `files`, a glob below the root; or `table` with `key`, the columns that order it so that what is new
 //!   or changed comes last (text or integers, and no two rows have the same; a row where one is NULL or empty is quarantined), and
 //!   `children`, tables whose rows are nested into the record as arrays.
+//! - `encoding` of an entity's CSV or JSON Lines files, if it is not UTF-8: a label of the WHATWG Encoding Standard, such
+//!   as `windows-1252`. A file that was read before is read again in its new encoding once it is touched.
 //! - `expect`: names and kinds of the fields. Of CSV it is the header. Of documents the names are paths, `a.b` of a
 //!   nested field and `a[].b` of a field of an array's elements; further fields are kept but not looked at.
 //!   Kinds: `text`, `integer`, `decimal`, `time` (RFC 3339), `datetime` (without zone, taken as UTC), `date`; a `?`
@@ -17,9 +19,12 @@
 //!   a field's value, `{name|given}` and `{name|family}` for the parts of a full name, `{file.version}` for 2 of
 //!   `day.v2.csv` (1 where the name has no version), anything else for itself. A template with a missing field is
 //!   missing as a whole. Amounts are decimals of the currency, or integers of its minor unit.
+//! - `subject_keys`: templates of the keys by which records name persons, so that the lake can erase them:
+//!   `shop/{customer}` for an id that the system `shop` gave, `{mail}` for an e-mail address, a phone, a card, a device,
+//!   or an id of their own system. What `map.identity` and the `customer` of `map.order` take need not be said again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -108,6 +113,9 @@ pub(crate) struct Entity {
     /// Glob of its files.
     #[serde(default)]
     pub(crate) files: Option<String>,
+    /// Encoding of its files.
+    #[serde(default)]
+    pub(crate) encoding: Option<String>,
     /// Its table.
     #[serde(default)]
     pub(crate) table: Option<String>,
@@ -122,6 +130,9 @@ pub(crate) struct Entity {
     /// The fields that rows of one order share.
     #[serde(default)]
     pub(crate) group_by: Vec<String>,
+    /// Templates of the keys by which its records name persons, beside those that `map` tells of.
+    #[serde(default)]
+    pub(crate) subject_keys: Vec<String>,
     /// What its records become.
     #[serde(default)]
     pub(crate) map: Maps,
@@ -257,6 +268,22 @@ pub(crate) struct StockMap {
     pub(crate) kind: String,
     pub(crate) quantity: String,
     pub(crate) time: String,
+}
+
+impl Entity {
+    /// Templates of all keys by which its records name persons; `system` is what it is of.
+    pub(crate) fn all_subject_keys(&self, system: &str) -> BTreeSet<String> {
+        let mut keys: BTreeSet<_> = self.subject_keys.iter().cloned().collect();
+        if let Some(person) = &self.map.identity {
+            keys.insert(format!("{system}/{}", person.id));
+            keys.extend([&person.email, &person.phone, &person.loyalty_card].into_iter().flatten().cloned());
+        }
+        if let Some(RefMap { system, id }) = self.map.order.as_ref().and_then(|order| order.customer.as_ref())
+        {
+            keys.insert(format!("{system}/{id}"));
+        }
+        keys
+    }
 }
 
 impl Definition {

@@ -29,6 +29,7 @@ pub(crate) fn records_landed(
         first_position: batch.first_position,
         revision: batch.revision,
         columns: entity.schema.columns().map(str::to_owned).collect(),
+        subject_keys: entity.subject_keys.iter().cloned().collect(),
     };
     NewEvent::new(RECORDS_LANDED, format!("sources/{system}"), now, &payload)
 }

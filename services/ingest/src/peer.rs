@@ -111,11 +111,10 @@ pub(crate) fn map(system: &str, entity: &Entity, batch: &Batch, index: usize, in
     let file_version = file_version(&batch.object) * REVISIONS + batch.revision;
     let context = Context { system, schema: &entity.schema, file_version };
     if entity.group_by.is_empty() {
-        for (number, payload) in batch.payloads().enumerate() {
+        for number in 0..batch.len() {
             let id = (index, number);
-            let commands =
-                entity.schema.parse(payload).and_then(|record| entity.mapping.record(context, &record));
-            match commands {
+            let record = entity.parse(batch, number);
+            match record.and_then(|record| entity.mapping.record(context, &record)) {
                 Ok(commands) => into.take(commands, id),
                 Err(reason) => drop(into.rejected.insert(id, reason)),
             }
@@ -127,8 +126,8 @@ pub(crate) fn map(system: &str, entity: &Entity, batch: &Batch, index: usize, in
 
 fn map_groups(context: Context<'_>, entity: &Entity, batch: &Batch, index: usize, into: &mut Commands) {
     let mut rows = Vec::with_capacity(batch.len());
-    for (number, payload) in batch.payloads().enumerate() {
-        match entity.schema.parse(payload) {
+    for number in 0..batch.len() {
+        match entity.parse(batch, number) {
             Ok(row) => rows.push((number, row)),
             Err(reason) => drop(into.rejected.insert((index, number), reason)),
         }

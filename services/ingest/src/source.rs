@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use encoding_rs::{Encoding, UTF_8};
 use glob::{MatchOptions, Pattern};
 
 use crate::{
     Definition, Error,
     definition::{self, Format},
-    mapping::{Schema, Shape},
+    landing::Batch,
+    mapping::{Parsed, Schema, Shape, Template},
     peer::Mapping,
 };
 
@@ -41,10 +43,37 @@ impl Connector {
 pub(crate) struct Entity {
     pub(crate) name: String,
     pub(crate) place: Place,
+    /// Of its files.
+    pub(crate) encoding: &'static Encoding,
     pub(crate) schema: Schema,
     /// Indices of the fields that rows of one order share.
     pub(crate) group_by: Vec<usize>,
+    /// Templates of the keys by which its records name persons.
+    pub(crate) subject_keys: BTreeSet<String>,
     pub(crate) mapping: Mapping,
+}
+
+impl Entity {
+    /// Reads a record that has landed, and checks it.
+    pub(crate) fn parse<'b>(&self, batch: &'b Batch, record: usize) -> Result<Parsed<'b>, String> {
+        let parsed = self.schema.parse(batch.payload(record));
+        parsed.map_err(|reason| batch.original(record).and_then(|bytes| self.damage(bytes)).unwrap_or(reason))
+    }
+
+    /// What is wrong with bytes whose text is damaged, and what to do, where that can be told.
+    fn damage(&self, bytes: &[u8]) -> Option<String> {
+        if self.encoding != UTF_8 {
+            return None;
+        }
+        Some(match std::str::from_utf8(bytes).map_err(|error| error.valid_up_to()) {
+            Ok(_) => "the record is too long: it was cut off".to_owned(),
+            Err(at) => format!(
+                "the byte 0x{:02X} at {at} is not UTF-8: if the file is in another encoding, such as \
+                 windows-1252, name it as the entity's `encoding` and touch the file",
+                bytes[at]
+            ),
+        })
+    }
 }
 
 /// Where an entity's records are in its source.
@@ -86,6 +115,7 @@ fn source(definition: Definition) -> Result<Source, String> {
         (None, Some(sql)) => Connector::Sql { url: sql.url },
         _ => return Err("either [files] or [sql] is due".to_owned()),
     };
+    let system = definition.system;
     let mut names = BTreeSet::new();
     let mut entities = Vec::new();
     for definition in definition.entities {
@@ -93,9 +123,10 @@ fn source(definition: Definition) -> Result<Source, String> {
         if !names.insert(name.clone()) {
             return Err(format!("entity `{name}`: name: is there twice"));
         }
-        entities.push(entity(definition, &connector).map_err(|reason| format!("entity `{name}`: {reason}"))?);
+        let entity = entity(definition, &system, &connector);
+        entities.push(entity.map_err(|reason| format!("entity `{name}`: {reason}"))?);
     }
-    Ok(Source { system: definition.system, connector, entities })
+    Ok(Source { system, connector, entities })
 }
 
 /// How globs match: a star ends at a slash.
@@ -105,7 +136,7 @@ pub(crate) const GLOB: MatchOptions = MatchOptions {
     require_literal_leading_dot: false,
 };
 
-fn entity(definition: definition::Entity, connector: &Connector) -> Result<Entity, String> {
+fn entity(definition: definition::Entity, system: &str, connector: &Connector) -> Result<Entity, String> {
     let shape = match connector {
         Connector::Files { format: Format::Csv, .. } => Shape::Row,
         _ => Shape::Document,
@@ -114,6 +145,10 @@ fn entity(definition: definition::Entity, connector: &Connector) -> Result<Entit
         return Err("expect: names no field".to_owned());
     }
     let schema = Schema::new(shape, &definition.expect)?;
+    for text in &definition.subject_keys {
+        Template::check(text, &schema).map_err(|reason| format!("subject_keys: {reason}"))?;
+    }
+    let subject_keys = definition.all_subject_keys(system);
     let place = match (connector, definition.files, definition.table) {
         (Connector::Files { .. }, Some(pattern), None) => {
             Place::Files(Pattern::new(&pattern).map_err(|error| format!("files: {error}"))?)
@@ -130,7 +165,20 @@ fn entity(definition: definition::Entity, connector: &Connector) -> Result<Entit
     let group_by: Result<_, _> = definition.group_by.iter().map(|name| schema.field(name)).collect();
     let group_by = group_by.map_err(|reason| format!("group_by: {reason}"))?;
     let mapping = Mapping::new(&definition.map, &schema)?;
-    Ok(Entity { name: definition.name, place, schema, group_by, mapping })
+    let encoding = encoding(definition.encoding.as_deref(), connector)?;
+    Ok(Entity { name: definition.name, place, encoding, schema, group_by, subject_keys, mapping })
+}
+
+fn encoding(label: Option<&str>, connector: &Connector) -> Result<&'static Encoding, String> {
+    let Some(label) = label else { return Ok(UTF_8) };
+    if !matches!(connector, Connector::Files { format: Format::Csv | Format::Jsonl, .. }) {
+        return Err("encoding: is for files of CSV and JSON Lines only".to_owned());
+    }
+    // In the others a part of a character may be the byte that ends a line.
+    let encoding = Encoding::for_label(label.as_bytes()).filter(|encoding| encoding.is_ascii_compatible());
+    encoding.ok_or_else(|| {
+        format!("encoding: `{label}` is none that lines can be read in; `utf-8` and `windows-1252` are")
+    })
 }
 
 fn table(

@@ -106,7 +106,7 @@ fn change(
     violations.check("quantity", wire::bounded(quantity));
     let event_time = match event_time {
         None => Some(Timestamp::now()),
-        time => violations.check("event_time", wire::time(time)),
+        time => violations.check("event_time", wire::past_time(time)),
     };
     // Without a request id every call is a change of its own.
     let id = request.id.unwrap_or_else(uuid::Uuid::now_v7).to_string();
@@ -146,7 +146,7 @@ fn import(violations: &mut Violations, path: &str, movement: pb::StockMovement) 
     let sku = violations.check(format!("{path}.sku"), movement.sku.parse());
     let location_id = violations.check(format!("{path}.location_id"), movement.location_id.parse());
     let quantity = violations.check(format!("{path}.quantity"), wire::bounded(movement.quantity));
-    let event_time = violations.check(format!("{path}.event_time"), wire::time(movement.event_time));
+    let event_time = violations.check(format!("{path}.event_time"), wire::past_time(movement.event_time));
     let source = violations.check(format!("{path}.source"), wire::source(movement.source));
     Some(Movement {
         kind: kind?,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cli::{Addresses, Common},
     error::Failure,
+    output,
 };
 
 /// Everything that can be configured.
@@ -166,9 +167,10 @@ impl Config {
     }
 
     /// The lake's; a relative directory is meant from the data directory.
-    pub(crate) fn lake(&self) -> lake::Config {
+    pub(crate) fn lake(&self) -> Result<lake::Config, Failure> {
+        let root = self.lake.root.below(&self.data_dir).map_err(Failure::usage)?;
         let text_model = self.lake.text_model.clone().or_else(fetched_text_model);
-        lake::Config { root: self.lake.root.below(&self.data_dir), text_model, ..self.lake.clone() }
+        Ok(lake::Config { root, text_model, ..self.lake.clone() })
     }
 
     /// Prints it as TOML, without the passwords in URLs.
@@ -176,8 +178,7 @@ impl Config {
         let unshowable = "the configuration cannot be shown as TOML";
         let mut tree = toml::Value::try_from(self).context(unshowable)?;
         redact(&mut tree);
-        print!("{}", toml::to_string_pretty(&tree).context(unshowable)?);
-        Ok(())
+        output::text(toml::to_string_pretty(&tree).context(unshowable)?)
     }
 }
 

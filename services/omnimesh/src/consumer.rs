@@ -15,7 +15,7 @@ use crate::{
     cli::{AddArgs, Common, ConsumerCommand, ReadArgs},
     config::Config,
     error::Failure,
-    roles,
+    output, roles,
     table::table,
 };
 
@@ -50,7 +50,7 @@ async fn add(args: AddArgs) -> Result<(), Failure> {
     let grant =
         Grant { consumer: args.name, permissions, expires_at: expires_at.map(Timestamp::as_microsecond) };
     let (key, text) = consumers.issue(grant, args.plan.as_deref()).await.map_err(Failure::usage)?;
-    println!("{text}");
+    output::line(text)?;
     let until = expires_at.map_or_else(|| "until it is revoked".to_owned(), |end| format!("until {end:.0}"));
     eprintln!("{} of {} may {} {until}", key.name(), key.grant.consumer, key.grant.permissions.join(", "));
     Ok(())
@@ -60,8 +60,7 @@ async fn list(args: ReadArgs) -> Result<(), Failure> {
     let keys = open(&args.common).await?.list().await.map_err(|error| Failure::Failed(error.into()))?;
     let entries = keys.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&entries).map_err(Failure::usage)?);
-        return Ok(());
+        return output::json(&entries);
     }
     let rows = entries.into_iter().map(|entry| {
         let expires = match entry.expires_at {
@@ -77,8 +76,7 @@ async fn list(args: ReadArgs) -> Result<(), Failure> {
             expires,
         ]
     });
-    println!("{}", table(&["consumer", "key", "permissions", "created", "expires"], &[], rows));
-    Ok(())
+    output::line(table(&["consumer", "key", "permissions", "created", "expires"], &[], rows))
 }
 
 async fn revoke(common: &Common, name: &str) -> Result<(), Failure> {

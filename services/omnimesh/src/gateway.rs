@@ -26,6 +26,7 @@ use crate::{
     cli::{EdgeArgs, EdgeCommand, EdgeLogLevel, EdgeMode},
     config::Config,
     error::Failure,
+    output,
     roles::ROLES,
     serve, up,
 };
@@ -36,12 +37,10 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
     match &args.command {
         Some(EdgeCommand::Support { file }) => {
-            print!("{}", bootstrap::support_report(&read(file)?).map_err(|all| told(&all, file))?);
-            return Ok(());
+            return output::text(bootstrap::support_report(&read(file)?).map_err(|all| told(&all, file))?);
         }
         Some(EdgeCommand::Migrate { file }) => {
-            print!("{}", bootstrap::migrate(&read(file)?).map_err(|all| told(&all, file))?);
-            return Ok(());
+            return output::text(bootstrap::migrate(&read(file)?).map_err(|all| told(&all, file))?);
         }
         Some(EdgeCommand::Explain { method, path, file, headers, authority, listener, json }) => {
             let question = Question {
@@ -64,8 +63,7 @@ pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
     }
     if args.mode == EdgeMode::Validate {
         gateway::validate(&loaded).map_err(|problem| told(&[problem], Path::new(&name(&args))))?;
-        println!("configuration '{}' OK", name(&args));
-        return Ok(());
+        return output::line(format_args!("configuration '{}' OK", name(&args)));
     }
     run_gateway(&args, loaded).await
 }
@@ -78,7 +76,7 @@ fn print_config(args: &EdgeArgs) -> Result<(), Failure> {
         false => serve::chosen(&args.roles)?,
     };
     let (text, note) = mesh_edge::print(&config, &roles).map_err(Failure::Usage)?;
-    print!("{text}");
+    output::text(text)?;
     if let Some(note) = note {
         eprintln!("note: {note}");
     }
@@ -111,9 +109,9 @@ async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
     }
     let mut looks = interval(LOOK);
     let mut seen = stamps(files(args, &running));
-    println!("ready");
+    let told = output::line("ready");
     tokio::pin!(interrupt);
-    loop {
+    while told.is_ok() {
         tokio::select! {
             () = &mut interrupt => break,
             () = running.quit_requested() => break,
@@ -131,7 +129,7 @@ async fn run_gateway(args: &EdgeArgs, loaded: Loaded) -> Result<(), Failure> {
     }
     eprintln!("stopping");
     running.shutdown(options.drain_time).await;
-    Ok(())
+    told
 }
 
 /// The bootstrap and the files of its secrets; certificates are followed by the gateway itself.
@@ -159,9 +157,9 @@ fn tell(file: &Path, question: &Question, json: bool) -> Result<(), Failure> {
     let loaded = bootstrap::load(&read(file)?).map_err(|all| told(&all, file))?;
     let explanation = explain(&loaded, question).map_err(|problem| told(&[problem], file))?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&explanation).map_err(Failure::usage)?);
+        output::json(&explanation)?;
     } else {
-        print!("{explanation}");
+        output::text(&explanation)?;
     }
     if explanation.is_matched() {
         Ok(())

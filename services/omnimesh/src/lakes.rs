@@ -1,15 +1,18 @@
 //! `omnimesh lake`: what the lake holds, and computing what is made of it.
 
-use anyhow::Context;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
 use lake::{DatasetInfo, Erasure, Keys, Manifest, Outcome, TableName, Version};
 
 use crate::{
     cli::{
-        LakeCommand, LakeDiffArgs, LakeEraseArgs, LakeMirrorArgs, LakeRunArgs, LakeStatusArgs, LakeTagArgs,
-        ReadArgs,
+        Common, LakeCommand, LakeDiffArgs, LakeEraseArgs, LakeMirrorArgs, LakeRunArgs, LakeStatusArgs,
+        LakeTagArgs, ReadArgs,
     },
     config::Config,
     error::Failure,
+    output,
     progress::Progress,
     table::{grouped, table},
 };
@@ -30,8 +33,20 @@ fn failed(error: lake::Error) -> Failure {
     Failure::Failed(error.into())
 }
 
+/// The lake of a deployment, which must be there: a mistyped place is not made.
+async fn existing(common: &Common) -> Result<lake::Config, Failure> {
+    let config = Config::load(common, None)?.lake()?;
+    match lake::exists(&config).await.map_err(failed)? {
+        true => Ok(config),
+        false => Err(Failure::Usage(anyhow!(
+            "there is no lake at {}: `omnimesh up` makes one; --data-dir or `lake.root` says where it is",
+            config.root
+        ))),
+    }
+}
+
 async fn status(args: LakeStatusArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.read.common, None)?.lake();
+    let config = existing(&args.read.common).await?;
     let mut datasets = lake::datasets(&config).await.map_err(failed)?;
     if let Some(name) = &args.table {
         datasets.retain(|dataset| dataset.layer == name.layer().as_str() && dataset.table == name.as_str());
@@ -41,12 +56,14 @@ async fn status(args: LakeStatusArgs) -> Result<(), Failure> {
     }
     let broken: Vec<_> = datasets.iter().filter_map(|dataset| dataset.error.clone()).collect();
     if args.read.json {
-        println!("{}", serde_json::to_string_pretty(&datasets).map_err(Failure::usage)?);
-    } else if let (Some(_), [dataset], []) = (&args.table, datasets.as_slice(), broken.as_slice()) {
-        describe(dataset);
+        output::json(&datasets)?;
+        return all_readable(&broken);
+    }
+    let written = || datasets.iter().filter(|dataset| dataset.version > 0);
+    if let (Some(_), Some(dataset)) = (&args.table, written().next()) {
+        describe(dataset)?;
     } else {
-        let readable = datasets.iter().filter(|dataset| dataset.error.is_none());
-        let rows = readable.map(|dataset| {
+        let rows = written().map(|dataset| {
             vec![
                 format!("{}/{}", dataset.layer, dataset.table),
                 dataset.version.to_string(),
@@ -62,17 +79,11 @@ async fn status(args: LakeStatusArgs) -> Result<(), Failure> {
                     .join(" "),
             ]
         });
-        println!(
-            "{}",
-            table(&["table", "version", "rows", "size", "changed (UTC)", "tags"], &[1, 2, 3], rows)
-        );
+        let headings = ["table", "version", "rows", "size", "changed (UTC)", "tags"];
+        output::line(table(&headings, &[1, 2, 3], rows))?;
     }
-    if !args.read.json {
-        let refusals = lake::refusals(&config).await.map_err(failed)?;
-        let is_asked = |table: &str| args.table.as_ref().is_none_or(|name| name.to_string() == table);
-        for (_, reason) in refusals.iter().filter(|(table, _)| is_asked(table)) {
-            println!("{reason}");
-        }
+    for refusal in datasets.iter().filter_map(|dataset| dataset.refusal.as_ref()) {
+        output::line(refusal)?;
     }
     all_readable(&broken)
 }
@@ -85,20 +96,21 @@ pub(crate) fn all_readable(broken: &[String]) -> Result<(), Failure> {
     }
 }
 
-fn describe(dataset: &DatasetInfo) {
-    println!("{}/{}, version {}", dataset.layer, dataset.table, dataset.version);
-    println!("{} rows, {}, {}", grouped(dataset.rows.cast_signed()), size(dataset.bytes), dataset.uri);
+fn describe(dataset: &DatasetInfo) -> Result<(), Failure> {
+    let (rows, bytes) = (grouped(dataset.rows.cast_signed()), size(dataset.bytes));
+    output::line(format_args!("{}/{}, version {}", dataset.layer, dataset.table, dataset.version))?;
+    output::line(format_args!("{rows} rows, {bytes}, {}", dataset.uri))?;
     for (name, value) in &dataset.card {
-        println!("{name}: {value}");
+        output::line(format_args!("{name}: {value}"))?;
     }
     for (tag, version) in &dataset.tags {
-        println!("tag {tag}: version {version}");
+        output::line(format_args!("tag {tag}: version {version}"))?;
     }
     let rows = dataset.columns.iter().map(|column| {
         let name = if column.key { format!("{} (key)", column.name) } else { column.name.clone() };
         vec![name, column.kind.clone(), column.pii.clone(), column.description.clone()]
     });
-    println!("{}", table(&["column", "type", "pii", "what it holds"], &[], rows));
+    output::line(table(&["column", "type", "pii", "what it holds"], &[], rows))
 }
 
 /// Bytes as people read them.
@@ -107,12 +119,12 @@ fn size(bytes: u64) -> String {
 }
 
 async fn compute(args: LakeRunArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.read.common, None)?.lake();
+    let config = existing(&args.read.common).await?;
     let manifest = compute_with(&config, &args.tables, &Progress::new()).await?;
     if args.read.json {
-        println!("{}", serde_json::to_string_pretty(&manifest).map_err(Failure::usage)?);
+        output::json(&manifest)?;
     } else {
-        print(&manifest);
+        print(&manifest)?;
     }
     match manifest.has_failed() {
         true => Err(Failure::Unsound(
@@ -135,7 +147,7 @@ pub(crate) async fn compute_with(
     Ok(manifest)
 }
 
-fn print(manifest: &Manifest) {
+fn print(manifest: &Manifest) -> Result<(), Failure> {
     let rows = manifest.outputs.iter().map(|output| {
         let (state, reason) = match &output.outcome {
             Outcome::Published => ("published", ""),
@@ -152,15 +164,14 @@ fn print(manifest: &Manifest) {
             reason.to_owned(),
         ]
     });
-    println!("{}", table(&["table", "state", "version", "rows", "took", "why"], &[2, 3, 4], rows));
+    output::line(table(&["table", "state", "version", "rows", "took", "why"], &[2, 3, 4], rows))
 }
 
 async fn runs(args: ReadArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.common, None)?.lake();
+    let config = existing(&args.common).await?;
     let runs = lake::runs(&config).await.map_err(failed)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&runs).map_err(Failure::usage)?);
-        return Ok(());
+        return output::json(&runs);
     }
     let rows = runs.iter().map(|run| {
         let count = |wanted: fn(&Outcome) -> bool| {
@@ -180,12 +191,11 @@ async fn runs(args: ReadArgs) -> Result<(), Failure> {
         ]
     });
     let headings = ["run", "began (UTC)", "took", "published", "unchanged", "skipped", "failed"];
-    println!("{}", table(&headings, &[2, 3, 4, 5, 6], rows));
-    Ok(())
+    output::line(table(&headings, &[2, 3, 4, 5, 6], rows))
 }
 
 async fn tag(args: LakeTagArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.common, None)?.lake();
+    let config = existing(&args.common).await?;
     let (name, version) = reference(&args.table)?;
     let number = lake::tag(&config, &name, &version, &args.tag, args.force).await.map_err(failed)?;
     eprintln!("{} is version {number} of {name}", args.tag);
@@ -193,21 +203,21 @@ async fn tag(args: LakeTagArgs) -> Result<(), Failure> {
 }
 
 async fn diff(args: LakeDiffArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.read.common, None)?.lake();
+    let config = existing(&args.read.common).await?;
     let (from, to) = (reference(&args.from)?, reference(&args.to)?);
     let diff = lake::diff(&config, (&from.0, &from.1), (&to.0, &to.1)).await.map_err(failed)?;
     if args.read.json {
-        println!("{}", serde_json::to_string_pretty(&diff).map_err(Failure::usage)?);
+        output::json(&diff)?;
     } else {
         let line = |what: &str, keys: &Keys| {
             vec![what.to_owned(), grouped(keys.count.cast_signed()), keys.first.join("; ")]
         };
         let rows =
             [line("added", &diff.added), line("removed", &diff.removed), line("changed", &diff.changed)];
-        println!("{}", table(&["rows", "count", "the first by key"], &[1], rows));
+        output::line(table(&["rows", "count", "the first by key"], &[1], rows))?;
         for (what, columns) in [("added", &diff.columns_added), ("removed", &diff.columns_removed)] {
             if !columns.is_empty() {
-                println!("columns {what}: {}", columns.join(", "));
+                output::line(format_args!("columns {what}: {}", columns.join(", ")))?;
             }
         }
     }
@@ -218,20 +228,21 @@ async fn diff(args: LakeDiffArgs) -> Result<(), Failure> {
 }
 
 async fn mirror(args: LakeMirrorArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.read.common, None)?.lake();
+    let config = existing(&args.read.common).await?;
     let (name, version) = reference(&args.table)?;
-    let mirror = lake::mirror(&config, &name, &version, args.out.as_ref()).await.map_err(failed)?;
+    let out = args.out.map(|out| out.below(Path::new("."))).transpose().map_err(Failure::usage)?;
+    let mirror = lake::mirror(&config, &name, &version, out.as_ref()).await.map_err(failed)?;
     if args.read.json {
-        println!("{}", serde_json::to_string_pretty(&mirror).map_err(Failure::usage)?);
+        output::json(&mirror)?;
     } else {
-        println!("{}", mirror.uri);
+        output::line(&mirror.uri)?;
         eprintln!("version {} of {name}: {} rows", mirror.version, grouped(mirror.rows.cast_signed()));
     }
     Ok(())
 }
 
 async fn erase(args: LakeEraseArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.read.common, None)?.lake();
+    let config = existing(&args.read.common).await?;
     let mut keys = args.keys;
     if let Some(file) = &args.file {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
@@ -242,32 +253,48 @@ async fn erase(args: LakeEraseArgs) -> Result<(), Failure> {
     let stage = progress.stage(if args.dry_run { "search the lake" } else { "erase from the lake" }, 0);
     let erasure = lake::erase(&config, &keys, args.dry_run, &|_| stage.advance()).await.map_err(failed)?;
     stage.done(&format!("{} files looked into", erasure.files_searched));
-    if args.read.json {
-        println!("{}", serde_json::to_string_pretty(&erasure).map_err(Failure::usage)?);
-    } else {
-        describe_erasure(&erasure);
+    match args.read.json {
+        true => output::json(&erasure),
+        false => describe_erasure(&erasure),
     }
-    Ok(())
 }
 
-fn describe_erasure(erasure: &Erasure) {
+fn describe_erasure(erasure: &Erasure) -> Result<(), Failure> {
     let rows = erasure.tables.iter().map(|(table, loss)| {
         vec![table.clone(), grouped(loss.rows.cast_signed()), loss.references.join(" ")]
     });
-    println!("{}", table(&["table", "rows", "tags and branches"], &[1], rows));
-    println!("searched for by {} keys", erasure.keys);
+    match erasure.tables.is_empty() {
+        true => output::line("no row of any table held any of these keys: are they spelt right?")?,
+        false => output::line(table(&["table", "rows", "tags and branches"], &[1], rows))?,
+    }
+    output::line(format_args!("searched for by {} keys", erasure.keys))?;
     if erasure.keys_left_out > 0 {
-        println!(
+        output::line(format_args!(
             "{} values were left out: others have them too, or they are too short",
             erasure.keys_left_out
-        );
+        ))?;
     }
     if erasure.verified {
-        println!(
-            "erased as {}; {} files were looked into and hold nothing of it",
+        output::line(format_args!(
+            "erased as {}; {} files were looked into and hold nothing that is known to be the person's",
             erasure.erasure_id, erasure.files_searched
-        );
+        ))?;
     }
+    for (table, fields) in &erasure.unclear {
+        for (field, records) in fields {
+            let records = grouped(records.cast_signed());
+            output::line(format_args!(
+                "{records} records of {table} hold a key in `{field}`: nobody says whose"
+            ))?;
+        }
+    }
+    if !erasure.unclear.is_empty() {
+        output::line(
+            "what of it is the person's stays: say so in the source's `subject_keys`, and erase by the same \
+             ids again once records have landed with that",
+        )?;
+    }
+    Ok(())
 }
 
 /// Reads `LAYER/TABLE[@VERSION]`.

@@ -42,7 +42,7 @@ pub(crate) async fn load(
     let stage = progress.stage("catch up", 0);
     settle(&node.logs, &node.consumers).await?;
     stage.done("services and lake");
-    lakes::compute_with(&config.lake(), &[], progress).await?;
+    lakes::compute_with(&config.lake()?, &[], progress).await?;
     let sources = status::sources(client).await?;
     let waiting: i64 =
         sources.iter().flat_map(|source| &source.entities).map(|entity| entity.quarantined_count).sum();

@@ -13,6 +13,7 @@ mod gateway;
 mod lakes;
 mod load;
 mod node;
+mod output;
 mod progress;
 mod roles;
 mod serve;
@@ -40,11 +41,9 @@ fn main() -> ExitCode {
         .build()
         .map_err(|error| Failure::Failed(error.into()))
         .and_then(|runtime| runtime.block_on(cli.run()));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("omnimesh: {failure}");
-            failure.exit_code()
-        }
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    if !matches!(failure, Failure::Unread) {
+        eprintln!("omnimesh: {failure}");
     }
+    failure.exit_code()
 }

@@ -106,7 +106,7 @@ impl Node {
             roles::register(role, config, &peers, &mut server).await.map_err(Failure::Usage)?;
         }
         if roles.iter().any(|role| role.name == "lake") {
-            lake::start(&config.lake(), &server.peers("lake"), &mut server).map_err(Failure::usage)?;
+            lake::start(&config.lake()?, &server.peers("lake"), &mut server).map_err(Failure::usage)?;
         }
         // Shared with whoever registered first, so asked for last.
         let (logs, _) = server.shared::<Directory>();

@@ -16,11 +16,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let chosen = chosen(&args.roles)?;
     let interrupt = up::interrupt()?;
     let node = Node::start(&config, &chosen).await?;
-    up::report(&node, &config);
-    println!("ready");
-    interrupt.await;
-    eprintln!("stopping");
-    Ok(node.shutdown().await?)
+    let told = up::report(&node, &config);
+    if told.is_ok() {
+        interrupt.await;
+    }
+    up::stop(node).await?;
+    told
 }
 
 /// The roles of these names.

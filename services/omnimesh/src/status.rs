@@ -17,6 +17,7 @@ use crate::{
     error::Failure,
     lakes,
     node::Whereabouts,
+    output,
     table::{grouped, table},
 };
 
@@ -64,12 +65,12 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
         }
     })
     .await?;
-    let lake = lake::extents(config.lake().root).await.map_err(|error| Failure::Failed(error.into()))?;
+    let lake = lake::extents(config.lake()?.root).await.map_err(|error| Failure::Failed(error.into()))?;
     let status = Status { running, sources, quarantine, lake };
     if args.read.json {
-        println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::usage)?);
+        output::json(&status)?;
     } else {
-        print(&status, &config);
+        print(&status, &config)?;
     }
     let broken: Vec<_> = status.lake.iter().filter_map(|table| table.error.clone()).collect();
     lakes::all_readable(&broken)?;
@@ -150,13 +151,14 @@ fn entities(sources: Vec<Source>) -> Vec<Entity> {
     rows.collect()
 }
 
-fn print(status: &Status, config: &Config) {
+fn print(status: &Status, config: &Config) -> Result<(), Failure> {
     match &status.running {
-        None => println!("nothing runs on {}", config.data_dir.display()),
+        None => output::line(format_args!("nothing runs on {}", config.data_dir.display()))?,
         Some(node) => {
-            println!("process {} runs {}", node.pid, node.roles.join(", "));
+            output::line(format_args!("process {} runs {}", node.pid, node.roles.join(", ")))?;
             if let Some(listen) = node.listen {
-                println!("clients connect to {listen}, operators to {}", node.admin.unwrap_or(listen));
+                let admin = node.admin.unwrap_or(listen);
+                output::line(format_args!("clients connect to {listen}, operators to {admin}"))?;
             }
         }
     }
@@ -171,7 +173,7 @@ fn print(status: &Status, config: &Config) {
                 count(row.quarantined),
             ]
         });
-        println!("{}", table(&["source", "entity", "landed", "applied", "quarantined"], &[2, 3, 4], rows));
+        output::line(table(&["source", "entity", "landed", "applied", "quarantined"], &[2, 3, 4], rows))?;
     }
     if !status.quarantine.is_empty() {
         let mut seen = HashSet::new();
@@ -179,8 +181,8 @@ fn print(status: &Status, config: &Config) {
         let rows = first.map(|record| {
             vec![record.system.clone(), record.entity.clone(), record.position.clone(), record.reason.clone()]
         });
-        println!("In quarantine, for example (--json shows every record):");
-        println!("{}", table(&["source", "entity", "record", "reason"], &[], rows));
+        output::line("In quarantine, for example (--json shows every record):")?;
+        output::line(table(&["source", "entity", "record", "reason"], &[], rows))?;
     }
     if !status.lake.is_empty() {
         let readable = status.lake.iter().filter(|row| row.error.is_none());
@@ -188,6 +190,7 @@ fn print(status: &Status, config: &Config) {
             let rows = i64::try_from(row.rows).unwrap_or(i64::MAX);
             vec![row.layer.clone(), row.table.clone(), row.version.to_string(), grouped(rows)]
         });
-        println!("{}", table(&["layer", "table", "version", "rows"], &[2, 3], rows));
+        output::line(table(&["layer", "table", "version", "rows"], &[2, 3], rows))?;
     }
+    Ok(())
 }

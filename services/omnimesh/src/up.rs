@@ -1,7 +1,7 @@
 //! `omnimesh up`: every role in one process.
 
 use crate::{
-    cli::UpArgs, config::Config, demo, error::Failure, load::load, node::Node, progress::Progress,
+    cli::UpArgs, config::Config, demo, error::Failure, load::load, node::Node, output, progress::Progress,
     roles::ROLES, table::table,
 };
 
@@ -22,7 +22,8 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
         }
         // One after the other: their order may matter, as it does for the demo's.
         phases.extend(config.configured.iter().map(|system| vec![system.as_str()]));
-        load(&node, &config, &phases, &progress).await
+        load(&node, &config, &phases, &progress).await?;
+        report(&node, &config)
     };
     // The interrupt wins at any moment; what was acknowledged until then is kept and the next `up` goes on.
     tokio::select! {
@@ -35,15 +36,13 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
             }
         }
     }
-    report(&node, &config);
-    println!("ready");
     if !args.exit_when_ready {
         interrupt.await;
     }
     stop(node).await
 }
 
-async fn stop(node: Node) -> Result<(), Failure> {
+pub(crate) async fn stop(node: Node) -> Result<(), Failure> {
     eprintln!("stopping");
     Ok(node.shutdown().await?)
 }
@@ -61,8 +60,8 @@ pub(crate) fn interrupt() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-/// What runs where.
-pub(crate) fn report(node: &Node, config: &Config) {
+/// Says what runs where, and that it is ready.
+pub(crate) fn report(node: &Node, config: &Config) -> Result<(), Failure> {
     let mut rows = Vec::new();
     let mut row = |what: &str, place: String| rows.push(vec![what.to_owned(), place]);
     if let Some(listen) = node.whereabouts.listen {
@@ -75,6 +74,7 @@ pub(crate) fn report(node: &Node, config: &Config) {
     }
     row("roles", node.whereabouts.roles.join(", "));
     row("databases", storage::redacted(&config.storage().url));
-    row("lake", config.lake().root.to_string());
-    println!("{}", table(&["what", "where"], &[], rows));
+    row("lake", config.lake()?.root.to_string());
+    output::line(table(&["what", "where"], &[], rows))?;
+    output::line("ready")
 }

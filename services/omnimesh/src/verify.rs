@@ -11,7 +11,7 @@ use crate::{
     client::{self, Client},
     config::Config,
     error::Failure,
-    status,
+    output, status,
     table::table,
 };
 
@@ -34,7 +34,7 @@ struct Report {
 
 pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
     let config = Config::load(&args.common, None)?;
-    let lake = config.lake().root;
+    let lake = config.lake()?.root;
     let silos = silos::summary(&config.silos()).map_err(Failure::usage)?;
     let report = client::with_services(&config, |client| async move {
         let lake = lake::exported(lake).await?;
@@ -43,13 +43,13 @@ pub(crate) async fn run(args: ReadArgs) -> Result<(), Failure> {
     })
     .await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::usage)?);
+        output::json(&report)?;
     } else {
         let rows = report.checks.iter().map(|check| {
             let verdict = if check.holds { "holds" } else { "FAILS" };
             vec![check.name.clone(), verdict.to_owned(), check.finding.clone()]
         });
-        println!("{}", table(&["invariant", "", "finding"], &[], rows));
+        output::line(table(&["invariant", "", "finding"], &[], rows))?;
     }
     match report.checks.iter().filter(|check| !check.holds).count() {
         0 => Ok(()),

@@ -68,6 +68,7 @@ impl Statement {
             match &condition.value {
                 Value::Text(text) => self.bind(text.as_str()),
                 Value::Time(time) => self.bind(time.micros()),
+                Value::Boolean(boolean) => self.bind(*boolean),
             };
         }
         self

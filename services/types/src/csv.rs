@@ -26,6 +26,15 @@ pub fn row(line: &str) -> Result<Vec<Cow<'_, str>>, String> {
     }
 }
 
+/// A line of fields.
+pub fn line<'f>(fields: impl Iterator<Item = &'f str>) -> String {
+    let quoted = |field: &'f str| match field.contains([',', '"']) {
+        true => Cow::Owned(format!("\"{}\"", field.replace('"', "\"\""))),
+        false => Cow::Borrowed(field),
+    };
+    fields.map(quoted).collect::<Vec<_>>().join(",")
+}
+
 /// A field after its opening quote, and what follows the closing one. A doubled quote stands for one.
 fn quoted(text: &str) -> Result<(Cow<'_, str>, &str), String> {
     let mut value = Cow::Borrowed("");
@@ -62,6 +71,13 @@ mod tests {
             let expect =
                 expect.map(|fields| fields.into_iter().map(Cow::from).collect()).map_err(str::to_owned);
             assert_eq!(row(line), expect, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_reads_as_its_fields() {
+        for fields in [&["a", "", "b"][..], &["LOPEZ, MARIA", "5\" pipe", "\""], &["a"]] {
+            assert_eq!(row(&line(fields.iter().copied())).unwrap(), fields);
         }
     }
 }

@@ -9,6 +9,8 @@ pub enum Kind {
     Text,
     /// An RFC 3339 time: every comparison.
     Time,
+    /// `true` or `false`: `=` and `!=`.
+    Boolean,
 }
 
 /// A field that a list can be filtered by.
@@ -68,6 +70,8 @@ pub enum Value {
     Text(String),
     /// A time.
     Time(Timestamp),
+    /// A boolean.
+    Boolean(bool),
 }
 
 /// One comparison.
@@ -82,9 +86,14 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// True if it holds for a text. A time never holds for one.
+    /// True if it holds for a text, which a boolean is as `true` or `false`. A time never holds for one.
     pub fn holds(&self, text: &str) -> bool {
-        matches!(&self.value, Value::Text(value) if (value == text) == (self.operator == Operator::Equal))
+        let is_equal = match &self.value {
+            Value::Text(value) => value == text,
+            Value::Boolean(value) => text.parse::<bool>().is_ok_and(|text| text == *value),
+            Value::Time(_) => return false,
+        };
+        is_equal == (self.operator == Operator::Equal)
     }
 }
 
@@ -120,8 +129,8 @@ fn condition<'t>(text: &'t str, fields: &[Field]) -> Result<(Condition, &'t str)
         .into_iter()
         .find(|(sign, _)| rest.starts_with(sign))
         .ok_or_else(|| format!("a comparison (=, !=, <, <=, >, >=) is due after `{name}`"))?;
-    if field.kind == Kind::Text && !matches!(operator, Operator::Equal | Operator::NotEqual) {
-        return Err(format!("`{name}` is text and compares by = and != only"));
+    if field.kind != Kind::Time && !matches!(operator, Operator::Equal | Operator::NotEqual) {
+        return Err(format!("`{name}` compares by = and != only"));
     }
     let (literal, rest) = literal(rest[sign.len()..].trim_start())?;
     let value = match field.kind {
@@ -129,6 +138,10 @@ fn condition<'t>(text: &'t str, fields: &[Field]) -> Result<(Condition, &'t str)
         Kind::Time => Timestamp::parse(&literal)
             .map(Value::Time)
             .map_err(|_| format!("`{literal}` is not an RFC 3339 time, such as 2017-01-31T00:00:00Z"))?,
+        Kind::Boolean => literal
+            .parse()
+            .map(Value::Boolean)
+            .map_err(|_| format!("`{literal}` is neither true nor false"))?,
     };
     Ok((Condition { field: field.name, operator, value }, rest))
 }
@@ -167,8 +180,11 @@ fn literal(text: &str) -> Result<(String, &str), String> {
 mod tests {
     use super::*;
 
-    const FIELDS: [Field; 2] =
-        [Field { name: "brand", kind: Kind::Text }, Field { name: "order_time", kind: Kind::Time }];
+    const FIELDS: [Field; 3] = [
+        Field { name: "brand", kind: Kind::Text },
+        Field { name: "order_time", kind: Kind::Time },
+        Field { name: "in_stock", kind: Kind::Boolean },
+    ];
 
     #[test]
     fn comparisons_joined_by_and() {
@@ -193,10 +209,25 @@ mod tests {
     }
 
     #[test]
+    fn booleans_are_true_or_false_or_missing() {
+        for (filter, expect) in [
+            ("in_stock = true", [true, false, false]),
+            ("in_stock != true", [false, true, true]),
+            ("in_stock = false", [false, true, false]),
+            ("in_stock != false", [true, false, true]),
+        ] {
+            let conditions = parse(filter, &FIELDS).expect("valid");
+            assert_eq!(["true", "false", ""].map(|text| conditions[0].holds(text)), expect, "{filter}");
+        }
+    }
+
+    #[test]
     fn anything_else_is_named() {
         for (text, expect) in [
-            ("color = red", "`color` cannot be filtered by; these can: brand, order_time"),
-            ("brand < x", "`brand` is text and compares by = and != only"),
+            ("color = red", "`color` cannot be filtered by; these can: brand, order_time, in_stock"),
+            ("brand < x", "`brand` compares by = and != only"),
+            ("in_stock > false", "`in_stock` compares by = and != only"),
+            ("in_stock = yes", "`yes` is neither true nor false"),
             ("brand", "a comparison (=, !=, <, <=, >, >=) is due after `brand`"),
             ("brand = ", "a value is due"),
             ("brand = \"x", "a closing quote is missing"),

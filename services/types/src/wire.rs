@@ -49,9 +49,26 @@ impl TryFrom<prost_types::Timestamp> for Timestamp {
     }
 }
 
+/// The first time that is taken for one: 1900-01-01. What is earlier is what software writes that knows none.
+const EARLIEST: Timestamp = Timestamp::from_micros(-2_208_988_800_000_000);
+/// How far a source may be ahead of this machine's clock: nowhere on earth has tomorrow begun earlier.
+const AHEAD_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+
 /// A required time.
 pub fn time(message: Option<prost_types::Timestamp>) -> Result<Timestamp, String> {
     Timestamp::try_from(message.ok_or("is required")?).map_err(|error| error.to_string())
+}
+
+/// A required time of what a source says has happened: one whose clock is wrong would move what counts as now for
+/// everybody.
+pub fn past_time(message: Option<prost_types::Timestamp>) -> Result<Timestamp, String> {
+    let time = time(message)?;
+    let latest = Timestamp::from_micros(Timestamp::now().micros().saturating_add(AHEAD_MICROS));
+    match time {
+        _ if time < EARLIEST => Err(format!("is {time}, before 1900")),
+        _ if time > latest => Err(format!("is {time}, more than a day from now")),
+        _ => Ok(time),
+    }
 }
 
 /// The largest quantity, amount or sum of amounts, either way: sums over millions of them still fit 64 bits.
@@ -71,6 +88,26 @@ pub fn source(message: Option<pb::SourceRef>) -> Result<SourceRef, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_happened_is_neither_in_the_future_nor_long_ago() {
+        let now = Timestamp::now().micros();
+        let hours = |hours: i64| Timestamp::from_micros(now + hours * 60 * 60 * 1_000_000);
+        let at = |text| Timestamp::parse(text).unwrap();
+        for (time, wrong) in [
+            (at("1900-01-01T00:00:00Z"), None),
+            (at("1899-12-31T23:59:59Z"), Some("before 1900")),
+            (at("0001-01-01T00:00:00Z"), Some("before 1900")),
+            (hours(-1), None),
+            (hours(23), None),
+            (hours(25), Some("more than a day from now")),
+            (Timestamp::from_micros(i64::MAX), Some("more than a day from now")),
+        ] {
+            let wrong = wrong.map(|wrong| format!("is {time}, {wrong}"));
+            assert_eq!(past_time(Some(time.into())), wrong.map_or(Ok(time), Err));
+        }
+        assert_eq!(past_time(None), Err("is required".to_owned()));
+    }
 
     #[test]
     fn numbers_have_bounds() {

@@ -1,5 +1,7 @@
 //! Measures the release binary as a whole process and prints a table of what was found beside what is aimed at.
 
+#![expect(clippy::print_stdout, reason = "what was measured is printed")]
+
 mod binary;
 mod latency;
 mod load;

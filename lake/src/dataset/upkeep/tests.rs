@@ -1,4 +1,5 @@
-//! However a table is written, and however often, what is on disk of it beside its rows stays small.
+//! However a table is written, and however often, what is on disk of it beside its rows stays small, and what is tagged
+//! stays what it was.
 
 use std::{fs, ops::Range, path::Path};
 
@@ -17,7 +18,8 @@ use crate::{
     Layer, Version,
     card::Card,
     columns::{batch, integer, text},
-    dataset::{Progress, Store},
+    dataset::{self, Progress, Store},
+    digest::Digest,
     table::{Change, Stale},
 };
 
@@ -68,6 +70,23 @@ impl Written {
         let store = Store::existing(&self.directory.path().into());
         let dataset = store.at(self.table.name(), &version).await.unwrap()?;
         Some(dataset.scan().try_into_batch().await.unwrap().num_rows())
+    }
+
+    /// What a version's rows add up to, and how many of them its index finds.
+    async fn content(&self, version: Version) -> (Digest, usize) {
+        let store = Store::existing(&self.directory.path().into());
+        let dataset = store.at(self.table.name(), &version).await.unwrap().unwrap();
+        let digest = dataset::digest(self.table.name(), &dataset).await.unwrap();
+        (digest, dataset.count_rows(Some("column_0 = 2".to_owned())).await.unwrap())
+    }
+
+    /// Makes an index, or makes it anew.
+    async fn index(&mut self) {
+        let mut dataset = self.dataset().clone();
+        let params = ScalarIndexParams::for_builtin(BuiltinIndexType::BTree);
+        let index = dataset.create_index_builder(&["column_0"], IndexType::BTree, &params);
+        index.name("by_value".to_owned()).replace(true).await.unwrap();
+        self.table = self.store.open(self.table.name().clone()).await.unwrap();
     }
 
     /// Bytes of all files of the table but those of its rows.
@@ -167,15 +186,43 @@ async fn what_came_after_an_index_comes_into_it() {
         let change = Change::Append(vec![rows(commit * 10..commit * 10 + 10, commit)]);
         written.commit(change, cursor(commit)).await;
         if commit == 0 {
-            let mut dataset = written.dataset().clone();
-            let params = ScalarIndexParams::for_builtin(BuiltinIndexType::BTree);
-            let index = dataset
-                .create_index_builder(&["column_0"], IndexType::BTree, &params)
-                .name("by_value".to_owned());
-            index.await.unwrap();
+            written.index().await;
         }
     }
     let statistics = written.dataset().index_statistics("by_value").await.unwrap();
     let statistics: serde_json::Value = serde_json::from_str(&statistics).unwrap();
     assert!(statistics["num_unindexed_rows"].as_u64().unwrap() < 10 * TINY_PIECES as u64, "{statistics}");
+}
+
+#[tokio::test]
+async fn what_is_tagged_is_the_same_after_compaction_indexing_and_clean_up() {
+    let mut written = Written::new(Layer::Silver).await;
+    let change = |commit: usize| {
+        // Half of the rows are others' new values.
+        let rows = rows(commit * 5..commit * 5 + 10, commit);
+        Change::Upsert { rows, stale: Stale::NONE, newer: None }
+    };
+    for commit in 0..4 {
+        written.commit(change(commit), cursor(commit)).await;
+    }
+    written.index().await;
+    let tag = Version::Tag("train-small".to_owned());
+    let version = written.dataset().version().version;
+    written.table.tag("train-small", version).await.unwrap();
+    let (digest, found) = written.content(tag.clone()).await;
+    assert_eq!((digest.rows, found), (25, 5));
+
+    for commit in 4..PIECES {
+        written.commit(change(commit), cursor(commit)).await;
+    }
+    let table = &mut written.table;
+    let options = CompactionOptions { materialize_deletions_threshold: 0.0, ..CompactionOptions::default() };
+    let newest = table.dataset.as_mut().unwrap();
+    compact(&table.name, newest, &mut table.durable, &options).await.unwrap();
+    written.index().await;
+    written.table.clean_up(1).await.unwrap();
+    assert_eq!(written.versions().await, 2);
+    assert_eq!(written.dataset().count_deleted_rows().await.unwrap(), 0);
+    assert_eq!(written.content(tag).await, (digest, found));
+    assert_ne!(written.content(Version::Newest).await.0, digest);
 }

@@ -59,6 +59,7 @@ async fn an_event_that_tells_no_table_holds_back_whatever_may_be_of_its_table() 
         ("lake.users_scd<-customer", "customers/1", [true, true]),
     ] {
         let table = table(consumer);
+        assert_eq!(table.is_one(), is_idle);
         let mut tables = Tables::open(&store, table).await.unwrap();
         let event = event(subject, vec![0xff]);
         let error = table.route(&event).unwrap_err();
@@ -100,7 +101,7 @@ async fn what_is_set_aside_has_its_turns_until_it_has_what_it_lacks() {
     assert_eq!(tables.position(), Cursor::START);
     tables.commit(pending(), first).await;
     assert!(tables.is_over(first));
-    tables.end_turn();
+    tables.end_turn().await;
     tables.end_turns();
     assert!(tables.pause > RETRY_FIRST && tables.aside.len() == 1);
     assert_eq!((tables.position(), tables.settled()), (second, Cursor::START));
@@ -112,7 +113,7 @@ async fn what_is_set_aside_has_its_turns_until_it_has_what_it_lacks() {
     assert_eq!((tables.position(), tables.settled()), (first, first));
     tables.commit(Pending::default(), second).await;
     assert!(tables.is_over(second));
-    tables.end_turn();
+    tables.end_turn().await;
     tables.end_turns();
     assert!(tables.aside.is_empty() && tables.until().is_none() && tables.pause == RETRY_FIRST);
     assert!(tables.settled() == second && !tables.lacks(&name, first) && tables.lacks(&name, second));

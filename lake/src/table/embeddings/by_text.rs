@@ -14,13 +14,13 @@ use async_trait::async_trait;
 use datafusion::execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv};
 use sha2::{Digest, Sha256};
 
-use super::{card, lineage_of, rows, texts, with_vectors};
+use super::{card, lineage_of, query, rows, texts, with_vectors};
 use crate::{
     Error, Layer, TableName,
     card::Card,
     dataset::Table,
     sql::{Lineage, Snapshot},
-    table::Derived,
+    table::{Derived, model::Model},
     vector::{
         TEXT, VECTOR, components,
         embedder::{TextEmbedder, normalized},
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-const SQL: &str = include_str!("products_by_text.sql");
+static PRODUCTS: Model = query("products_by_text", include_str!("products_by_text.sql"));
 const DIGEST: &str = "text_sha256";
 
 type Vectors = HashMap<[u8; 32], Option<Arc<[f32]>>>;
@@ -42,7 +42,7 @@ pub(in crate::table) struct ProductsByText {
 
 impl ProductsByText {
     pub(in crate::table) fn new(embedder: Arc<dyn TextEmbedder>) -> Self {
-        let definition = format!("{SQL}\n-- model: {}", embedder.model_id());
+        let definition = format!("{}\n-- model: {}", PRODUCTS.sql, embedder.model_id());
         Self { embedder, definition }
     }
 }
@@ -54,11 +54,15 @@ impl Derived for ProductsByText {
     }
 
     fn inputs(&self) -> Result<Vec<TableName>, Error> {
-        Ok(vec![TableName::new(Layer::Silver, "products_scd")?, TableName::new(Layer::Gold, "dim_product")?])
+        PRODUCTS.inputs()
     }
 
     fn card(&self) -> Card {
-        card(SQL)
+        card(&PRODUCTS)
+    }
+
+    fn can_lack(&self, input: &TableName) -> Result<bool, Error> {
+        PRODUCTS.can_lack(input)
     }
 
     fn definition(&self) -> &str {
@@ -71,7 +75,7 @@ impl Derived for ProductsByText {
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<SendableRecordBatchStream, Error> {
         let mut known = self.known(inputs).await?;
-        let rows = rows(SQL, inputs, runtime).await?;
+        let rows = rows(&PRODUCTS, inputs, runtime).await?;
         let rows = rows.iter().map(digested).collect::<Result<Vec<_>, _>>()?;
         let embedder = Arc::clone(&self.embedder);
         let (rows, known) = tokio::task::spawn_blocking(move || {
@@ -97,7 +101,7 @@ impl Derived for ProductsByText {
     }
 
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
-        lineage_of(SQL, &[TEXT], inputs, runtime).await
+        lineage_of(&PRODUCTS, &[TEXT], inputs, runtime).await
     }
 }
 

@@ -12,13 +12,13 @@ use arrow::{
 use async_trait::async_trait;
 use datafusion::execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv};
 
-use super::{card, lineage_of, rows, texts, with_vectors};
+use super::{card, lineage_of, query, rows, texts, with_vectors};
 use crate::{
     Error, Layer, TableName,
     card::Card,
     dataset::Table,
     sql::{Lineage, Snapshot},
-    table::Derived,
+    table::{Derived, model::Model},
     vector::{
         ENTITY, VECTOR, components,
         embedder::unit,
@@ -30,9 +30,9 @@ use crate::{
 const MODEL_ID: &str = "svd64";
 const DIMENSION: usize = 64;
 
-const PURCHASES: &str = include_str!("purchases.sql");
-const PRODUCTS: &str = include_str!("products_by_buyers.sql");
-const CUSTOMERS: &str = include_str!("customers_by_purchases.sql");
+static PURCHASES: Model = query("purchases", include_str!("purchases.sql"));
+static PRODUCTS: Model = query("products_by_buyers", include_str!("products_by_buyers.sql"));
+static CUSTOMERS: Model = query("customers_by_purchases", include_str!("customers_by_purchases.sql"));
 
 type Vectors = HashMap<String, Vec<f32>>;
 
@@ -47,11 +47,15 @@ impl Derived for ProductsByBuyers {
     }
 
     fn inputs(&self) -> Result<Vec<TableName>, Error> {
-        Ok(vec![TableName::new(Layer::Gold, "fct_order_line")?, TableName::new(Layer::Gold, "dim_product")?])
+        PRODUCTS.inputs()
     }
 
     fn card(&self) -> Card {
-        card(PRODUCTS)
+        card(&PRODUCTS)
+    }
+
+    fn can_lack(&self, input: &TableName) -> Result<bool, Error> {
+        PRODUCTS.can_lack(input)
     }
 
     fn definition(&self) -> &str {
@@ -65,7 +69,7 @@ impl Derived for ProductsByBuyers {
     ) -> Result<SendableRecordBatchStream, Error> {
         let purchases = Purchases::read(inputs, runtime).await?;
         let vectors = tokio::task::spawn_blocking(move || purchases.products()).await?;
-        let rows = rows(PRODUCTS, inputs, runtime).await?;
+        let rows = rows(&PRODUCTS, inputs, runtime).await?;
         Ok(placed(rows, vectors))
     }
 
@@ -74,7 +78,7 @@ impl Derived for ProductsByBuyers {
     }
 
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
-        lineage(PRODUCTS, inputs, runtime).await
+        lineage(&PRODUCTS, inputs, runtime).await
     }
 }
 
@@ -94,7 +98,7 @@ impl Derived for CustomersByPurchases {
     }
 
     fn card(&self) -> Card {
-        card(CUSTOMERS)
+        card(&CUSTOMERS)
     }
 
     fn definition(&self) -> &str {
@@ -111,7 +115,7 @@ impl Derived for CustomersByPurchases {
         let (dimension, values) = components(&products).ok_or_else(|| not_vectors(&name))?;
         let products = texts(&products, ENTITY)?.zip(values.chunks_exact(dimension)).collect();
         let vectors = Purchases::read(inputs, runtime).await?.customers(&products);
-        let rows = rows(CUSTOMERS, inputs, runtime).await?;
+        let rows = rows(&CUSTOMERS, inputs, runtime).await?;
         Ok(placed(rows, vectors))
     }
 
@@ -120,14 +124,14 @@ impl Derived for CustomersByPurchases {
     }
 
     async fn lineage(&self, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
-        lineage(CUSTOMERS, inputs, runtime).await
+        lineage(&CUSTOMERS, inputs, runtime).await
     }
 }
 
 /// Where a query's columns come from, and the vectors: from who bought what.
-async fn lineage(sql: &str, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
-    let mut lineage = lineage_of(sql, &[], inputs, runtime).await?;
-    let purchases = lineage_of(PURCHASES, &["customer", "product", "lines"], inputs, runtime).await?;
+async fn lineage(query: &Model, inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Lineage, Error> {
+    let mut lineage = lineage_of(query, &[], inputs, runtime).await?;
+    let purchases = lineage_of(&PURCHASES, &["customer", "product", "lines"], inputs, runtime).await?;
     lineage.columns.extend(purchases.columns.into_iter().filter(|(column, _)| column == VECTOR));
     lineage.rows.extend(purchases.rows);
     Ok(lineage)
@@ -155,7 +159,7 @@ struct Purchase {
 impl Purchases {
     async fn read(inputs: &Snapshot, runtime: &Arc<RuntimeEnv>) -> Result<Self, Error> {
         let mut lines = Vec::new();
-        for rows in rows(PURCHASES, inputs, runtime).await? {
+        for rows in rows(&PURCHASES, inputs, runtime).await? {
             let counts =
                 rows.column_by_name("lines").and_then(|column| column.as_primitive_opt::<Int64Type>());
             let counts = counts.map(|counts| counts.values().as_ref()).unwrap_or_default();

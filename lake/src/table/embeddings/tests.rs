@@ -7,11 +7,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Layer, TableName,
+    TableName,
     columns::{Column, batch, integer, list, optional_text, text},
     dataset::Store,
     sql,
-    table::{DERIVED, Derived},
+    table::DERIVED,
     vector::{
         components,
         embedder::{HashEmbedder, TextEmbedder},
@@ -110,6 +110,17 @@ impl Lake {
         self.put(Layer::Gold, "fct_order_line", columns).await;
     }
 
+    /// Stocks at locations of their own: sku, how much is on hand.
+    async fn stocks(&mut self, stocks: &[(&str, i64)]) {
+        let locations: Vec<_> = (0..stocks.len()).map(|number| number.to_string()).collect();
+        let columns = vec![
+            text("location_id", locations.iter().map(String::as_str)),
+            text("sku", stocks.iter().map(|stock| stock.0)),
+            integer("on_hand", stocks.iter().map(|stock| stock.1)),
+        ];
+        self.put(Layer::Silver, "inventory_snapshots", columns).await;
+    }
+
     /// Computes a table and keeps it, as a run does.
     async fn compute(&mut self, derived: &dyn Derived) -> RecordBatch {
         let name = derived.name().unwrap();
@@ -127,6 +138,10 @@ impl Lake {
 
 fn column(rows: &RecordBatch, column: &str) -> Vec<String> {
     texts(rows, column).unwrap().map(str::to_owned).collect()
+}
+
+fn in_stock(rows: &RecordBatch) -> Vec<Option<bool>> {
+    rows.column_by_name("in_stock").unwrap().as_boolean().iter().collect()
 }
 
 fn cosine(rows: &RecordBatch, a: &str, b: &str) -> f32 {
@@ -182,6 +197,21 @@ async fn products_are_described_by_title_and_categories() {
 }
 
 #[tokio::test]
+async fn products_of_any_script_are_described() {
+    let mut lake = Lake::new();
+    let products: [(&str, &str, &[&str], &str); 3] = [
+        ("1", "米飯/白", &["食品", "米飯-白"], ""),
+        ("2", "ข้าว 5%", &["อาหาร", "ข้าว-5-"], ""),
+        ("3", "Käse", &["essen", "käse"], ""),
+    ];
+    lake.products(&products).await;
+    let rows = lake.compute(&ProductsByText::new(Arc::new(HashEmbedder))).await;
+    assert_eq!(column(&rows, TEXT), ["米飯/白, 食品", "ข้าว 5%, อาหาร", "käse, essen"]);
+    assert_eq!(column(&rows, "department"), ["食品", "อาหาร", "essen"]);
+    assert_eq!(column(&rows, "category"), ["食品.米飯-白", "อาหาร.ข้าว-5-", "essen.käse"]);
+}
+
+#[tokio::test]
 async fn only_texts_that_changed_are_embedded_again() {
     let mut lake = Lake::new();
     let model = Arc::new(Counting::default());
@@ -201,6 +231,21 @@ async fn only_texts_that_changed_are_embedded_again() {
 }
 
 #[tokio::test]
+async fn stock_that_comes_and_goes_makes_no_vector_anew() {
+    let mut lake = Lake::new();
+    let model = Arc::new(Counting::default());
+    let table = ProductsByText::new(model.clone());
+    lake.products(&PRODUCTS[..3]).await;
+    assert_eq!(in_stock(&lake.compute(&table).await), [None; 3], "nobody tells of stocks");
+    model.0.store(0, Ordering::Relaxed);
+    lake.stocks(&[("1", 0), ("1", 2), ("2", 0), ("2", -1)]).await;
+    assert_eq!(in_stock(&lake.compute(&table).await), [Some(true), Some(false), None]);
+    lake.stocks(&[("1", 0), ("2", 1)]).await;
+    assert_eq!(in_stock(&lake.compute(&table).await), [Some(false), Some(true), None]);
+    assert_eq!(model.0.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn products_are_alike_that_the_same_customers_buy() {
     let mut lake = Lake::new();
     lake.products(&PRODUCTS).await;
@@ -213,9 +258,11 @@ async fn products_are_alike_that_the_same_customers_buy() {
         lines.extend([(customer, "5"), (customer, "unknown")]);
     }
     lake.lines(&lines).await;
+    lake.stocks(&[("2", 1), ("3", 0)]).await;
     let products = lake.compute(&ProductsByBuyers).await;
     assert_eq!(column(&products, ENTITY), ["2", "3", "5", "unknown"]);
     assert_eq!(column(&products, "department"), ["grocery", "grocery", "unknown", ""]);
+    assert_eq!(in_stock(&products), [Some(true), Some(false), None, None]);
     assert!(cosine(&products, "2", "3") > 0.999 && cosine(&products, "5", "unknown") > 0.999);
     assert!(cosine(&products, "2", "5").abs() < 1e-3);
 

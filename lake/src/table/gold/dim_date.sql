@@ -1,8 +1,9 @@
--- The calendar, from the first day of the first year in which anything happened to the last day of the last.
+-- The calendar, from the first day of the first year in which anything happened to the last day of the last; from 1900
+-- to 2199, because a campaign without an end may end in 9999.
 -- grain: one row per day
 -- key: business_date
 -- owner: analytics
--- optional: silver.stock_ledger (occurred_at TIMESTAMP)
+-- optional: silver.stock_ledger (occurred_at TIMESTAMP, recorded_to TIMESTAMP)
 -- optional: silver.events_sessionized (occurred_at TIMESTAMP)
 -- optional: silver.campaigns (starts_on DATE, ends_on DATE)
 -- column business_date: The day in UTC.
@@ -19,11 +20,17 @@
 -- column is_weekend: Whether it is a Saturday or a Sunday.
 -- column month_start: The first day of its month.
 -- column week_start: The Monday of its week.
-WITH known AS (
+WITH told AS (
     SELECT business_date AS first_day, business_date AS last_day FROM silver.orders_unified
-    UNION ALL SELECT CAST(occurred_at AS DATE), CAST(occurred_at AS DATE) FROM silver.stock_ledger
+    UNION ALL
+    SELECT CAST(occurred_at AS DATE), CAST(occurred_at AS DATE) FROM silver.stock_ledger WHERE recorded_to IS NULL
     UNION ALL SELECT CAST(occurred_at AS DATE), CAST(occurred_at AS DATE) FROM silver.events_sessionized
     UNION ALL SELECT starts_on, ends_on FROM silver.campaigns
+),
+known AS (
+    SELECT greatest(first_day, DATE '1900-01-01') AS first_day, least(last_day, DATE '2199-12-31') AS last_day
+    FROM told
+    WHERE first_day <= DATE '2199-12-31' AND last_day >= DATE '1900-01-01'
 ),
 span AS (
     SELECT

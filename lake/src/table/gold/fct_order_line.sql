@@ -3,7 +3,7 @@
 -- key: order_uid, line_no
 -- owner: analytics
 -- parts: silver.orders_unified by order_uid
--- column order_uid: The order. [volatile]
+-- column order_uid: The order. [pii=quasi] [volatile]
 -- column line_no: The line's place in the order, from 1.
 -- column golden_id: Who bought; `unknown` if nobody knows. [pii=quasi] [volatile]
 -- column channel: Where the order was placed: web, marketplace, pos.

@@ -2,6 +2,7 @@
 -- grain: one row per campaign and loyalty card
 -- key: campaign_id, card_number
 -- owner: marketing
+-- optional: silver.identity_links (golden_id TEXT, source_system TEXT, source_id TEXT, recorded_to TIMESTAMP)
 -- column campaign_id: The campaign.
 -- column card_number: The loyalty card. [pii=direct]
 -- column golden_id: Whose the card is; null if nobody knows. [pii=quasi] [volatile]

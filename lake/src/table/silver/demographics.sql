@@ -2,6 +2,7 @@
 -- grain: one row per loyalty card
 -- key: card_number
 -- owner: marketing
+-- optional: silver.identity_links (golden_id TEXT, source_system TEXT, source_id TEXT, recorded_to TIMESTAMP)
 -- column card_number: The loyalty card. [pii=direct]
 -- column golden_id: Whose the card is; null if nobody knows. [pii=quasi] [volatile]
 -- column age: Age, as a range. [pii=quasi]

@@ -4,6 +4,11 @@
 -- grain: one row per event
 -- key: event_id
 -- owner: web
+-- optional: bronze.bronze_events__views (_object TEXT, _revision BIGINT, _position TEXT, _received_at TIMESTAMP, _payload TEXT, _payload_sha256 BYTEA)
+-- optional: bronze.bronze_events__searches (_object TEXT, _revision BIGINT, _position TEXT, _received_at TIMESTAMP, _payload TEXT, _payload_sha256 BYTEA)
+-- optional: bronze.bronze_events__baskets (_object TEXT, _revision BIGINT, _position TEXT, _received_at TIMESTAMP, _payload TEXT, _payload_sha256 BYTEA)
+-- optional: bronze.bronze_events__purchases (_object TEXT, _revision BIGINT, _position TEXT, _received_at TIMESTAMP, _payload TEXT, _payload_sha256 BYTEA)
+-- optional: silver.identity_links (golden_id TEXT, source_system TEXT, source_id TEXT, recorded_to TIMESTAMP)
 -- column event_id: The event.
 -- column event_type: What happened: view, search, basket or purchase.
 -- column occurred_at: When it happened.
@@ -16,18 +21,25 @@
 -- column quantity: How much was put into the basket, in the product's sales unit.
 -- column query: What was searched for. [pii=quasi]
 -- column results: How much was found.
--- column order_id: The order in the shop.
--- column order_uid: The order; null until it is known. [volatile]
+-- column order_id: The order in the shop. [pii=quasi]
+-- column order_uid: The order; null until it is known. [pii=quasi] [volatile]
 -- column total_minor: What was paid, in the currency's minor unit.
 -- column currency: The currency of the amount.
 -- column line_count: Lines of the order.
 -- column source_session_id: The session as the source has it. [pii=quasi]
 -- column received_at: When the event was first received as it is. [volatile]
 WITH landed AS (
-    SELECT 'view' AS event_type, * FROM bronze.bronze_events__views
-    UNION ALL SELECT 'search' AS event_type, * FROM bronze.bronze_events__searches
-    UNION ALL SELECT 'basket' AS event_type, * FROM bronze.bronze_events__baskets
-    UNION ALL SELECT 'purchase' AS event_type, * FROM bronze.bronze_events__purchases
+    SELECT 'view' AS event_type, _object, _revision, _position, _received_at, _payload, _payload_sha256
+    FROM bronze.bronze_events__views
+    UNION ALL
+    SELECT 'search' AS event_type, _object, _revision, _position, _received_at, _payload, _payload_sha256
+    FROM bronze.bronze_events__searches
+    UNION ALL
+    SELECT 'basket' AS event_type, _object, _revision, _position, _received_at, _payload, _payload_sha256
+    FROM bronze.bronze_events__baskets
+    UNION ALL
+    SELECT 'purchase' AS event_type, _object, _revision, _position, _received_at, _payload, _payload_sha256
+    FROM bronze.bronze_events__purchases
 ),
 -- Windows end at the current row throughout, and what joins hold stands on the left: both are kept in memory as a whole.
 newest AS (
@@ -79,8 +91,9 @@ events AS (
     SELECT *
     FROM fields
     WHERE
-        line IS NOT NULL AND event_id IS NOT NULL AND occurred_at IS NOT NULL AND visitor_id IS NOT NULL
-        AND source_session_id IS NOT NULL
+        line IS NOT NULL AND event_id IS NOT NULL AND visitor_id IS NOT NULL AND source_session_id IS NOT NULL
+        -- Beyond that it is what software writes that knows no time.
+        AND CAST(occurred_at AS DATE) BETWEEN DATE '1900-01-01' AND DATE '2199-12-31'
         -- What is put aside where records are taken in is no event.
         AND CASE event_type
             WHEN 'view' THEN sku IS NOT NULL

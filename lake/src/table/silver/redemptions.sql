@@ -2,6 +2,7 @@
 -- grain: one row per loyalty card, coupon, campaign and day
 -- key: card_number, coupon_upc, campaign_id, redeemed_on
 -- owner: marketing
+-- optional: silver.identity_links (golden_id TEXT, source_system TEXT, source_id TEXT, recorded_to TIMESTAMP)
 -- column card_number: The loyalty card. [pii=direct]
 -- column coupon_upc: The coupon's code.
 -- column campaign_id: The campaign that handed it out.

@@ -37,7 +37,8 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) async fn read(name: &TableName, dataset: &Dataset) -> Result<Self, Error> {
         let there = |column: &&str| dataset.schema().field(column).is_some();
-        let columns = [ENTITY, VECTOR, MODEL, TEXT].into_iter().chain(FILTERS).filter(there);
+        let filters = FILTERS.map(|field| field.name);
+        let columns = [ENTITY, VECTOR, MODEL, TEXT].into_iter().chain(filters).filter(there);
         let rows = read(name, dataset, &columns.collect::<Vec<_>>()).await?;
         let version = dataset.version().version;
         let loaded = tokio::task::spawn_blocking(move || Self::of(version, rows)).await??;
@@ -54,8 +55,8 @@ impl Loaded {
         };
         let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
         let mut filters = BTreeMap::new();
-        for column in FILTERS {
-            if let Some(values) = texts(column) {
+        for column in FILTERS.map(|field| field.name) {
+            if let Some(values) = rows.column_by_name(column) {
                 filters.insert(column, cast(values, &dictionary)?.as_dictionary().clone());
             }
         }
@@ -72,6 +73,11 @@ impl Loaded {
 
     pub(super) fn rows(&self) -> usize {
         self.entities.len()
+    }
+
+    /// What searches find of the truth.
+    pub(super) fn recall(&self) -> f64 {
+        self.index.recall()
     }
 
     pub(super) fn has(&self, column: &str) -> bool {

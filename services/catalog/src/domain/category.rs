@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use types::InvalidId;
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 /// Which category: the titles on its path, in lower case and joined by dots, such as `grocery.cheese.shredded`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -13,8 +14,7 @@ pub struct CategoryId(String);
 impl CategoryId {
     /// The node called `title` below `parent`.
     fn below(parent: Option<&Self>, title: &str) -> Self {
-        let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-        let label: String = title.chars().map(letter).collect();
+        let label = label(title);
         Self(parent.map_or_else(|| label.clone(), |parent| format!("{parent}.{label}")))
     }
 
@@ -39,8 +39,15 @@ impl CategoryId {
     }
 }
 
+/// A title as ids spell it: letters, their marks and digits of any script in lower case and NFC, `-` for all else.
+/// Titles that it makes alike are one category; what is spelt so already stays as it is.
+fn label(title: &str) -> String {
+    let stays = |c: char| c.is_alphanumeric() || is_combining_mark(c);
+    title.to_lowercase().nfc().map(|c| if stays(c) { c } else { '-' }).collect()
+}
+
 fn is_label(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    !text.is_empty() && label(text) == text
 }
 
 impl fmt::Display for CategoryId {
@@ -86,6 +93,28 @@ mod tests {
     }
 
     #[test]
+    fn titles_of_any_script_stay_apart() {
+        for (title, expect) in [
+            ("食品", "食品"),
+            ("飲料", "飲料"),
+            ("Käse", "käse"),
+            ("Ka\u{308}se", "käse"),
+            ("KÖSE", "köse"),
+            ("ΟΔΟΣ", "οδος"),
+            ("ข้าว", "ข้าว"),
+            ("ข่าว", "ข่าว"),
+            ("हिन्दी", "हिन्दी"),
+            ("١٢%", "١٢-"),
+            // These two are one category.
+            ("K se", "k-se"),
+            ("k-se", "k-se"),
+        ] {
+            let ids: Vec<_> = path(vec![title.to_owned()]).into_iter().map(|node| node.id.0).collect();
+            assert_eq!(ids, [expect], "{title}");
+        }
+    }
+
+    #[test]
     fn only_paths_are_names() {
         for name in [
             "",
@@ -95,6 +124,9 @@ mod tests {
             "categories/A",
             "categories/a/b",
             "categories/a.",
+            "categories/É",
+            "categories/e\u{301}",
+            "categories/食 品",
         ] {
             assert_eq!(
                 CategoryId::from_name(name),

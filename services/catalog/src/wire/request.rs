@@ -16,8 +16,9 @@ use crate::{
 
 const PORTION: usize = 10_000;
 const BATCH: usize = 1_000;
-/// Levels of the category tree, and bytes in a text: what both engines can index.
+/// Levels of the category tree, and bytes in a category's id and in a text: what both engines can index.
 const LEVELS: usize = 8;
+const ID: usize = 1024;
 const TEXT: usize = 256;
 
 const FIELDS: [Field; 3] = [
@@ -90,11 +91,15 @@ fn import(violations: &mut Violations, at: &str, product: &pb::ProductImport) ->
         violations.add(format!("{at}.category_path"), format!("has more than {LEVELS} levels"));
     }
     let path = path(titles);
+    let category = path.last().map(|category| category.id.clone());
+    if category.as_ref().is_some_and(|id| id.as_str().len() > ID) {
+        violations.add(format!("{at}.category_path"), format!("makes an id longer than {ID} bytes"));
+    }
     let content = Content {
         title: title?,
         manufacturer_id: manufacturer_id?,
         brand: brand?,
-        category: path.last().map(|category| category.id.clone()),
+        category,
         package_size: package_size?,
     };
     Some(Import { sku: sku?, content, path })

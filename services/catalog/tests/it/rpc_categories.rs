@@ -42,6 +42,39 @@ async fn list_categories_walks_down_the_tree() {
 }
 
 #[tokio::test]
+async fn list_categories_keeps_titles_of_any_script_apart() {
+    for sandbox in Sandbox::on_both_engines().await {
+        let products = [
+            within(&["食品", "米飯"], cheese("1")),
+            within(&["飲料", "紅茶"], cheese("2")),
+            within(&["Essen", "Käse"], cheese("3")),
+            within(&["Essen", "Köse"], cheese("4")),
+            within(&["Essen", "K se"], cheese("5")),
+            within(&["ESSEN", "KA\u{308}SE"], cheese("6")),
+        ];
+        sandbox.import(&[&products]).await;
+        let (top, food, drinks, essen) = ("", "categories/食品", "categories/飲料", "categories/essen");
+        let mut found = Vec::new();
+        for parent in [top, food, drinks, essen] {
+            found.extend(sandbox.categories(parent).await.expect("listed"));
+        }
+        // How letters of other scripts are ordered is the database's.
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        let expect = [
+            category("essen", "Essen", top, 0),
+            category("essen.k-se", "K se", essen, 1),
+            category("essen.käse", "Käse", essen, 2),
+            category("essen.köse", "Köse", essen, 1),
+            category("食品", "食品", top, 0),
+            category("食品.米飯", "米飯", food, 1),
+            category("飲料", "飲料", top, 0),
+            category("飲料.紅茶", "紅茶", drinks, 1),
+        ];
+        assert_eq!(found, expect);
+    }
+}
+
+#[tokio::test]
 async fn list_categories_counts_what_is_there_now() {
     for sandbox in Sandbox::on_both_engines().await {
         let put = |path: &'static [&str]| within(path, cheese("1"));

@@ -57,9 +57,24 @@ async fn import_products_lets_the_last_word_count() {
 }
 
 #[tokio::test]
+async fn import_products_takes_the_longest_paths() {
+    for sandbox in Sandbox::on_both_engines().await {
+        // Letters of three bytes that differ, so that no database makes less of them than there is.
+        let letters: Vec<_> = ('一'..).take(4 * 85).collect();
+        let titles: Vec<String> = letters.chunks(85).map(|title| title.iter().collect()).collect();
+        let titles: Vec<_> = titles.iter().map(String::as_str).collect();
+        assert_eq!(sandbox.import(&[&[within(&titles, cheese("1"))]]).await, (1, 0));
+        let category = sandbox.get("products/1").await.expect("found").category;
+        assert_eq!(category, format!("categories/{}", titles.join(".")));
+    }
+}
+
+#[tokio::test]
 async fn import_products_names_what_it_refuses() {
     for sandbox in Sandbox::on_both_engines().await {
         let long = "x".repeat(257);
+        // In NFC each of these letters is two.
+        let growing = "\u{958}".repeat(85);
         for (product, field) in [
             (cheese(""), "products[1].sku"),
             (cheese("a/b"), "products[1].sku"),
@@ -74,6 +89,8 @@ async fn import_products_names_what_it_refuses() {
             (within(&["GROCERY", " "], cheese("2")), "products[1].category_path[1]"),
             (within(&[&long], cheese("2")), "products[1].category_path[0]"),
             (within(&["A"; 9], cheese("2")), "products[1].category_path"),
+            (within(&[&long[..256]; 4], cheese("2")), "products[1].category_path"),
+            (within(&[&growing[..]; 3], cheese("2")), "products[1].category_path"),
         ] {
             let error = sandbox.try_import(&[&[cheese("1"), product]]).await.expect_err("refused");
             assert_eq!(

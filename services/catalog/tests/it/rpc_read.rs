@@ -85,14 +85,17 @@ async fn list_products_filters_by_brand_category_and_manufacturer() {
     for sandbox in Sandbox::on_both_engines().await {
         let national = pb::ProductImport { brand: "National".to_owned(), ..cheese("2") };
         let other_maker = pb::ProductImport { manufacturer_id: "1 \"A\"".to_owned(), ..cheese("3") };
-        sandbox.import(&[&[cheese("1"), national, other_maker, within(&[], cheese("4"))]]).await;
+        let rice =
+            pb::ProductImport { brand: "白".to_owned(), ..within(&["食品", "米飯"], cheese("5")) };
+        sandbox.import(&[&[cheese("1"), national, other_maker, within(&[], cheese("4")), rice]]).await;
         for (filter, expect) in [
-            ("", vec!["1", "2", "3", "4"]),
+            ("", vec!["1", "2", "3", "4", "5"]),
             ("brand = Private", vec!["1", "3", "4"]),
-            ("brand != Private", vec!["2"]),
+            ("brand != Private", vec!["2", "5"]),
             ("category = categories/grocery.cheese.shredded", vec!["1", "2", "3"]),
             ("category = categories/grocery.cheese", vec![]),
-            ("category != \"categories/grocery.cheese.shredded\"", vec!["4"]),
+            ("category = categories/食品.米飯", vec!["5"]),
+            ("category != \"categories/grocery.cheese.shredded\"", vec!["4", "5"]),
             ("manufacturer_id = \"1 \\\"A\\\"\"", vec!["3"]),
             ("manufacturer_id = 69 AND brand = Private", vec!["1", "4"]),
         ] {

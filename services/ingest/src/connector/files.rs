@@ -134,7 +134,13 @@ impl Output<'_> {
     }
 
     /// Puts a file aside that is not what it should be; `digest` is empty where it has to be tried again.
-    pub(super) fn fail(&mut self, file: &File, start: &str, digest: &str, reason: String) -> Result<(), End> {
+    pub(super) fn fail(
+        &mut self,
+        file: &File,
+        start: &[u8],
+        digest: &str,
+        reason: String,
+    ) -> Result<(), End> {
         let (position, digest) = (PUT_ASIDE.to_owned(), digest.to_owned());
         let changed =
             !file.known.as_ref().is_some_and(|known| known.position == position && known.digest == digest);
@@ -143,7 +149,7 @@ impl Output<'_> {
         if !changed {
             return self.add(file, 0, records, reached);
         }
-        records.push(WHOLE_OBJECT, start);
+        records.push_read(WHOLE_OBJECT, &String::from_utf8_lossy(start), start);
         self.add(file, 0, records, reached)?;
         if let Some(checkpoint) = self.portion.checkpoints.last_mut() {
             checkpoint.failure = Some(reason);

@@ -3,11 +3,13 @@
 //! A file that only grew is read on from where it ended; the digest of what was read before tells.
 
 use std::{
+    borrow::Cow,
     fs,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::Path,
 };
 
+use encoding_rs::{Encoding, UTF_8};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -23,11 +25,13 @@ use crate::{
 
 const BUFFER_BYTES: usize = 64 * 1024;
 const LINE_BYTES: u64 = RECORD_BYTES as u64;
+/// What spreadsheets begin a file of UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result<(), End> {
-    let mut lines = match Lines::open(&file.path) {
+    let mut lines = match Lines::open(&file.path, entity.encoding) {
         Ok(lines) => lines,
-        Err(error) => return out.fail(file, "", "", format!("the file cannot be read: {error}")),
+        Err(error) => return out.fail(file, b"", "", format!("the file cannot be read: {error}")),
     };
     let failed = |error: io::Error| Error::SourceUnreadable {
         place: file.path.display().to_string(),
@@ -36,8 +40,8 @@ pub(super) fn read(file: &File, entity: &Entity, out: &mut Output<'_>) -> Result
     let changed = !lines.resume(file, entity).map_err(failed)?;
     if lines.state.bytes == 0 && entity.schema.shape() == Shape::Row {
         lines.next().map_err(failed)?;
-        let line = String::from_utf8_lossy(lines.text());
-        if let Err(reason) = entity.schema.check_header(&line) {
+        let checked = entity.schema.check_header(&lines.text());
+        if let Err(reason) = checked {
             let (start, digest) = lines.rest_of_bad_file(&file.path).map_err(failed)?;
             return out.fail(file, &start, &digest, reason);
         }
@@ -61,7 +65,7 @@ fn batches(
     loop {
         let before = records.is_full().then(|| lines.state.clone());
         let more = lines.next().map_err(&failed)?;
-        let text = String::from_utf8_lossy(lines.text());
+        let text = lines.text();
         if let Some(before) = before
             && more
             && (records.is_overfull() || are_apart(entity, &last, &text))
@@ -89,7 +93,7 @@ fn batches(
         if records.count() == 0 {
             first = lines.state.lines;
         }
-        records.push(lines.state.lines.to_string().as_str(), &text);
+        records.push_read(&lines.state.lines.to_string(), &text, lines.bytes());
         if records.is_full() && (last.is_empty() || entity.schema.parse(&text).is_ok()) {
             last.clear();
             last.push_str(&text);
@@ -114,6 +118,8 @@ fn are_apart(entity: &Entity, last: &str, next: &str) -> bool {
 struct Lines {
     reader: BufReader<fs::File>,
     line: Vec<u8>,
+    is_cut_off: bool,
+    encoding: &'static Encoding,
     state: State,
 }
 
@@ -125,6 +131,15 @@ struct State {
 }
 
 impl State {
+    /// The start of a file, which is another one in another encoding.
+    fn start(encoding: &'static Encoding) -> Self {
+        let mut state = Self::default();
+        if encoding != UTF_8 {
+            state.digest.update(encoding.name());
+        }
+        state
+    }
+
     fn digest(&self) -> String {
         hex::encode(self.digest.clone().finalize())
     }
@@ -136,14 +151,15 @@ impl State {
 }
 
 impl Lines {
-    fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path, encoding: &'static Encoding) -> io::Result<Self> {
         let reader = BufReader::with_capacity(BUFFER_BYTES, fs::File::open(path)?);
-        Ok(Self { reader, line: Vec::new(), state: State::default() })
+        Ok(Self { reader, line: Vec::new(), is_cut_off: false, encoding, state: State::start(encoding) })
     }
 
     /// Reads the next line; false at the end.
     fn next(&mut self) -> io::Result<bool> {
         self.line.clear();
+        self.is_cut_off = false;
         let read = self.reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut self.line)? as u64;
         self.state.digest.update(&self.line);
         self.state.bytes += read;
@@ -154,10 +170,12 @@ impl Lines {
         Ok(read > 0)
     }
 
-    /// Passes over the rest of a line that is too long to be kept. A byte that is no text marks it as damaged.
+    /// Passes over the rest of a line that is too long to be kept.
     fn cut_off(&mut self) -> io::Result<()> {
-        self.line.truncate(KEPT_BYTES);
-        self.line.push(0xff);
+        // Not within a character of UTF-8: what is kept is as good as it was.
+        let end = (0..=KEPT_BYTES).rev().find(|end| self.line[*end] & 0xc0 != 0x80);
+        self.line.truncate(end.unwrap_or(KEPT_BYTES));
+        self.is_cut_off = true;
         loop {
             let buffer = self.reader.fill_buf()?;
             let end = buffer.iter().position(|byte| *byte == b'\n');
@@ -174,10 +192,18 @@ impl Lines {
         }
     }
 
-    /// The line without its end.
-    fn text(&self) -> &[u8] {
+    /// The line without its end; what marks the file's byte order is no part of its first line.
+    fn bytes(&self) -> &[u8] {
         let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
-        line.strip_suffix(b"\r").unwrap_or(line)
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let mark = if self.state.lines == 1 { BYTE_ORDER_MARK } else { b"" };
+        line.strip_prefix(mark).unwrap_or(line)
+    }
+
+    /// What the line reads: U+FFFD stands for what is no text, and marks where it was cut off.
+    fn text(&self) -> Cow<'_, str> {
+        let (text, _) = self.encoding.decode_without_bom_handling(self.bytes());
+        if self.is_cut_off { text + "\u{fffd}" } else { text }
     }
 
     /// Goes to where reading ended the last time. False, and at the start, if the file is not what it was up to there,
@@ -196,7 +222,7 @@ impl Lines {
             return Ok(true);
         }
         self.reader.rewind()?;
-        self.state = State::default();
+        self.state = State::start(self.encoding);
         Ok(false)
     }
 
@@ -206,20 +232,19 @@ impl Lines {
             return Ok(true);
         }
         let state = self.state.clone();
-        let last = String::from_utf8_lossy(self.text()).into_owned();
+        let last = self.text().into_owned();
         let more = self.next()?;
-        let apart =
-            !more || state.lines <= 1 || are_apart(entity, &last, &String::from_utf8_lossy(self.text()));
+        let apart = !more || state.lines <= 1 || are_apart(entity, &last, &self.text());
         self.reader.seek(SeekFrom::Start(state.bytes))?;
         self.state = state;
         Ok(apart)
     }
 
     /// The start of the file, and the digest of all of it.
-    fn rest_of_bad_file(&mut self, path: &Path) -> io::Result<(String, String)> {
+    fn rest_of_bad_file(&mut self, path: &Path) -> io::Result<(Vec<u8>, String)> {
         let mut start = Vec::new();
         fs::File::open(path)?.take(KEPT_BYTES as u64).read_to_end(&mut start)?;
         while self.next()? {}
-        Ok((String::from_utf8_lossy(&start).into_owned(), self.state.digest()))
+        Ok((start, self.state.digest()))
     }
 }

@@ -18,7 +18,7 @@ const ROWS: usize = 1024;
 pub(super) fn read(file: &File, out: &mut Output<'_>) -> Result<(), End> {
     let digest = match digest(file) {
         Ok(digest) => digest,
-        Err(error) => return out.fail(file, "", "", format!("the file cannot be read: {error}")),
+        Err(error) => return out.fail(file, b"", "", format!("the file cannot be read: {error}")),
     };
     let known = file.known.as_ref().filter(|known| known.digest == digest);
     let skip: i64 = known.and_then(|known| known.position.parse().ok()).unwrap_or(0);
@@ -26,7 +26,7 @@ pub(super) fn read(file: &File, out: &mut Output<'_>) -> Result<(), End> {
     let mut restart = changed;
     // Once through before anything lands: a file that is torn in the middle is put aside as one, not taken in part.
     if let Err(reason) = check(&file.path, skip) {
-        return out.fail(file, "", &digest, format!("the file cannot be read as Parquet: {reason}"));
+        return out.fail(file, b"", &digest, format!("the file cannot be read as Parquet: {reason}"));
     }
     let unreadable = |error: ArrowError| Error::SourceUnreadable {
         place: file.path.display().to_string(),

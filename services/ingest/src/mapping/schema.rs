@@ -91,8 +91,7 @@ impl Schema {
 
     /// Fails if `line` is not the header of the fields' columns.
     pub(crate) fn check_header(&self, line: &str) -> Result<(), String> {
-        // Spreadsheets begin a file with a byte order mark.
-        if csv::row(line.trim_start_matches('\u{feff}'))?.iter().eq(self.names()) {
+        if csv::row(line)?.iter().eq(self.names()) {
             return Ok(());
         }
         let expected: Vec<&str> = self.names().collect();
@@ -102,7 +101,7 @@ impl Schema {
     /// Reads a record and checks it.
     pub(crate) fn parse<'p>(&self, payload: &'p str) -> Result<Parsed<'p>, String> {
         if payload.contains(char::REPLACEMENT_CHARACTER) {
-            return Err("the text is damaged: it is cut off, or not UTF-8".to_owned());
+            return Err("the text is damaged: U+FFFD stands for what was cut off, or was no text".to_owned());
         }
         let parsed = match self.shape {
             Shape::Row => Parsed::Row(self.row(payload)?),

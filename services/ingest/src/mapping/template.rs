@@ -54,6 +54,16 @@ impl Template {
         Ok(Self(parts))
     }
 
+    /// Fails if `text` is no template of fields, wherever they are in a record.
+    pub(crate) fn check(text: &str, schema: &Schema) -> Result<(), String> {
+        let array = text.split_once("[].").and_then(|(before, _)| before.rsplit('{').next());
+        let each = array.map(|name| schema.array_named(name)).transpose()?;
+        match Self::new(text, Source { schema, each })?.0.iter().all(|part| matches!(part, Part::Text(_))) {
+            true => Err(format!("`{text}` names no field; write it between braces, such as `{{name}}`")),
+            false => Ok(()),
+        }
+    }
+
     /// The template's text, unless it stands for fields.
     pub(crate) fn constant(&self) -> Option<&str> {
         match self.0.as_slice() {

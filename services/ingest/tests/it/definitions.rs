@@ -54,6 +54,16 @@ async fn definitions_with_mistakes_are_refused() {
         ("{id}", "{ide}", "erp.toml: entity `orders`: map.order.id: `ide` is not in `expect`"),
         ("{id}", "{id", "map.order.id: `{id` lacks a closing brace"),
         ("{id}", "{id|upper}", "map.order.id: `upper` is no filter; these are: given, family"),
+        (
+            "group_by = [\"id\"]",
+            "group_by = [\"id\"]\nsubject_keys = [\"crm/{who}\"]",
+            "erp.toml: entity `orders`: subject_keys: `who` is not in `expect`",
+        ),
+        (
+            "group_by = [\"id\"]",
+            "group_by = [\"id\"]\nsubject_keys = [\"sku\"]",
+            "subject_keys: `sku` names no field; write it between braces, such as `{name}`",
+        ),
         ("\"web\"", "\"fax\"", "map.order.channel: `fax` is no channel; these are: web, marketplace, pos"),
         (
             "time = \"{at}\"",
@@ -68,6 +78,12 @@ async fn definitions_with_mistakes_are_refused() {
         ),
         ("\"{n}\"", "\"{n}{n}\"", "map.order.lines: quantity: `{n}{n}` is not one field, such as `{name}`"),
         ("lines = {", "lines = { each = \"items\",", "map.order.lines: no field of `items[]` is in `expect`"),
+        (
+            "files = \"*.csv\"",
+            "files = \"*.csv\"\nencoding = \"utf-16\"",
+            "erp.toml: entity `orders`: encoding: `utf-16` is none that lines can be read in",
+        ),
+        ("files = \"*.csv\"", "files = \"*.csv\"\nencoding = \"klingon\"", "encoding: `klingon` is none"),
         ("files = \"*.csv\"", "table = \"orders\"", "files: a glob is due, and no `table`"),
         ("root = \"erp\"", "url = \"sqlite:erp.db\"", "erp.toml: TOML parse error"),
     ] {

@@ -7,6 +7,7 @@ use omnimesh_proto::{
 use tonic::Code;
 
 use crate::{
+    rpc_run_source_again::landed_with_bytes,
     sandbox::{Sandbox, reason, source_ref},
     silo::{POS_HEADER, Silo, document, row},
 };
@@ -282,16 +283,31 @@ async fn run_source_quarantines_text_that_is_damaged() {
     let mut file = format!("{}\n{long}\n", view("1")).into_bytes();
     file.extend(b"{\"event_id\":\"Jos\xe9\"}\n");
     file.extend(view("2").as_bytes());
-    silo.write("events/views/a.jsonl", file);
+    file.push(b'\n');
+    silo.write("events/views/a.jsonl", &file);
     let sandbox = Sandbox::new(silo.source("events")).await;
     sandbox.run("events").await.expect("a run");
     assert_eq!(sandbox.counts("events", "views").await, [4, 2, 2, 1]);
     let quarantined = sandbox.quarantined().await;
-    let [(cut, _, start), (latin, why, kept)] = quarantined.as_slice() else { panic!("{quarantined:?}") };
+    let [(cut, why_cut, start), (latin, why, kept)] = quarantined.as_slice() else {
+        panic!("{quarantined:?}")
+    };
     assert_eq!((cut.as_str(), latin.as_str()), ("views/a.jsonl:2", "views/a.jsonl:3"));
     assert!(start.len() < 20_000 && long.starts_with(start.trim_end_matches('\u{fffd}')));
     assert_eq!(kept, "{\"event_id\":\"Jos\u{fffd}\"}");
-    assert_eq!(why, "the text is damaged: it is cut off, or not UTF-8");
+    assert_eq!(why_cut, "the record is too long: it was cut off");
+    assert!(why.starts_with("the byte 0xE9 at 16 is not UTF-8: ") && why.contains("`encoding`"), "{why}");
+
+    // Beside it are the bytes as the file has them, and it is read on as any other.
+    file.extend(b"{\"event_id\":\"Ren\xe9\"}");
+    silo.write("events/views/a.jsonl", &file);
+    let end = sandbox.run("events").await.expect("a run");
+    assert_eq!((end.record_count, end.quarantined_count), (0, 1));
+    let landed = landed_with_bytes(&sandbox, "events").await;
+    let bytes: Vec<_> = landed.iter().map(|(_, _, _, bytes)| bytes.as_deref()).collect();
+    let kept = start.trim_end_matches('\u{fffd}').as_bytes();
+    let latin = [b"{\"event_id\":\"Jos\xe9\"}".as_slice(), b"{\"event_id\":\"Ren\xe9\"}"];
+    assert_eq!(bytes, [None, Some(kept), Some(latin[0]), None, Some(latin[1])]);
 }
 
 #[tokio::test]

@@ -14,20 +14,35 @@ use crate::{
 
 /// What landed so far, with its object and position, in the order in which it landed.
 pub(crate) async fn landed(sandbox: &Sandbox, system: &str) -> Vec<(String, String, String)> {
+    let records = landed_with_bytes(sandbox, system).await;
+    records.into_iter().map(|(object, position, payload, _)| (object, position, payload)).collect()
+}
+
+/// The same, with the records' own bytes where they are not those of their payloads.
+pub(crate) async fn landed_with_bytes(
+    sandbox: &Sandbox,
+    system: &str,
+) -> Vec<(String, String, String, Option<Vec<u8>>)> {
     let due: i64 = sandbox.source(system).await.entities.iter().map(|entity| entity.landed_count).sum();
     let mut events = sandbox.follow("omnimesh.ingest.v1.RecordsLanded").await;
     let mut records = Vec::new();
     while records.len() < due as usize {
         let event = events.next().await.expect("open");
         let landed = RecordsLanded::decode(event.payload).expect("a payload");
+        if landed.system != system {
+            continue;
+        }
         let before = records.len();
         for batch in StreamReader::try_new(&*landed.records, None).expect("an Arrow stream") {
             let batch = batch.expect("a batch");
             let (positions, payloads) =
                 (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
-            for (position, payload) in positions.iter().zip(payloads) {
+            let bytes = batch.column(2).as_binary::<i32>();
+            for ((position, payload), bytes) in positions.iter().zip(payloads).zip(bytes) {
                 let text = |text: Option<&str>| text.expect("a text").to_owned();
-                records.push((landed.object.clone(), text(position), text(payload)));
+                let record =
+                    (landed.object.clone(), text(position), text(payload), bytes.map(<[u8]>::to_vec));
+                records.push(record);
             }
         }
         assert_eq!(landed.record_count as usize, records.len() - before);

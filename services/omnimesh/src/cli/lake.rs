@@ -80,7 +80,7 @@ pub(crate) struct LakeEraseArgs {
 pub(crate) struct LakeTagArgs {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// The table, at its newest version or the one after `@` (a number or a tag).
+    /// The table, at its published version or the one after `@` (a number or a tag).
     #[arg(value_name = "LAYER/TABLE[@VERSION]")]
     pub(crate) table: String,
     /// The name.
@@ -107,10 +107,11 @@ pub(crate) struct LakeDiffArgs {
 pub(crate) struct LakeMirrorArgs {
     #[command(flatten)]
     pub(crate) read: ReadArgs,
-    /// The table, at its newest version or the one after `@` (a number or a tag).
+    /// The table, at its published version or the one after `@` (a number or a tag).
     #[arg(value_name = "LAYER/TABLE[@VERSION]")]
     pub(crate) table: String,
     /// Directory, or s3://bucket/prefix, that it is written below [default: mirror, in the lake].
-    #[arg(long, value_name = "DIR")]
+    // Clap by itself would take any text for a directory.
+    #[arg(long, value_name = "DIR", value_parser = str::parse::<::lake::Root>)]
     pub(crate) out: Option<::lake::Root>,
 }

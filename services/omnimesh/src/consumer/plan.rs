@@ -7,6 +7,7 @@ use super::open;
 use crate::{
     cli::{PlanArgs, PlanCommand, ReadArgs},
     error::Failure,
+    output,
     table::table,
 };
 
@@ -59,8 +60,7 @@ async fn list(args: ReadArgs) -> Result<(), Failure> {
     let plans = open(&args.common).await?.plans().await.map_err(|error| Failure::Failed(error.into()))?;
     let entries: Vec<_> = plans.into_iter().map(entry).collect();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&entries).map_err(Failure::usage)?);
-        return Ok(());
+        return output::json(&entries);
     }
     let bound = |bound: Option<u64>| bound.map_or("any".to_owned(), |bound| bound.to_string());
     let rows = entries.into_iter().map(|entry| {
@@ -72,8 +72,7 @@ async fn list(args: ReadArgs) -> Result<(), Failure> {
             entry.consumers.join(", "),
         ]
     });
-    println!("{}", table(&["plan", "calls/s", "burst", "calls/month", "consumers"], &[1, 2, 3], rows));
-    Ok(())
+    output::line(table(&["plan", "calls/s", "burst", "calls/month", "consumers"], &[1, 2, 3], rows))
 }
 
 fn entry((plan, consumers): (Plan, Vec<String>)) -> Entry {

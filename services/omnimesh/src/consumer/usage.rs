@@ -5,7 +5,7 @@ use mesh::Clock;
 use serde::Serialize;
 
 use super::{open, time};
-use crate::{cli::UsageArgs, error::Failure, table::table};
+use crate::{cli::UsageArgs, error::Failure, output, table::table};
 
 /// A month as programs read it.
 #[derive(Debug, Serialize)]
@@ -34,8 +34,7 @@ pub(crate) async fn run(args: UsageArgs) -> Result<(), Failure> {
     let entries: Vec<_> = usage.into_iter().map(entry).collect();
     if args.read.json {
         let report = Report { month: month.to_string(), consumers: entries };
-        println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::usage)?);
-        return Ok(());
+        return output::json(&report);
     }
     let rows = entries.into_iter().map(|entry| {
         let percent = |quota: u64| format!("{:.1} %", entry.used as f64 * 100.0 / quota.max(1) as f64);
@@ -47,11 +46,11 @@ pub(crate) async fn run(args: UsageArgs) -> Result<(), Failure> {
             entry.quota.map(percent).unwrap_or_default(),
         ]
     });
-    println!(
-        "{}",
-        table(&["consumer", "plan", &format!("used in {month}"), "quota", "share"], &[2, 3, 4], rows)
-    );
-    Ok(())
+    output::line(table(
+        &["consumer", "plan", &format!("used in {month}"), "quota", "share"],
+        &[2, 3, 4],
+        rows,
+    ))
 }
 
 fn entry(usage: Usage) -> Entry {

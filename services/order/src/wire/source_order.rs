@@ -31,7 +31,7 @@ impl TryFrom<pb::SourceOrder> for SourceOrder {
         let source = violations.check("source", wire::source(message.source));
         let channel = violations.check("channel", channel(message.channel));
         let location = violations.check("location_id", location(&message.location_id));
-        let order_time = violations.check("order_time", wire::time(message.order_time));
+        let order_time = violations.check("order_time", wire::past_time(message.order_time));
         let status = violations.check("status", status(message.status));
         let currency = violations.check("currency_code", message.currency_code.parse());
         let lines = lines(message.lines, &mut violations);

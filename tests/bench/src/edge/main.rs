@@ -1,6 +1,8 @@
 //! Measures the edge beside Envoy and nginx: the same meaning of the configuration, the same backend and the same load,
 //! one core for the gateway and one for everything else, in turn.
 
+#![expect(clippy::print_stdout, reason = "what was measured is printed")]
+
 #[path = "../binary.rs"]
 mod binary;
 mod gateway;

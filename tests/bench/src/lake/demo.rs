@@ -1,7 +1,7 @@
 //! The loaded demo, and what is made of its lake for both sides.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +13,8 @@ use tokio::time::{interval, timeout};
 use crate::{node::Node, peer::python};
 
 const INPUTS: &str = include_str!("inputs.py");
+/// A file that is there once all of the inputs are.
+const LOADED: &str = "loaded";
 /// The table of vectors, which there is only with the text model.
 pub(crate) const VECTORS: &str = "products__wl256";
 /// How long anything may be waited for.
@@ -25,16 +27,21 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    /// Loads the full demo.
+    /// Loads the full demo, unless it has been loaded there.
     pub(crate) async fn load(binary: &Path, directory: &Path) -> anyhow::Result<Self> {
-        silos::locate_dataset()?;
         let demo = Self { binary: binary.to_owned(), directory: directory.to_owned() };
+        if directory.join(LOADED).exists() {
+            return Ok(demo);
+        }
+        silos::locate_dataset()?;
+        fs::create_dir_all(directory)?;
         let node = Node::up(binary, &demo.data_dir(), &["--demo"]).await?;
         eprintln!("the demo is loaded, in {:.0} s", node.started_in.as_secs_f64());
         node.stop().await?;
         let vectors = demo.lake().join(format!("embeddings/{VECTORS}.lance"));
         anyhow::ensure!(vectors.is_dir(), "the text model was not there: run `make text-model` first");
         python(INPUTS, &[&demo.lake(), directory]).await?;
+        File::create(directory.join(LOADED))?;
         Ok(demo)
     }
 

@@ -1,6 +1,8 @@
 //! Measures the lake beside what else there is for the same work: the same Arrow input, the same two cores, in turn.
 //! Only what finds the same is compared.
 
+#![expect(clippy::print_stdout, reason = "what was measured is printed")]
+
 #[path = "../binary.rs"]
 mod binary;
 mod commits;
@@ -50,6 +52,9 @@ struct Cli {
     /// The binary of Omnimesh [default: `omnimesh` beside this one].
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// Keeps the loaded demo here, and finds it here the next time [default: neither].
+    #[arg(long, value_name = "DIRECTORY")]
+    keep: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -73,7 +78,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     let wanted = |subject: &str| subject.contains(&only);
     let mut rows = Vec::new();
     if ["write", "join", "vectors", "export"].into_iter().any(wanted) {
-        let demo = Demo::load(&binary, directory).await?;
+        let demo = Demo::load(&binary, cli.keep.as_deref().unwrap_or(directory)).await?;
         if wanted("write") {
             rows.extend(write::measure(&demo, cli.rounds).await?);
         }
