@@ -118,9 +118,18 @@ pub(crate) async fn declared(store: &Store) -> Result<Vec<TableName>, Error> {
     store.named(&format!("{DIRECTORY}/"), ".json").await
 }
 
+/// Whether a table of events has had rows.
+pub(crate) async fn is_declared(store: &Store, name: &TableName) -> Result<bool, Error> {
+    Ok(store.find_file(&declared_at(name)).await?.is_some())
+}
+
+fn declared_at(name: &TableName) -> String {
+    format!("{DIRECTORY}/{name}.json")
+}
+
 /// Says what a table of events is made of, unless just that is said already.
 pub(crate) async fn declare(store: &Store, table: &dyn Table, name: &TableName) -> Result<(), Error> {
-    let path = format!("{DIRECTORY}/{name}.json");
+    let path = declared_at(name);
     let namespace = store.uri();
     let said = store.find_file(&path).await?.unwrap_or_default();
     let said: Value = serde_json::from_slice(&said).unwrap_or_default();

@@ -72,6 +72,11 @@ impl Snapshot {
         })
     }
 
+    /// Every table that is in the snapshot.
+    pub(crate) fn datasets(&self) -> impl Iterator<Item = &Dataset> {
+        self.datasets.values().map(Arc::as_ref)
+    }
+
     /// A session in which the tables are called `<layer>.<name>`, and that uses no more memory than `runtime` has.
     pub(crate) fn context(&self, runtime: &Arc<RuntimeEnv>) -> Result<SessionContext, Error> {
         let mut config = SessionConfig::new()

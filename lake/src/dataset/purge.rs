@@ -103,10 +103,8 @@ impl Table {
     /// Whether versions are left whose rows are gone: an erasure was killed while it cleaned up.
     pub(crate) async fn is_half_cleaned(&self) -> Result<bool, Error> {
         let Some(dataset) = &self.dataset else { return Ok(false) };
-        let failed = |error| failed(&self.name, "checked", error);
-        let tracked = names(dataset.tracked_files().await).await.map_err(failed)?;
-        let all = names(dataset.all_files().await).await.map_err(failed)?;
-        Ok(tracked.difference(&all).any(|file| file.starts_with("data/")))
+        let files = Files::of(dataset).await.map_err(|error| failed(&self.name, "checked", error))?;
+        Ok(files.known.difference(&files.found).any(|file| file.starts_with("data/")))
     }
 
     /// What of a table that was rid of rows since then is not as it must be.
@@ -121,10 +119,9 @@ impl Table {
                 return Ok(Some(format!("index {} is older than the erasure", index.name)));
             }
         }
-        let tracked = names(dataset.tracked_files().await).await.map_err(failed)?;
-        let all = names(dataset.all_files().await).await.map_err(failed)?;
-        let is_known = |file: &&String| UNTRACKED.iter().any(|known| file.starts_with(known));
-        let stray = all.difference(&tracked).find(|file| !is_known(file));
+        let files = Files::of(dataset).await.map_err(failed)?;
+        let is_untracked = |file: &&String| UNTRACKED.iter().any(|known| file.starts_with(known));
+        let stray = files.found.difference(&files.known).find(|file| !is_untracked(file));
         Ok(stray.map(|file| format!("no version has the file {file}")))
     }
 }
@@ -370,6 +367,21 @@ pub(crate) async fn would_purge(
     let rows = held(&dataset, denied).await.map_err(failed)?.ids.len() as u64;
     let references = References::to(&dataset, files).await.map_err(failed)?.names();
     Ok(Purged { rows, references })
+}
+
+/// Names of a table's files.
+struct Files {
+    /// Those that its versions name.
+    known: BTreeSet<String>,
+    /// Those that are there.
+    found: BTreeSet<String>,
+}
+
+impl Files {
+    async fn of(dataset: &Dataset) -> Result<Self, LanceError> {
+        let known = names(dataset.tracked_files().await).await?;
+        Ok(Self { known, found: names(dataset.all_files().await).await? })
+    }
 }
 
 /// The column `path` of a listing of files.

@@ -6,10 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{
-    array::{AsArray, RecordBatch},
-    datatypes::Field,
-};
+use arrow::array::{AsArray, RecordBatch};
 use futures::{Stream, TryStreamExt};
 
 use crate::{
@@ -28,8 +25,7 @@ pub(super) type Unclear = BTreeMap<String, BTreeMap<String, u64>>;
 pub(super) async fn subject_keys(store: &Store) -> Result<SubjectKeys, Error> {
     let mut known = SubjectKeys::new();
     for table in tables(store).await? {
-        let tells_of_keys = |column: &Field| SAID.contains(&column.name().as_str());
-        let Some(records) = store.scan(&table, tells_of_keys).await? else { continue };
+        let Some(records) = records(store, &table, &SAID).await? else { continue };
         let mut records = pin!(records);
         while let Some(batch) = records.try_next().await? {
             let text = |name| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
@@ -55,7 +51,7 @@ pub(super) async fn unclear(
     let values: Arc<BTreeSet<_>> = Arc::new(keys.iter().flat_map(|key| values(key)).collect());
     let mut unclear = Unclear::new();
     for table in tables(store).await? {
-        let Some(records) = records(store, &table).await? else { continue };
+        let Some(records) = records(store, &table, &COLUMNS).await? else { continue };
         let mut records = pin!(records);
         while let Some(batch) = records.try_next().await? {
             let (denied, values) = (Arc::clone(denied), Arc::clone(&values));
@@ -81,14 +77,11 @@ async fn tables(store: &Store) -> Result<impl Iterator<Item = TableName>, Error>
     Ok(store.names().await?.into_iter().filter(|table| table.layer() == Layer::Bronze))
 }
 
-/// The records of a table, if it has any.
+/// Columns of a table's records, if it has any.
 async fn records(
     store: &Store,
     table: &TableName,
+    columns: &[&str],
 ) -> Result<Option<impl Stream<Item = Result<RecordBatch, Error>>>, Error> {
-    store.scan(table, tells_of_records).await
-}
-
-fn tells_of_records(column: &Field) -> bool {
-    COLUMNS.contains(&column.name().as_str())
+    store.scan(table, |column| columns.contains(&column.name().as_str())).await
 }

@@ -261,7 +261,7 @@ impl<'a> Tables<'a> {
         let mut has_lost = dataset.has_lost();
         if dataset.dataset().is_some() {
             self.declare(name).await;
-        } else if openlineage::declared(self.store).await?.contains(name) {
+        } else if openlineage::is_declared(self.store, name).await? {
             // Once it has its first rows again, it looks as if it had all: who is killed then has to know.
             self.store.lost(name).await?;
             has_lost = true;

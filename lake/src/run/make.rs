@@ -38,21 +38,19 @@ impl Runner {
         output: &mut Output,
     ) -> Result<Option<Made>, Error> {
         let mut inputs = Snapshot::default();
-        let mut versions = Vec::new();
         output.inputs.clear();
         for input in derived.inputs()? {
             let dataset = match sources.dataset(&input) {
                 Err(Error::Missing { .. }) if derived.can_lack(&input)? => continue,
-                dataset => Arc::clone(dataset?),
+                dataset => dataset?,
             };
             output.inputs.insert(input.to_string(), dataset.version().version);
-            inputs.share(input, &dataset);
-            versions.push(dataset);
+            inputs.share(input, dataset);
         }
         output.definition = definition(derived);
         let began_at = output.began_at;
         let is_same = |last: &Output, now: &Output| {
-            last.is_of(now) && versions.iter().all(|version| last.knew(version))
+            last.is_of(now) && inputs.datasets().all(|input| last.knew(input))
         };
         if let Some(refused) = known.refused.as_ref().filter(|refused| is_same(refused, output)) {
             *output = Output { began_at, ..refused.clone() };
