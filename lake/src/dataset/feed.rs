@@ -166,7 +166,7 @@ impl Table {
         let Some(part) = filter(values)?.filter(|_| digest::schema(&schema) == standing.schema) else {
             return Ok(None);
         };
-        let check = Check::new(&name.to_string(), &schema, card)?;
+        let mut check = Check::new(&name.to_string(), &schema, card)?;
         let mut fresh = Vec::new();
         while let Some(batch) = rows.try_next().await? {
             let (batch, _) = denied.without(conform(&batch, &schema)?)?;

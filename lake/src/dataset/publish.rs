@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use arrow::{
@@ -16,7 +16,7 @@ use datafusion::{
     error::DataFusionError, execution::SendableRecordBatchStream,
     physical_plan::stream::RecordBatchStreamAdapter,
 };
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream};
 use lance::{
     Error as LanceError,
     dataset::{
@@ -26,6 +26,7 @@ use lance::{
 };
 use lance_io::object_store::{ObjectStore, ObjectStoreParams};
 use lance_table::format::Fragment;
+use tokio::sync::mpsc;
 
 use super::{Table, Turn, VERSION, failed, write::sole};
 use crate::{
@@ -35,8 +36,10 @@ use crate::{
     digest::{self, Digest},
 };
 
-/// Batches that are looked at before their turn to be written has come.
+/// Batches that are looked for denied rows before their turn to be written has come.
 const AHEAD: usize = 2;
+/// Batches that are written, or wait for it, while those before them are checked: Lance encodes many at once.
+const UNCHECKED: usize = 64;
 
 /// The version that a computation made, or found unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,11 +124,12 @@ impl Table {
         let name = self.name.clone();
         let denied = turn.denied(self)?;
         let schema = Arc::new(card.dress(&rows.schema()));
-        let check = Arc::new(Check::new(&name.to_string(), &schema, card)?);
-        let checked = checked(rows, Arc::clone(&schema), denied, Arc::clone(&check));
-        let written = self.write_rows(checked, mode).await;
+        let check = Check::new(&name.to_string(), &schema, card)?;
+        let (shown, batches) = mpsc::channel(UNCHECKED);
+        let checked = tokio::task::spawn_blocking(move || check.all(batches));
+        let written = self.write_rows(showing(rows, Arc::clone(&schema), denied, shown), mode).await;
         let transaction = written.map_err(|error| failed(&name, "written", error))?;
-        match check.outcome() {
+        match checked.await? {
             Ok(content) => Ok(Staged { transaction, schema: digest::schema(&schema), content }),
             Err(error) => {
                 self.discard(&transaction).await;
@@ -249,25 +253,28 @@ pub(super) fn bytes(transaction: &Transaction) -> u64 {
     files.filter_map(|file| file.file_size_bytes.get()).map(std::num::NonZero::get).sum()
 }
 
-/// Passes rows on in the types that the table keeps. Each is looked at once on the way, beside the writing of those
-/// before it.
-fn checked(
+/// Passes rows on in the types that the table keeps, without those that are denied, and shows them to who checks them
+/// beside their writing.
+fn showing(
     rows: SendableRecordBatchStream,
     schema: SchemaRef,
     denied: Arc<Denied>,
-    check: Arc<Check>,
+    shown: mpsc::Sender<RecordBatch>,
 ) -> SendableRecordBatchStream {
     let target = Arc::clone(&schema);
     let rows = rows.map_ok(move |batch| {
-        let (target, denied, check) = (Arc::clone(&target), Arc::clone(&denied), Arc::clone(&check));
-        let looked_at = tokio::task::spawn_blocking(move || {
-            let (batch, _) = denied.without(conform(&batch, &target)?)?;
-            check.add(&batch)?;
-            Ok(batch)
-        });
-        async { looked_at.await.map_err(|error| DataFusionError::External(Box::new(error)))? }
+        let (target, denied) = (Arc::clone(&target), Arc::clone(&denied));
+        let kept = tokio::task::spawn_blocking(move || denied.without(conform(&batch, &target)?));
+        async { Ok(kept.await.map_err(|error| DataFusionError::External(Box::new(error)))??.0) }
     });
-    Box::pin(RecordBatchStreamAdapter::new(schema, rows.try_buffered(AHEAD)))
+    let rows = rows.try_buffered(AHEAD);
+    let rows = stream::try_unfold((rows, shown), async |(mut rows, shown)| {
+        let Some(batch) = rows.try_next().await? else { return Ok(None) };
+        // Who checks ends before that only of a fault, which is told at the end.
+        shown.send(batch.clone()).await.ok();
+        Ok(Some((batch, (rows, shown))))
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
 pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
@@ -282,12 +289,7 @@ pub(super) struct Check {
     key: Vec<usize>,
     names: String,
     converter: RowConverter,
-    seen: Mutex<Seen>,
-}
-
-/// What the rows come to so far.
-#[derive(Default)]
-struct Seen {
+    /// Digests of the keys of the rows so far.
     keys: Vec<u128>,
     digest: Digest,
 }
@@ -308,30 +310,31 @@ impl Check {
         let converter = RowConverter::new(fields.collect())?;
         let names = card.key.join(", ");
         let table = table.to_owned();
-        Ok(Self { table, key, names, converter, seen: Mutex::default() })
+        Ok(Self { table, key, names, converter, keys: Vec::new(), digest: Digest::default() })
     }
 
-    pub(super) fn add(&self, batch: &RecordBatch) -> Result<(), ArrowError> {
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         let columns: Vec<_> = self.key.iter().map(|index| Arc::clone(batch.column(*index))).collect();
         let keys = self.converter.convert_columns(&columns)?;
-        let keys: Vec<_> = keys.iter().map(|key| digest::of_row(key.as_ref())).collect();
-        let mut digest = Digest::default();
-        digest.add(batch)?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.keys.extend(keys);
-        seen.digest = seen.digest.plus(digest);
-        Ok(())
+        self.keys.extend(keys.iter().map(|key| digest::of_row(key.as_ref())));
+        self.digest.add(batch)
     }
 
-    pub(super) fn outcome(&self) -> Result<Digest, Error> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.keys.sort_unstable();
-        let rows = seen.keys.len();
-        seen.keys.dedup();
-        match rows - seen.keys.len() {
-            0 => Ok(seen.digest),
+    fn all(mut self, mut batches: mpsc::Receiver<RecordBatch>) -> Result<Digest, Error> {
+        while let Some(batch) = batches.blocking_recv() {
+            self.add(&batch)?;
+        }
+        self.outcome()
+    }
+
+    pub(super) fn outcome(mut self) -> Result<Digest, Error> {
+        self.keys.sort_unstable();
+        let rows = self.keys.len();
+        self.keys.dedup();
+        match rows - self.keys.len() {
+            0 => Ok(self.digest),
             rows => Err(Error::Definition {
-                table: self.table.clone(),
+                table: self.table,
                 reason: format!("{rows} rows repeat a key ({}); the version before it stays", self.names),
             }),
         }

@@ -12,13 +12,14 @@ use lance::{
     },
 };
 use lance_table::format::key_existence::{
-    FilterType, KeyExistenceFilter, KeyExistenceFilterBuilder, KeyValue, extract_key_value_from_batch,
+    FilterType, KeyExistenceFilter, KeyExistenceFilterBuilder, extract_key_value_from_batch,
 };
 
 use super::VERSION;
 use crate::{card::Card, table::Stale};
 
-/// Keys that take less room one by one than in a filter.
+/// Keys that are told one by one. A filter of Lance's takes as much room, and already of so many keys it has bits in
+/// common with nearly every other one.
 const FEW_KEYS: usize = 3_000;
 
 /// Rows of a new table, with what is said about its columns.
@@ -38,9 +39,9 @@ pub(super) async fn append(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<
         data_storage_version: Some(VERSION),
         ..WriteParams::default()
     };
-    let keys = keys(dataset, rows.clone());
+    let keys = keys(dataset, &rows);
     let insert = InsertBuilder::new(Arc::new(dataset.clone())).with_params(&params);
-    let (keys, mut transaction) = tokio::try_join!(keys, insert.execute_uncommitted(rows))?;
+    let mut transaction = insert.execute_uncommitted(rows).await?;
     guard(&mut transaction, keys);
     Ok(transaction)
 }
@@ -72,35 +73,24 @@ fn guard(transaction: &mut Transaction, keys: KeyExistenceFilter) {
     }
 }
 
-/// The rows' keys, which are told beside their writing.
-async fn keys(dataset: &Dataset, rows: Vec<RecordBatch>) -> Result<KeyExistenceFilter, LanceError> {
+/// Few keys by their digests; of many only that they may be anybody's, as a filter of Lance's would come to.
+fn keys(dataset: &Dataset, rows: &[RecordBatch]) -> KeyExistenceFilter {
     let fields = dataset.schema().unenforced_primary_key();
     let field_ids = fields.iter().map(|field| field.id).collect();
-    let names = fields.iter().map(|field| field.name.clone()).collect();
-    let told = tokio::task::spawn_blocking(move || tell(field_ids, names, &rows));
-    told.await.map_err(|error| LanceError::wrapped(Box::new(error)))?
-}
-
-/// Lance's filter takes 32 KiB in both files of a version, so few keys are told by their digests.
-fn tell(
-    field_ids: Vec<i32>,
-    names: Vec<String>,
-    rows: &[RecordBatch],
-) -> Result<KeyExistenceFilter, LanceError> {
+    if rows.iter().map(RecordBatch::num_rows).sum::<usize>() > FEW_KEYS {
+        let mut any = KeyExistenceFilterBuilder::new(field_ids).build();
+        if let FilterType::Bloom { bitmap, .. } = &mut any.filter {
+            bitmap.fill(u8::MAX);
+        }
+        return any;
+    }
+    let names: Vec<_> = fields.iter().map(|field| field.name.clone()).collect();
     let of_batch = |batch: &RecordBatch| {
         let keys = (0..batch.num_rows()).filter_map(|row| extract_key_value_from_batch(batch, row, &names));
-        keys.collect::<Vec<_>>()
+        keys.map(|key| key.hash_value()).collect::<Vec<_>>()
     };
-    let keys: Vec<_> = rows.iter().flat_map(of_batch).collect();
-    if keys.len() <= FEW_KEYS {
-        let filter = FilterType::ExactSet(keys.iter().map(KeyValue::hash_value).collect());
-        return Ok(KeyExistenceFilter { field_ids, filter });
-    }
-    let mut filter = KeyExistenceFilterBuilder::new(field_ids);
-    for key in keys {
-        filter.insert(key)?;
-    }
-    Ok(filter.build())
+    let filter = FilterType::ExactSet(rows.iter().flat_map(of_batch).collect());
+    KeyExistenceFilter { field_ids, filter }
 }
 
 /// One merge writes, replaces and deletes, so that no reader sees a half of it. Rows that `stale` is true of are deleted
@@ -116,8 +106,8 @@ pub(super) async fn merge(
     if let Some(stale) = stale {
         merge.when_not_matched_by_source(WhenNotMatchedBySource::delete_if(dataset, &stale)?);
     }
-    let keys = keys(dataset, rows.clone());
-    let (keys, mut merged) = tokio::try_join!(keys, merge.try_build()?.execute_uncommitted_batches(rows))?;
+    let keys = keys(dataset, &rows);
+    let mut merged = merge.try_build()?.execute_uncommitted_batches(rows).await?;
     let changes_nothing = matches!(
         &merged.transaction.operation,
         Operation::Update { removed_fragment_ids, updated_fragments, new_fragments, .. }
