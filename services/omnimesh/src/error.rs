@@ -11,8 +11,6 @@ pub(crate) enum Failure {
     Failed(anyhow::Error),
     /// The command ran and found something that wants a person: what it is.
     Unsound(String),
-    /// Whoever read standard output has had enough, as `head` has: nobody needs to hear of that.
-    Unread,
 }
 
 impl Failure {
@@ -20,7 +18,6 @@ impl Failure {
         match self {
             Self::Usage(_) => ExitCode::from(2),
             Self::Failed(_) | Self::Unsound(_) => ExitCode::from(1),
-            Self::Unread => ExitCode::SUCCESS,
         }
     }
 
@@ -36,7 +33,6 @@ impl fmt::Display for Failure {
             // The chain in one line: what failed, then why.
             Self::Usage(error) | Self::Failed(error) => write!(f, "{error:#}"),
             Self::Unsound(finding) => f.write_str(finding),
-            Self::Unread => f.write_str("nobody reads standard output"),
         }
     }
 }

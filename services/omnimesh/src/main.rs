@@ -42,8 +42,6 @@ fn main() -> ExitCode {
         .map_err(|error| Failure::Failed(error.into()))
         .and_then(|runtime| runtime.block_on(cli.run()));
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
-    if !matches!(failure, Failure::Unread) {
-        eprintln!("omnimesh: {failure}");
-    }
+    eprintln!("omnimesh: {failure}");
     failure.exit_code()
 }
