@@ -134,10 +134,15 @@ impl Store {
         Ok(!self.files(&quarantine(name)).await?.is_empty())
     }
 
-    /// Says that a table has lost all that it had.
+    /// Every table that has lost rows and may not have them again yet.
+    pub(crate) async fn that_lost(&self) -> Result<Vec<TableName>, Error> {
+        self.named(&format!("{QUARANTINE}/"), "").await
+    }
+
+    /// Says that a table has lost rows.
     pub(crate) async fn lost(&self, name: &TableName) -> Result<(), Error> {
-        let told = format!("{name} was removed; its events are read again\n");
-        self.write_file(&format!("{}/removed", quarantine(name)), told.into_bytes()).await
+        let told = format!("{name} has lost rows; its events are read again\n");
+        self.write_file(&format!("{}/lost", quarantine(name)), told.into_bytes()).await
     }
 
     /// Says that a table has again what it had lost.
@@ -203,9 +208,11 @@ impl Store {
     }
 }
 
+const QUARANTINE: &str = "_quarantine";
+
 /// Where what a table has lost is set aside, or told; it stays until the table has that again.
 fn quarantine(name: &TableName) -> String {
-    format!("_quarantine/{name}")
+    format!("{QUARANTINE}/{name}")
 }
 
 /// How far a table, and the exporter that wrote it, had come with a commit.

@@ -198,6 +198,10 @@ impl<'a> Job<'a> {
 
     /// Removes what holds a key beside the tables; of a mirrored version all, as it is nothing without a part.
     async fn dispose(&mut self) -> Result<(), Error> {
+        // What is set aside marks tables that lack something: they lack it as well once that is gone.
+        for table in self.store.that_lost().await? {
+            self.store.lost(&table).await?;
+        }
         for directory in DISPOSABLE {
             let found = self.store.search(directory, &self.denied, &self.keys).await?;
             let mut files = found.files;

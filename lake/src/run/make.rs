@@ -49,9 +49,8 @@ impl Runner {
         }
         output.definition = definition(derived);
         let began_at = output.began_at;
-        let is_same = |last: &Output, now: &Output| {
-            last.is_of(now) && inputs.datasets().all(|input| last.knew(input))
-        };
+        let is_same =
+            |last: &Output, now: &Output| last.is_of(now) && inputs.datasets().all(|input| last.knew(input));
         if let Some(refused) = known.refused.as_ref().filter(|refused| is_same(refused, output)) {
             *output = Output { began_at, ..refused.clone() };
             return Ok(None);

@@ -7,7 +7,7 @@ use std::{
 
 use arrow::{array::RecordBatch, error::ArrowError};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream;
+use futures::{future::try_join_all, stream};
 use jiff::Timestamp;
 use lance::dataset::Dataset;
 use serde::{Deserialize, Serialize};
@@ -228,10 +228,12 @@ pub fn is_of_run(tag: &str) -> bool {
 /// The manifests of a lake, the newest first.
 pub(crate) async fn all(store: &Store) -> Result<Vec<Manifest>, Error> {
     let mut names = store.files(DIRECTORY).await?;
+    names.retain(|name| name.ends_with(".json"));
     names.sort_by(|a, b| b.cmp(a));
+    let paths: Vec<_> = names.iter().map(|name| format!("{DIRECTORY}/{name}")).collect();
+    let texts = try_join_all(paths.iter().map(|path| store.read_file(path))).await?;
     let mut manifests = Vec::with_capacity(names.len());
-    for name in names.iter().filter(|name| name.ends_with(".json")) {
-        let text = store.read_file(&format!("{DIRECTORY}/{name}")).await?;
+    for (name, text) in names.iter().zip(texts) {
         match serde_json::from_slice(&text) {
             Ok(manifest) => manifests.push(manifest),
             Err(error) => {

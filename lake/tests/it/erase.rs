@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use crate::{
-    export::files,
+    export::{files, mend},
     python,
     sandbox::{Sandbox, last},
     world::{self, PERSON, PERSONS_ORDERS},
@@ -300,6 +300,30 @@ async fn killed_at_any_moment_an_erasure_is_finished_by_the_next() {
     let erasure = erase(root).await.unwrap();
     assert!(erasure.verified && !is_found(root), "{erasure:?}");
     assert_eq!(summary(root).await, without_person(&directory.path().join("other"), 23).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_gets_what_it_lost_though_what_was_set_aside_held_the_person() {
+    let directory = TempDir::new().unwrap();
+    let sandbox = Sandbox::open(directory.path()).await;
+    let (root, table) = (sandbox.root(), "bronze/bronze_shop__customers");
+    world::publish(&sandbox, 25).await;
+    sandbox.export().await;
+    world::publish_person(&sandbox, true).await;
+    sandbox.export().await;
+    let manifests = files(&root.join(format!("{table}.lance/_versions")));
+    let newest = Path::new(manifests.iter().find(|path| path.ends_with(".manifest")).unwrap());
+    let quarantine = root.join("_quarantine").join(table);
+    fs::create_dir_all(&quarantine).unwrap();
+    fs::remove_file(newest).unwrap();
+    fs::write(quarantine.join(newest.file_name().unwrap()), EMAIL).unwrap();
+
+    assert!(erase(root).await.unwrap().verified);
+    assert!(fs::read_dir(&quarantine).unwrap().next().is_some(), "nobody knows that the table lacks rows");
+    mend(&sandbox).await;
+    run(root).await;
+    assert!(!is_found(root));
+    assert_eq!(summary(root).await, without_person(&directory.path().join("other"), 25).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

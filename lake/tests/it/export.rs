@@ -157,7 +157,7 @@ async fn a_tag_goes_aside_with_its_version_and_names_no_other_rows() {
 }
 
 /// Exports until no table is marked any more as one that lacks what it has lost.
-async fn mend(sandbox: &Sandbox) {
+pub(crate) async fn mend(sandbox: &Sandbox) {
     let marks = ["bronze", "silver"].map(|layer| sandbox.root().join("_quarantine").join(layer));
     let is_marked =
         || marks.iter().any(|layer| fs::read_dir(layer).is_ok_and(|mut tables| tables.next().is_some()));
