@@ -114,7 +114,10 @@ impl Exporter {
         let mut runs = client.stream_events(self.request(cursor)).await.map_err(peer)?.into_inner();
         let mut pending = Pending::default();
         loop {
-            self.position.send_replace(tables.settled());
+            // Nobody is to rely on rows that others still take for lost.
+            if !tables.is_marked() {
+                self.position.send_replace(tables.settled());
+            }
             if pending.events.is_empty() && tables.is_over(cursor) {
                 return Ok(());
             }

@@ -24,9 +24,10 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 const S3: &str = "s3";
-/// How often, and for how long, a call that failed is tried again before its caller hears of it.
+/// How often, and for how long, a call that failed is tried again before its caller hears of it: one that had no answer
+/// took 30 seconds to fail.
 const RETRIES: usize = 5;
-const RETRY_TIME: Duration = Duration::from_secs(30);
+const RETRY_TIME: Duration = Duration::from_secs(90);
 
 /// Where a lake is. Written as a directory's path, `file:///path` or `s3://bucket/prefix`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

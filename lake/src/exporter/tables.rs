@@ -103,6 +103,11 @@ impl<'a> Tables<'a> {
         self.tried.as_ref().map_or(self.reached, |tried| tried.has)
     }
 
+    /// Whether a table that had lost rows has them again, or is about to, and is still marked as one that has not.
+    pub(super) fn is_marked(&self) -> bool {
+        !self.filled.is_empty() || self.tried.as_ref().is_some_and(|tried| tried.has_lost)
+    }
+
     /// All of the tables are at least here.
     pub(super) fn settled(&self) -> Cursor {
         self.settled_if(self.reached)
@@ -202,6 +207,8 @@ impl<'a> Tables<'a> {
                     tried.has = progress.has().max(known);
                     tried.has_lost = has_lost;
                 }
+                // However long that took, there is time for it to come on.
+                self.until = self.until.max(Some(Instant::now() + RETRY_FIRST));
                 true
             }
             Err(error) => {
@@ -256,12 +263,14 @@ impl<'a> Tables<'a> {
 
     /// How far the table is, and whether it has lost what it had.
     async fn open_table(&mut self, name: &TableName) -> Result<(Progress, bool), Error> {
+        // Asked first: afterwards, another exporter may have made it meanwhile.
+        let has_had_rows = openlineage::is_declared(self.store, name).await?;
         let dataset = self.store.open(name.clone()).await?;
         let progress = dataset.progress(self.table.source().domain).await?;
         let mut has_lost = dataset.has_lost();
         if dataset.dataset().is_some() {
             self.declare(name).await;
-        } else if openlineage::is_declared(self.store, name).await? {
+        } else if has_had_rows {
             // Once it has its first rows again, it looks as if it had all: who is killed then has to know.
             self.store.lost(name).await?;
             has_lost = true;
@@ -301,8 +310,7 @@ impl<'a> Tables<'a> {
         let turn = self.store.turn().await?;
         let table = self.table;
         let change = tokio::task::spawn_blocking(move || table.change(events)).await??;
-        let is_new = !self.open.contains_key(name);
-        if is_new {
+        if !self.open.contains_key(name) {
             let dataset = turn.open(name.clone()).await?;
             if dataset.dataset().is_some() {
                 // Another exporter has made it meanwhile: what it has from the events must not come again.
@@ -310,11 +318,11 @@ impl<'a> Tables<'a> {
             }
             self.open.insert(name.clone(), (dataset, Cursor::START));
         }
-        if let Some((dataset, cursor)) = self.open.get_mut(name) {
-            dataset.commit(&turn, change, progress.properties(table.source().domain), &table.card()).await?;
-            *cursor = progress.cursor;
-        }
-        if is_new {
+        let Some((dataset, cursor)) = self.open.get_mut(name) else { return Ok(()) };
+        let has_begun = dataset.dataset().is_some();
+        dataset.commit(&turn, change, progress.properties(table.source().domain), &table.card()).await?;
+        *cursor = progress.cursor;
+        if !has_begun {
             self.declare(name).await;
         }
         Ok(())
