@@ -59,7 +59,11 @@ pub use sql::{Lineage, Origin, Role};
 use vector::{embedder, serve::Vectors};
 
 /// Adds the lake's services to `server`, and exports beside them whatever the tables' domains publish.
-pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuilder) -> Result<(), Error> {
+pub fn start(
+    config: &Config,
+    peers: &mesh::Peers,
+    server: &mut mesh::ServerBuilder,
+) -> Result<Served, Error> {
     let store = Arc::new(Store::create(&config.root)?);
     for &table in table::ALL {
         let channel = peers.channel_to(table.source().domain, events::SERVICE);
@@ -80,8 +84,40 @@ pub fn start(config: &Config, peers: &mesh::Peers, server: &mut mesh::ServerBuil
         events::beside(server, Arc::clone(&runner).keep_fresh(period));
     }
     flight::serve(config, Arc::clone(&store), runner.runtime(), server)?;
-    server.add(DatasetServiceServer::new(Grpc::new(store, runner)));
-    Ok(())
+    server.add(DatasetServiceServer::new(Grpc::new(store, Arc::clone(&runner))));
+    Ok(Served { runner })
+}
+
+/// A lake that a process serves.
+#[derive(Debug)]
+pub struct Served {
+    runner: Arc<run::Runner>,
+}
+
+impl Served {
+    /// Waits until nothing is computed; nothing is until what is returned is dropped. So whoever brings very much lets
+    /// that be computed once, when it has come.
+    pub async fn hold(&self) -> Held<'_> {
+        Held { runner: &self.runner, turn: self.runner.turn().await }
+    }
+}
+
+/// A lake of which nobody else computes a table.
+#[derive(Debug)]
+pub struct Held<'a> {
+    runner: &'a run::Runner,
+    turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Held<'_> {
+    /// Computes as [`run`] does.
+    pub async fn run(
+        self,
+        wanted: &[TableName],
+        told: &(dyn Fn(&TableName) + Sync),
+    ) -> Result<Manifest, Error> {
+        self.runner.run_in(self.turn, wanted, told).await
+    }
 }
 
 /// Computes the tables of `wanted`, or all that are made of other tables, as far as something has changed. `told` hears

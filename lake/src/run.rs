@@ -11,13 +11,13 @@ mod plan;
 mod promise;
 mod schedule;
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use events::Cursor;
 use jiff::Timestamp;
 use lance::dataset::Dataset;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     Error, TableName, Version,
@@ -57,6 +57,12 @@ pub(crate) struct Runner {
     persons: Vec<String>,
     /// One run at a time: each goes on from what the one before it says.
     turn: Mutex<()>,
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").finish_non_exhaustive()
+    }
 }
 
 impl Runner {
@@ -105,8 +111,23 @@ impl Runner {
         wanted: &[TableName],
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
+        self.run_in(self.turn().await, wanted, told).await
+    }
+
+    /// Waits for the caller's turn to compute.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// As [`Runner::run`], in the caller's turn.
+    pub(crate) async fn run_in(
+        &self,
+        _turn: MutexGuard<'_, ()>,
+        wanted: &[TableName],
+        told: &(dyn Fn(&TableName) + Sync),
+    ) -> Result<Manifest, Error> {
         let plan = plan::order(self.tables(), wanted)?;
-        let (_ours, others) = (self.turn.lock().await, self.store.running().await?);
+        let others = self.store.running().await?;
         let manifest = self.run_all(plan, told).await;
         if let Some(others) = others {
             others.release().await;

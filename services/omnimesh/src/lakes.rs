@@ -120,7 +120,8 @@ fn size(bytes: u64) -> String {
 
 async fn compute(args: LakeRunArgs) -> Result<(), Failure> {
     let config = existing(&args.read.common).await?;
-    let manifest = compute_with(&config, &args.tables, &Progress::new()).await?;
+    let run = async |told: Told<'_>| lake::run(&config, &args.tables, told).await;
+    let manifest = compute_with(run, &Progress::new()).await?;
     if args.read.json {
         output::json(&manifest)?;
     } else {
@@ -134,14 +135,16 @@ async fn compute(args: LakeRunArgs) -> Result<(), Failure> {
     }
 }
 
+/// Hears of each table before it is computed.
+pub(crate) type Told<'a> = &'a (dyn Fn(&TableName) + Sync);
+
 /// Computes what is made of other tables, and shows how far it is.
 pub(crate) async fn compute_with(
-    config: &lake::Config,
-    tables: &[TableName],
+    run: impl AsyncFnOnce(Told<'_>) -> Result<Manifest, lake::Error>,
     progress: &Progress,
 ) -> Result<Manifest, Failure> {
     let stage = progress.stage("compute the lake", 0);
-    let manifest = lake::run(config, tables, &|_| stage.advance()).await.map_err(failed)?;
+    let manifest = run(&|_| stage.advance()).await.map_err(failed)?;
     let published = manifest.outputs.iter().filter(|output| output.outcome == Outcome::Published).count();
     stage.done(&format!("{published} of {} tables are new", manifest.outputs.len()));
     Ok(manifest)

@@ -1,5 +1,6 @@
 //! Reading sources: each to its end, and then everything that is derived from them.
 
+use anyhow::Context;
 use futures::StreamExt;
 use omnimesh_proto::ingest::v1::{RunSourceRequest, ingest_service_client::IngestServiceClient};
 
@@ -7,7 +8,7 @@ use crate::{
     client::{self, Client},
     config::Config,
     error::Failure,
-    lakes,
+    lakes::{self, Told},
     node::Node,
     progress::Progress,
     settle::settle,
@@ -29,6 +30,8 @@ pub(crate) async fn load(
         return Ok(());
     }
     let client = client::connect(&config.data_dir).await?;
+    // What is computed of half a load would be computed again.
+    let lake = node.lake.as_ref().context("the lake is served elsewhere")?.hold().await;
     let mut outcome = Ok(());
     for sources in phases {
         // A source that fails keeps no other from being read.
@@ -42,7 +45,9 @@ pub(crate) async fn load(
     let stage = progress.stage("catch up", 0);
     settle(&node.logs, &node.consumers).await?;
     stage.done("services and lake");
-    lakes::compute_with(&config.lake()?, &[], progress).await?;
+    if config.lake.refresh_seconds > 0 {
+        lakes::compute_with(async |told: Told<'_>| lake.run(&[], told).await, progress).await?;
+    }
     let sources = status::sources(client).await?;
     let waiting: i64 =
         sources.iter().flat_map(|source| &source.entities).map(|entity| entity.quarantined_count).sum();

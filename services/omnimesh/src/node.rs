@@ -72,6 +72,7 @@ pub(crate) struct Node {
     pub(crate) whereabouts: Whereabouts,
     pub(crate) logs: Directory,
     pub(crate) consumers: Consumers,
+    pub(crate) lake: Option<lake::Served>,
     edge: Option<gateway::Running>,
     server: JoinHandle<Result<(), mesh::ServeError>>,
     stop: CancellationToken,
@@ -105,9 +106,11 @@ impl Node {
             let peers = server.host(role.name);
             roles::register(role, config, &peers, &mut server).await.map_err(Failure::Usage)?;
         }
-        if roles.iter().any(|role| role.name == "lake") {
-            lake::start(&config.lake()?, &server.peers("lake"), &mut server).map_err(Failure::usage)?;
-        }
+        let lake = match roles.iter().any(|role| role.name == "lake") {
+            true => Some(lake::start(&config.lake()?, &server.peers("lake"), &mut server)),
+            false => None,
+        };
+        let lake = lake.transpose().map_err(Failure::usage)?;
         // Shared with whoever registered first, so asked for last.
         let (logs, _) = server.shared::<Directory>();
         let (consumers, _) = server.shared::<Consumers>();
@@ -130,6 +133,7 @@ impl Node {
             whereabouts,
             logs,
             consumers,
+            lake,
             edge,
             server,
             stop,
