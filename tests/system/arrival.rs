@@ -7,11 +7,11 @@ const SOURCES: [&str; 6] = ["pos", "marketplace", "shop", "events", "loyalty", "
 
 #[tokio::test]
 async fn the_end_is_the_same_when_stock_comes_last() {
-    let reference = Deployment::embedded();
+    let reference = Deployment::embedded().of_events();
     reference.load().await;
     let expected = reference.verify().await;
 
-    let deployment = Deployment::embedded();
+    let deployment = Deployment::embedded().of_events();
     deployment.share_silos(&reference);
     let mut process = deployment.up(&[]);
     process.ready().await;

@@ -159,7 +159,7 @@ async fn no_command_shows_a_password() {
         assert!(said.contains("nobody:***@127.0.0.1:1") || flags[0] != "config", "{text}: {said}");
         assert!(!said.contains("secret"), "{text}: {said}");
     }
-    let help = Process::with_database_url(URL, ["up", "--help"]).ended().await;
+    let help = Process::start_with(&[("OMNIMESH_DATABASE_URL", URL)], ["up", "--help"]).ended().await;
     assert!(
         help.stdout.contains("OMNIMESH_DATABASE_URL") && !help.stdout.contains("secret"),
         "{}",
@@ -229,7 +229,8 @@ async fn the_edges_printed_bootstrap_is_one_that_is_taken() {
     assert_eq!(validated.stdout, format!("configuration '{path}' OK\n"), "{}", validated.stderr);
 
     const URL: &str = "postgres://nobody:secret@127.0.0.1:1/none";
-    let printed = Process::with_database_url(URL, ["edge", "--print-config"]).ended().await;
+    let printed =
+        Process::start_with(&[("OMNIMESH_DATABASE_URL", URL)], ["edge", "--print-config"]).ended().await;
     assert!(printed.stdout.contains("database_url_variable: OMNIMESH_DATABASE_URL"), "{}", printed.stdout);
     assert!(printed.stderr.contains("set OMNIMESH_DATABASE_URL"), "{}", printed.stderr);
     for class in ["name: checkout", "name: analytics"] {

@@ -14,12 +14,12 @@ const SEED: u64 = 1;
 
 #[tokio::test]
 async fn killed_at_any_moment_a_load_ends_as_if_undisturbed_on_sqlite() {
-    kill_at_random(10, async || Deployment::embedded()).await;
+    kill_at_random(10, async || Deployment::embedded().of_events()).await;
 }
 
 #[tokio::test]
 async fn killed_at_any_moment_a_load_ends_as_if_undisturbed_on_postgres() {
-    kill_at_random(5, Deployment::postgres).await;
+    kill_at_random(5, async || Deployment::postgres().await.of_events()).await;
 }
 
 /// Kills loads at so many random moments, and compares what they come to with a load that nobody disturbed.

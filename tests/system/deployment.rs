@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::process::{PATIENCE, Process};
 
@@ -24,18 +24,26 @@ const ANY_PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0
 pub(crate) struct Deployment {
     directory: TempDir,
     database_url: Option<String>,
+    /// Whether what the lake is made of is computed, which takes longer than all else.
+    computes: bool,
 }
 
 impl Deployment {
     /// On SQLite in the data directory.
     pub(crate) fn embedded() -> Self {
-        Self { directory: TempDir::new().expect("a temporary directory"), database_url: None }
+        let directory = TempDir::new().expect("a temporary directory");
+        Self { directory, database_url: None, computes: true }
     }
 
     /// On a fresh PostgreSQL database.
     pub(crate) async fn postgres() -> Self {
         let database_url = Some(storage::testing::postgres_database().await.url);
         Self { database_url, ..Self::embedded() }
+    }
+
+    /// The same, with tables of events alone in its lake.
+    pub(crate) fn of_events(self) -> Self {
+        Self { computes: false, ..self }
     }
 
     /// Another one on the same database.
@@ -60,7 +68,8 @@ impl Deployment {
         if let Some(url) = &self.database_url {
             arguments.extend(["--database-url".into(), url.into()]);
         }
-        Process::start(arguments)
+        let environment: &[_] = if self.computes { &[] } else { &[("OMNIMESH__LAKE__REFRESH_SECONDS", "0")] };
+        Process::start_with(environment, arguments)
     }
 
     /// `omnimesh up`.
@@ -94,7 +103,9 @@ impl Deployment {
         let root = self.path().join("lake");
         let found =
             async || serde_json::to_value(lake::exported(&root).await.expect("a lake")).expect("JSON");
-        let mut poll = interval(Duration::from_secs(1));
+        // Every look reads all of the lake: those that came too late are not made up for.
+        let mut poll = interval(Duration::from_secs(2));
+        poll.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let caught_up = async {
             while found().await != *expected {
                 poll.tick().await;

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// Longer than anything takes on a machine that is busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How a process ended.
 #[derive(Debug)]
@@ -31,20 +31,17 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        Self::spawn(Command::new(env!("CARGO_BIN_EXE_omnimesh")).args(arguments))
+        Self::start_with(&[], arguments)
     }
 
-    /// One that is told in its environment where its database is.
-    pub(crate) fn with_database_url(
-        url: &str,
+    /// One that is told something in its environment.
+    pub(crate) fn start_with(
+        environment: &[(&str, &str)],
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_omnimesh"));
-        Self::spawn(command.args(arguments).env("OMNIMESH_DATABASE_URL", url))
-    }
-
-    fn spawn(command: &mut Command) -> Self {
-        let mut child = command
+        let mut child = Command::new(env!("CARGO_BIN_EXE_omnimesh"))
+            .args(arguments)
+            .envs(environment.iter().copied())
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

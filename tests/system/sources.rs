@@ -79,7 +79,7 @@ async fn a_source_that_cannot_be_read_is_told_and_keeps_no_other_from_being_read
 
 #[tokio::test]
 async fn the_demo_is_read_before_configured_sources_and_never_without_being_asked() {
-    let deployment = Deployment::embedded();
+    let deployment = Deployment::embedded().of_events();
     products(&deployment, "erp", "1,Cookies\n");
     let file = configuration(&deployment, &["erp"]);
     let ended = deployment.up(&[&DEMO[..], &["--config", &file, "--exit-when-ready"]].concat()).ended().await;

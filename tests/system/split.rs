@@ -64,6 +64,7 @@ impl<'d> Split<'d> {
             "data_dir = \"{base}/{role}\"\n\
              storage.url = \"{url}\"\n\
              lake.root = \"{base}/lake\"\n\
+             lake.refresh_seconds = 0\n\
              edge.listen = \"127.0.0.1:0\"\n\
              edge.admin = \"127.0.0.1:0\"\n\
              mesh.listen.tcp = \"{own}\"\n\

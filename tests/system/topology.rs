@@ -12,11 +12,11 @@ const SOURCES: [&str; 6] = ["stock", "pos", "marketplace", "shop", "loyalty", "e
 
 #[tokio::test]
 async fn the_end_is_the_same_on_every_engine_and_topology() {
-    let reference = Deployment::embedded();
+    let reference = Deployment::embedded().of_events();
     reference.load().await;
     let expected = reference.verify().await;
 
-    let postgres = Deployment::postgres().await;
+    let postgres = Deployment::postgres().await.of_events();
     postgres.load().await;
     assert_eq!(differences(&postgres.verify().await, &expected), [""; 0], "one process on PostgreSQL");
 
