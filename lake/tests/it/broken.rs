@@ -6,7 +6,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use lake::{Config, Outcome, Output, Root, TableExtent};
@@ -17,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     export::files,
-    sandbox::Sandbox,
+    sandbox::{Sandbox, until},
     world::{self, changed, records},
 };
 
@@ -37,13 +36,8 @@ fn rows(extents: Vec<TableExtent>, but: &[&str]) -> BTreeMap<String, u64> {
 /// Waits until every table but some has as many rows as in another lake.
 async fn complete(root: &Path, other: &Path, but: &[&str]) {
     let expected = rows(lake::extents(other).await.unwrap(), but);
-    let complete = async {
-        while rows(lake::extents(root).await.unwrap(), but) != expected {
-            tokio::task::yield_now().await;
-        }
-    };
-    let complete = tokio::time::timeout(Duration::from_secs(120), complete).await;
-    complete.unwrap_or_else(|_| panic!("{but:?} stop others"));
+    let complete = async || rows(lake::extents(root).await.unwrap(), but) == expected;
+    until(&format!("{but:?} stop others"), complete).await;
 }
 
 /// The lake as it is where nothing is broken.

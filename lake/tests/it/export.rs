@@ -1,6 +1,6 @@
 //! What is exported, that doing it again changes nothing, and that a torn table mends itself.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, BinaryArray, RecordBatch, StringArray},
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     history, python,
-    sandbox::Sandbox,
+    sandbox::{Sandbox, until},
     world::{self, at, changed, order_changed},
 };
 
@@ -161,13 +161,7 @@ pub(crate) async fn mend(sandbox: &Sandbox) {
     let marks = ["bronze", "silver"].map(|layer| sandbox.root().join("_quarantine").join(layer));
     let is_marked =
         || marks.iter().any(|layer| fs::read_dir(layer).is_ok_and(|mut tables| tables.next().is_some()));
-    let mended = async {
-        while is_marked() {
-            tokio::task::yield_now().await;
-        }
-    };
-    let mended = async { tokio::time::timeout(Duration::from_secs(120), mended).await.unwrap() };
-    sandbox.export_until(mended).await;
+    sandbox.export_until(until("tables still lack rows", async || !is_marked())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! `VectorService` through a real channel, over tables that the tests write themselves.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use arrow::{
     array::{
@@ -17,7 +17,7 @@ use omnimesh_proto::feature::v1::{
 use tempfile::TempDir;
 use tonic::{Code, Status};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, until};
 
 type Client = VectorServiceClient<mesh::Channel>;
 
@@ -83,17 +83,14 @@ async fn search(client: &Client, request: SearchVectorsRequest) -> Result<Search
 
 /// Asks until this version is served.
 async fn served(client: &Client, version: u64) {
-    let asking = async {
-        loop {
-            match search(client, ask(direction(0.0), 1, "")).await {
-                Ok(found) if found.table_version == version.cast_signed() => return,
-                Ok(_) => {}
-                Err(status) => assert_eq!(status.code(), Code::NotFound, "{status}"),
-            }
-            tokio::task::yield_now().await;
+    let is_served = async || match search(client, ask(direction(0.0), 1, "")).await {
+        Ok(found) => found.table_version == version.cast_signed(),
+        Err(status) => {
+            assert_eq!(status.code(), Code::NotFound, "{status}");
+            false
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("what is published is served");
+    until("what is published is not served", is_served).await;
 }
 
 async fn with_vectors(check: impl AsyncFnOnce(Client, &Path)) {

@@ -21,6 +21,21 @@ use tonic::{Response, Status, Streaming};
 
 pub(crate) const DOMAINS: [&str; 6] = ["ingest", "identity", "customer", "catalog", "order", "inventory"];
 static NONE: Migrator = Migrator::DEFAULT;
+/// Longer than anything takes on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two looks at what nobody tells of: who looks all the time takes the time from those who work.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Looks until `done`, or for as long as that may take.
+pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let mut glance = tokio::time::interval(GLANCE);
+    let done = async {
+        while !done().await {
+            glance.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, done).await.unwrap_or_else(|_| panic!("{what}"));
+}
 
 /// What a call came to whose answer is streamed: its last message.
 pub(crate) async fn last<T>(
@@ -107,7 +122,7 @@ impl Sandbox {
             for mut position in consumers.positions() {
                 let head: Cursor = self.logs[position.domain].1.head().await.unwrap();
                 let caught_up = position.cursor.wait_for(|cursor| *cursor >= head);
-                let caught_up = tokio::time::timeout(Duration::from_secs(120), caught_up).await;
+                let caught_up = tokio::time::timeout(PATIENCE, caught_up).await;
                 caught_up.unwrap_or_else(|_| panic!("{} does not catch up", position.consumer)).unwrap();
             }
             after(peers).await;
@@ -145,7 +160,7 @@ impl Sandbox {
     }
 
     pub(crate) fn config(root: impl Into<Root>) -> Config {
-        Config { root: root.into(), quiet_ms: 20, buffer_mib: 1, ..Config::default() }
+        Config { root: root.into(), quiet_ms: 20, buffer_mib: 1, refresh_seconds: 0, ..Config::default() }
     }
 
     /// Computes the tables that are made of others.
