@@ -27,7 +27,7 @@ pub struct Config {
     /// Longest time that a query takes, until its last row is read, in seconds. Default: 60.
     pub query_seconds: u64,
     /// How often it is looked whether tables that are made of others are due, in seconds; 0 is never, and leaves
-    /// computing to `omnimesh lake run`. Default: 60.
+    /// computing to `omnimesh lake run` and `RunDatasets`. Default: 60.
     pub refresh_seconds: u64,
     /// Directory of the model that texts are embedded with (`model.safetensors` and `tokenizer.json`), called as the
     /// model. Default: the one that `make text-model` fetches, if it is there; else texts are embedded by their letters.

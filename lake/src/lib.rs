@@ -95,14 +95,14 @@ pub struct Served {
 }
 
 impl Served {
-    /// Waits until nothing is computed; nothing is until what is returned is dropped. So whoever brings very much lets
-    /// that be computed once, when it has come.
+    /// Waits until this process computes nothing; it does not again until what is returned is dropped. So whoever brings
+    /// very much lets that be computed once, when it has come.
     pub async fn hold(&self) -> Held<'_> {
         Held { runner: &self.runner, turn: self.runner.turn().await }
     }
 }
 
-/// A lake of which nobody else computes a table.
+/// A lake of which nobody else in this process computes a table.
 #[derive(Debug)]
 pub struct Held<'a> {
     runner: &'a run::Runner,
@@ -110,13 +110,9 @@ pub struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// Computes as [`run`] does.
-    pub async fn run(
-        self,
-        wanted: &[TableName],
-        told: &(dyn Fn(&TableName) + Sync),
-    ) -> Result<Manifest, Error> {
-        self.runner.run_in(self.turn, wanted, told).await
+    /// Computes all as [`run`] does.
+    pub async fn run(self, told: &(dyn Fn(&TableName) + Sync)) -> Result<Manifest, Error> {
+        self.runner.run_all_in(self.turn, told).await
     }
 }
 

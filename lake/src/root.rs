@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 const S3: &str = "s3";
-/// How often, and for how long, a call that failed is tried again before its caller hears of it: one that had no answer
-/// took 30 seconds to fail.
+/// How often, and for how long, a call that failed is tried again before its caller hears of it: also one that took
+/// half a minute to fail, as without an answer, but not for as long as others wait for a writer.
 const RETRIES: usize = 5;
-const RETRY_TIME: Duration = Duration::from_secs(90);
+const RETRY_TIME: Duration = Duration::from_secs(40);
 
 /// Where a lake is. Written as a directory's path, `file:///path` or `s3://bucket/prefix`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

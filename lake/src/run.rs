@@ -111,7 +111,8 @@ impl Runner {
         wanted: &[TableName],
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
-        self.run_in(self.turn().await, wanted, told).await
+        let plan = plan::order(self.tables(), wanted)?;
+        self.run_in(self.turn().await, plan, told).await
     }
 
     /// Waits for the caller's turn to compute.
@@ -119,14 +120,21 @@ impl Runner {
         self.turn.lock().await
     }
 
-    /// As [`Runner::run`], in the caller's turn.
-    pub(crate) async fn run_in(
+    /// Computes every table, in the caller's turn.
+    pub(crate) async fn run_all_in(
         &self,
-        _turn: MutexGuard<'_, ()>,
-        wanted: &[TableName],
+        turn: MutexGuard<'_, ()>,
         told: &(dyn Fn(&TableName) + Sync),
     ) -> Result<Manifest, Error> {
-        let plan = plan::order(self.tables(), wanted)?;
+        self.run_in(turn, plan::order(self.tables(), &[])?, told).await
+    }
+
+    async fn run_in(
+        &self,
+        _turn: MutexGuard<'_, ()>,
+        plan: Vec<&dyn Derived>,
+        told: &(dyn Fn(&TableName) + Sync),
+    ) -> Result<Manifest, Error> {
         let others = self.store.running().await?;
         let manifest = self.run_all(plan, told).await;
         if let Some(others) = others {
@@ -211,8 +219,13 @@ impl Runner {
         loop {
             tokio::time::sleep(period).await;
             let run = async {
+                // What is due is another thing once others have computed.
+                let turn = self.turn().await;
                 let due = self.due().await?;
-                if due.is_empty() { Ok(()) } else { self.run(&due, &|_| {}).await.map(drop) }
+                if due.is_empty() {
+                    return Ok(());
+                }
+                self.run_in(turn, plan::order(self.tables(), &due)?, &|_| {}).await.map(drop)
             };
             if let Err(error) = run.await {
                 tracing::warn!(%error, "the lake's tables were not computed; trying again");

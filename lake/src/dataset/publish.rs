@@ -39,7 +39,7 @@ use crate::{
 /// Batches that are looked for denied rows before their turn to be written has come.
 const AHEAD: usize = 2;
 /// Batches that are written, or wait for it, while those before them are checked: Lance encodes many at once.
-const UNCHECKED: usize = 64;
+const UNCHECKED: usize = 16;
 
 /// The version that a computation made, or found unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Table {
         let checked = tokio::task::spawn_blocking(move || check.all(batches));
         let written = self.write_rows(showing(rows, Arc::clone(&schema), denied, shown), mode).await;
         let transaction = written.map_err(|error| failed(&name, "written", error))?;
-        match checked.await? {
+        match checked.await.map_err(Error::from).flatten() {
             Ok(content) => Ok(Staged { transaction, schema: digest::schema(&schema), content }),
             Err(error) => {
                 self.discard(&transaction).await;

@@ -264,13 +264,13 @@ impl<'a> Tables<'a> {
     /// How far the table is, and whether it has lost what it had.
     async fn open_table(&mut self, name: &TableName) -> Result<(Progress, bool), Error> {
         // Asked first: afterwards, another exporter may have made it meanwhile.
-        let has_had_rows = openlineage::is_declared(self.store, name).await?;
+        let has_had_rows = openlineage::is_declared(self.store, name).await;
         let dataset = self.store.open(name.clone()).await?;
         let progress = dataset.progress(self.table.source().domain).await?;
         let mut has_lost = dataset.has_lost();
         if dataset.dataset().is_some() {
             self.declare(name).await;
-        } else if has_had_rows {
+        } else if has_had_rows? {
             // Once it has its first rows again, it looks as if it had all: who is killed then has to know.
             self.store.lost(name).await?;
             has_lost = true;
@@ -322,7 +322,8 @@ impl<'a> Tables<'a> {
         let has_begun = dataset.dataset().is_some();
         dataset.commit(&turn, change, progress.properties(table.source().domain), &table.card()).await?;
         *cursor = progress.cursor;
-        if !has_begun {
+        let is_new = !has_begun && dataset.dataset().is_some();
+        if is_new {
             self.declare(name).await;
         }
         Ok(())

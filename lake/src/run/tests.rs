@@ -5,13 +5,14 @@ use std::{
     fs,
     ops::Range,
     path::PathBuf,
+    pin::pin,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use arrow::{array::AsArray, datatypes::Int64Type};
 use async_trait::async_trait;
 use datafusion::{execution::SendableRecordBatchStream, physical_plan::stream::RecordBatchStreamAdapter};
-use futures::stream;
+use futures::{poll, stream};
 use tempfile::TempDir;
 
 use super::*;
@@ -268,6 +269,19 @@ async fn a_schedule_that_is_none_keeps_no_other_table_waiting() {
     made.definition.store(2, Relaxed);
     other.definition.store(2, Relaxed);
     assert!(!runs.is_due(&made).await && runs.is_due(&other).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_holds_the_lake_computes_it_before_those_who_wait() {
+    let made = Made::new("dim_made", &[]);
+    let runs = Runs::of(&[&made]);
+    let turn = runs.runner.turn().await;
+    let mut waiting = pin!(runs.run());
+    assert!(poll!(&mut waiting).is_pending());
+    let plan = plan::order(runs.runner.tables(), &runs.wanted).unwrap();
+    let first = runs.runner.run_in(turn, plan, &|_| {}).await.unwrap();
+    let outcomes = [&first.outputs[0].outcome, &waiting.await[0].outcome].map(Clone::clone);
+    assert_eq!(outcomes, [Outcome::Published, Outcome::Unchanged]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
